@@ -1,0 +1,147 @@
+// The extension module: one build per instruction set, see CMakeLists.txt.
+#include "arrays.hpp"
+#include "lmmfast/engines/moments.hpp"
+#include "lmmfast/engines/random_effects.hpp"
+#include "lmmfast/grouping.hpp"
+
+namespace lmmfast::bindings {
+
+// Runs `work(interrupt)` without the GIL; a Python signal handler's exception comes through.
+template <class Work>
+void without_gil(const Work& work) {
+    try {
+        const py::gil_scoped_release release;
+        auto interrupt = Interrupt([] {
+            const py::gil_scoped_acquire gil;
+            return PyErr_CheckSignals() != 0;
+        });
+        work(interrupt);
+    } catch (const Interrupted&) {
+        throw py::error_already_set();
+    }
+}
+
+std::vector<Column> columns(const py::list& arrays, const MatrixArray& shift, const MatrixArray& scale_inv,
+                            Index n_rows) {
+    require(shift.size() == static_cast<py::ssize_t>(arrays.size()) && scale_inv.size() == shift.size(),
+            "one shift and one scale per column");
+    std::vector<Column> out;
+    for (std::size_t k = 0; k < arrays.size(); ++k)
+        out.push_back(column(py::cast<py::array>(arrays[k]), n_rows, shift.data()[k], scale_inv.data()[k]));
+    return out;
+}
+
+py::tuple compress_rows(const py::list& X, const py::list& Z, const py::array& y, const py::object& weights,
+                        const py::object& offset, const IndexArray& ptr, const py::object& order,
+                        const MatrixArray& X_shift, const MatrixArray& X_scale_inv, const MatrixArray& Z_shift,
+                        const MatrixArray& Z_scale_inv, double y_shift, double y_scale_inv,
+                        const MatrixArray& beta, MatrixArray out, int n_threads) {
+    const Index n_rows = y.ndim() == 1 ? y.shape(0) : -1;
+    const int p1 = static_cast<int>(X.size()) + 1, q = static_cast<int>(Z.size());
+    const ClusterBlocks target = blocks(out, q, p1);
+    Rows rows;
+    rows.X = columns(X, X_shift, X_scale_inv, n_rows);
+    rows.Z = columns(Z, Z_shift, Z_scale_inv, n_rows);
+    rows.y = column(y, n_rows, y_shift, y_scale_inv);
+    require(beta.size() == p1 - 1, "beta must have p entries");
+    rows.beta = beta.data();
+    Column weight_column, offset_column;
+    if (!weights.is_none()) {
+        weight_column = column(py::cast<py::array>(weights), n_rows);
+        rows.weights = &weight_column;
+    }
+    if (!offset.is_none()) {
+        offset_column = column(py::cast<py::array>(offset), n_rows);
+        rows.offset = offset_column.data;
+        rows.offset_stride = offset_column.stride;
+    }
+    require(ptr.ndim() == 1 && ptr.size() >= 1, "ptr must have n_clusters + 1 entries");
+    rows.n_clusters = ptr.size() - 1;
+    rows.ptr = ptr.data();
+    require(target.n_blocks == (rows.n_clusters + lanes - 1) / lanes, "one block per eight clusters");
+    require(ptr.data()[0] >= 0 && ptr.data()[rows.n_clusters] <= n_rows, "ptr exceeds the rows");
+    for (Index i = 0; i < rows.n_clusters; ++i)
+        require(rows.ptr[i] <= rows.ptr[i + 1], "ptr must not decrease");
+    IndexArray order_array;
+    if (!order.is_none()) {
+        order_array = py::cast<IndexArray>(order);
+        require(order_array.ndim() == 1 && order_array.size() == n_rows, "order must have n_rows entries");
+        for (Index k = 0; k < n_rows; ++k)
+            require(order_array.data()[k] >= 0 && order_array.data()[k] < n_rows, "order exceeds the rows");
+        rows.order = order_array.data();
+    }
+    CompressedSums sums;
+    double* data = out.mutable_data();
+    without_gil([&](Interrupt& interrupt) {
+        sums = compress(target.layout, rows, data, n_threads, interrupt);
+    });
+    MatrixArray gram({p1, p1}), perp({p1, p1});
+    std::copy(sums.gram.begin(), sums.gram.end(), gram.mutable_data());
+    std::copy(sums.perp.begin(), sums.perp.end(), perp.mutable_data());
+    return py::make_tuple(gram, perp, sums.log_weights, sums.min_weight, sums.rank_Z);
+}
+
+MatrixArray evaluate(const MatrixArray& data, int q, int p1, const MatrixArray& Lambda,
+                     const MatrixArray& perp, bool with_kr, int n_threads) {
+    const ClusterBlocks clusters = blocks(data, q, p1);
+    require(Lambda.size() == q * q, "Lambda must be (q, q)");
+    require(perp.size() == p1 * p1, "perp must be (p1, p1)");
+    Totals totals(q, p1, with_kr);
+    without_gil([&](Interrupt& interrupt) {
+        totals = evaluate_moments(clusters, Lambda.data(), perp.data(), with_kr, n_threads, interrupt);
+    });
+    MatrixArray out(static_cast<py::ssize_t>(totals.values.size()));
+    std::copy(totals.values.begin(), totals.values.end(), out.mutable_data());
+    return out;
+}
+
+py::tuple effects(const MatrixArray& data, int q, int p1, Index n_clusters, const MatrixArray& Lambda,
+                  const MatrixArray& c, bool with_covariance, int n_threads) {
+    const ClusterBlocks clusters = blocks(data, q, p1);
+    require(Lambda.size() == q * q, "Lambda must be (q, q)");
+    require(c.size() == p1, "c must be (p1,)");
+    require(n_clusters >= 0 && (n_clusters + lanes - 1) / lanes == clusters.n_blocks, "n_clusters and blocks differ");
+    MatrixArray b({static_cast<py::ssize_t>(n_clusters), py::ssize_t{q}});
+    MatrixArray covariance({static_cast<py::ssize_t>(with_covariance ? n_clusters : 0), py::ssize_t{q}, py::ssize_t{q}});
+    double* b_out = b.mutable_data();
+    double* covariance_out = with_covariance ? covariance.mutable_data() : nullptr;
+    without_gil([&](Interrupt& interrupt) {
+        random_effects(clusters, n_clusters, Lambda.data(), c.data(), b_out, covariance_out, n_threads, interrupt);
+    });
+    return py::make_tuple(b, covariance);
+}
+
+py::tuple group_rows(const IndexArray& codes, Index n_codes) {
+    require(n_codes >= 0, "n_codes must not be negative");
+    IndexArray ptr(n_codes + 1), order(codes.size());
+    const std::span<const std::int64_t> code_view(codes.data(), static_cast<std::size_t>(codes.size()));
+    const std::span<std::int64_t> ptr_view(ptr.mutable_data(), static_cast<std::size_t>(ptr.size()));
+    const std::span<std::int64_t> order_view(order.mutable_data(), static_cast<std::size_t>(order.size()));
+    bool inside = true;
+    {
+        const py::gil_scoped_release release;
+        inside = counting_sort(code_view, n_codes, ptr_view, order_view);
+    }
+    require(inside, "a code lies outside 0 … n_codes - 1");
+    return py::make_tuple(ptr, order);
+}
+
+}  // namespace lmmfast::bindings
+
+PYBIND11_MODULE(LMMFAST_MODULE, m, pybind11::mod_gil_not_used()) {
+    namespace py = pybind11;
+    namespace b = lmmfast::bindings;
+    m.doc() = "Kernels of lmmfast: compress rows, evaluate totals, predict random effects.";
+    m.attr("lanes") = lmmfast::lanes;
+    m.attr("max_q") = lmmfast::max_q;
+    m.def("compress_rows", &b::compress_rows, py::arg("X"), py::arg("Z"), py::arg("y"), py::arg("weights"),
+          py::arg("offset"), py::arg("ptr"), py::arg("order"), py::arg("X_shift"), py::arg("X_scale_inv"),
+          py::arg("Z_shift"), py::arg("Z_scale_inv"), py::arg("y_shift"), py::arg("y_scale_inv"),
+          py::arg("beta"), py::arg("out").noconvert(), py::arg("n_threads"));
+    m.def("evaluate", &b::evaluate, py::arg("data").noconvert(), py::arg("q"), py::arg("p1"),
+          py::arg("Lambda"), py::arg("perp"), py::arg("with_kr"), py::arg("n_threads"));
+    m.def("random_effects", &b::effects, py::arg("data").noconvert(), py::arg("q"), py::arg("p1"),
+          py::arg("n_clusters"), py::arg("Lambda"), py::arg("c"), py::arg("with_covariance"),
+          py::arg("n_threads"));
+    m.def("group_rows", &b::group_rows, py::arg("codes"), py::arg("n_codes"));
+}

@@ -1,0 +1,100 @@
+// Moments engine: R_i = sigma2 W_i^-1 with known weights, one grouping factor.
+//
+// One pass over the compressed clusters gives all totals at Ddot = Lambda Lambda'. The pass sums
+// products of G = Z'V^-1 Z (q, q), H = Z'V^-1 A (q, p1) and Y; assemble() turns the sums into Totals
+// (docs/algorithm.md, eq. 9-13). Cost O(m q^2 (p + q)), plus O(m q^2 p^2) for the products.
+#pragma once
+
+#include "lmmfast/engines/block_factor.hpp"
+#include "lmmfast/engines/moment_sums.hpp"
+#include "lmmfast/parallel.hpp"
+#include "lmmfast/totals.hpp"
+
+namespace lmmfast {
+
+namespace detail {
+
+template <int Q, int P1, class Sums>
+void sum_blocks(const ClusterBlocks& clusters, const double* Lambda, Index begin, Index end,
+                Interrupt& interrupt, Sums& sums, double* out) {
+    constexpr Index blocks_between_checks = 256;
+    BlockFactor<Q, P1> factor(clusters.layout, Lambda);
+    LogProduct det;
+    for (Index k = begin; k < end; ++k) {
+        if (k % blocks_between_checks == 0) interrupt.check();
+        const double* block = clusters.block(k);
+        factor.factorise(block, det);
+        factor.whiten_A(block);
+        factor.whiten_Z(block);
+        sums.add(factor);
+    }
+    sums.write(out);
+    out[0] = det.total();
+}
+
+// Below this number of columns sums run in lanes; above it, lanes are stacked into matrix products.
+inline constexpr int max_p1_in_lanes = 12;
+// Sizes that the compiler gets to know: loops unroll, and the small matrices stay in registers. With
+// registers of 16 bytes that many values do not fit, and a fixed p1 takes twice as long.
+inline constexpr int max_fixed_q = 3, max_fixed_p1 = EIGEN_MAX_STATIC_ALIGN_BYTES >= 32 ? 6 : 0;
+
+template <int Q, int P1>
+void sum_blocks_in_lanes(const ClusterBlocks& clusters, const double* Lambda, Index begin, Index end,
+                         bool with_kr, Interrupt& interrupt, double* out) {
+    LaneSums<Q, P1> sums(clusters.layout.q, clusters.layout.p1, with_kr);
+    sum_blocks<Q, P1>(clusters, Lambda, begin, end, interrupt, sums, out);
+}
+
+template <int Q>
+void sum_blocks_as_products(const ClusterBlocks& clusters, const double* Lambda, Index begin, Index end,
+                            bool with_kr, Interrupt& interrupt, double* out) {
+    ProductSums<Q, 0> sums(clusters.layout.q, clusters.layout.p1, with_kr);
+    sum_blocks<Q, 0>(clusters, Lambda, begin, end, interrupt, sums, out);
+}
+
+// A run-time size as a compile-time one: call(std::integral_constant<int, N>), 0 beyond `Max`.
+template <int Max, int N = 1, class Call>
+void with_fixed_size(int size, const Call& call) {
+    if constexpr (N > Max) {
+        call(std::integral_constant<int, 0>{});
+    } else if (size == N) {
+        call(std::integral_constant<int, N>{});
+    } else {
+        with_fixed_size<Max, N + 1>(size, call);
+    }
+}
+
+inline void sum_blocks(const ClusterBlocks& clusters, const double* Lambda, Index begin, Index end,
+                       bool with_kr, Interrupt& interrupt, double* out) {
+    const auto [q, p1] = clusters.layout;
+    with_fixed_size<max_fixed_q>(q, [&, p1 = p1](auto Q) {
+        if (p1 > max_p1_in_lanes)
+            return sum_blocks_as_products<Q.value>(clusters, Lambda, begin, end, with_kr, interrupt, out);
+        with_fixed_size<max_fixed_p1>(p1, [&](auto P1) {
+            sum_blocks_in_lanes<Q.value, P1.value>(clusters, Lambda, begin, end, with_kr, interrupt, out);
+        });
+    });
+}
+
+}  // namespace detail
+
+// Totals at Ddot = Lambda Lambda'. `perp` (p1, p1) is the sum of A_i'(I - Q_i Q_i')A_i.
+inline Totals evaluate_moments(const ClusterBlocks& clusters, const double* Lambda,
+                               const double* perp, bool with_kr, int n_threads,
+                               Interrupt& interrupt) {
+    const auto [q, p1] = clusters.layout;
+    const MomentLayout layout{q, p1, with_kr};
+    const Index n_sums = n_partial_sums(clusters.n_blocks, layout.size());
+    std::vector<double> partial(static_cast<std::size_t>(n_sums * layout.size()));
+    parallel_for(n_sums, n_threads, interrupt, [&](Index k) {
+        const Index begin = k * clusters.n_blocks / n_sums;
+        const Index end = (k + 1) * clusters.n_blocks / n_sums;
+        detail::sum_blocks(clusters, Lambda, begin, end, with_kr, interrupt,
+                           partial.data() + k * layout.size());
+    });
+    for (Index k = 1; k < n_sums; ++k)
+        for (Index e = 0; e < layout.size(); ++e) partial[e] += partial[k * layout.size() + e];
+    return assemble(layout, partial.data(), perp);
+}
+
+}  // namespace lmmfast

@@ -1,0 +1,29 @@
+// Eight clusters side by side: the scalar of the kernels is a vector of eight doubles.
+#pragma once
+
+// Eigen's fast square roots give away the last bits.
+#ifndef EIGEN_FAST_MATH
+#define EIGEN_FAST_MATH 0
+#endif
+#include <Eigen/Core>
+#include <cstdint>
+
+namespace lmmfast {
+
+using Index = std::int64_t;
+
+inline constexpr int lanes = 8;
+using Lane = Eigen::Array<double, lanes, 1>;
+using LaneMap = Eigen::Map<Lane, Eigen::Aligned64>;
+using ConstLaneMap = Eigen::Map<const Lane, Eigen::Aligned64>;
+
+// The most random effects a cluster may have.
+inline constexpr int max_q = 10;
+
+// Number of pairs a <= b out of q: entries of vech of a symmetric (q, q) matrix.
+constexpr int n_pairs(int q) { return q * (q + 1) / 2; }
+
+// Position of the pair a <= b in vech: lower triangle by columns, (0,0) (1,0) ... (q-1,0) (1,1) ...
+constexpr int pair_index(int a, int b, int q) { return a * q - a * (a - 1) / 2 + (b - a); }
+
+}  // namespace lmmfast

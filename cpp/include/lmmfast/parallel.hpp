@@ -1,0 +1,92 @@
+// Tasks over std::thread: started for the call, gone with it; a stop request is honoured quickly.
+#pragma once
+
+#include <algorithm>
+#include <atomic>
+#include <chrono>
+#include <exception>
+#include <functional>
+#include <mutex>
+#include <stdexcept>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include "lmmfast/lanes.hpp"
+
+namespace lmmfast {
+
+struct Interrupted : std::runtime_error {
+    Interrupted() : std::runtime_error("interrupted") {}
+};
+
+// A stop request. `ask` is called on the calling thread only (an interpreter handles signals there),
+// at most every 50 ms; every thread sees the answer.
+class Interrupt {
+  public:
+    explicit Interrupt(std::function<bool()> ask = {}) : ask_(std::move(ask)) {}
+
+    void check() {
+        if (stop_.load(std::memory_order_relaxed)) throw Interrupted();
+        if (!ask_ || std::this_thread::get_id() != owner_) return;
+        const auto now = Clock::now();
+        if (now - last_ < std::chrono::milliseconds(50)) return;
+        last_ = now;
+        if (ask_()) {
+            request();
+            throw Interrupted();
+        }
+    }
+    void request() { stop_.store(true, std::memory_order_relaxed); }
+    bool requested() const { return stop_.load(std::memory_order_relaxed); }
+
+  private:
+    using Clock = std::chrono::steady_clock;
+    std::function<bool()> ask_;
+    std::thread::id owner_ = std::this_thread::get_id();
+    Clock::time_point last_ = Clock::now();
+    std::atomic<bool> stop_{false};
+};
+
+// work(task) for task = 0 … n_tasks-1 on up to n_threads threads, the calling one among them.
+// The first exception stops the rest and is thrown again here.
+template <class Work>
+void parallel_for(Index n_tasks, int n_threads, Interrupt& interrupt, const Work& work) {
+    std::atomic<Index> next{0};
+    std::mutex mutex;
+    std::exception_ptr error;
+    const auto run = [&] {
+        try {
+            for (Index task; (task = next.fetch_add(1)) < n_tasks;) {
+                interrupt.check();
+                work(task);
+            }
+        } catch (...) {
+            const std::lock_guard lock(mutex);
+            if (!error) error = std::current_exception();
+            interrupt.request();
+        }
+    };
+    std::vector<std::thread> helpers;
+    const auto n_helpers = std::min<Index>(n_threads, n_tasks) - 1;
+    for (Index k = 0; k < n_helpers; ++k) {
+        try {
+            helpers.emplace_back(run);
+        } catch (const std::system_error&) {
+            break;  // no more threads to be had: the ones there are do the work
+        }
+    }
+    run();
+    for (auto& helper : helpers) helper.join();
+    if (error) std::rethrow_exception(error);
+}
+
+// How many partial sums a reduction keeps. It depends on the data alone, never on the number of
+// threads, so that the order of addition and the last bit of the result do not either.
+inline Index n_partial_sums(Index n_blocks, Index doubles_each) {
+    constexpr Index min_blocks = 32, max_sums = 64, max_doubles = Index{1} << 22;
+    const Index by_memory = std::max<Index>(2, max_doubles / std::max<Index>(1, doubles_each));
+    return std::clamp<Index>(n_blocks / min_blocks, 1, std::min(max_sums, by_memory));
+}
+
+}  // namespace lmmfast
