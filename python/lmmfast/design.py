@@ -1,0 +1,207 @@
+"""What the numerical side sees of a model: columns of y, X and Z for some rows, and group keys."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lmmfast.covariance import RandomStructure
+from lmmfast.errors import DataError, FormulaError
+from lmmfast.frame import Rows
+from lmmfast.keys import GroupKeys as GroupKeys
+
+CHUNK = 1 << 17  # rows at a time where a chunk must fit the cache, not the memory
+
+
+@dataclass(frozen=True)
+class Term:
+    """A random-effects term: the columns of Z that share one covariance matrix."""
+
+    group: str  # "infant" or "a:b"
+    names: tuple[str, ...]  # columns of Z: ("Intercept", "t")
+    structure: RandomStructure
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """Some rows of a model, a column at a time.
+
+    Every column is a float64 array (n,) of any stride, a view of the user's memory where that is
+    possible; a constant has stride 0. Do not write to it.
+    """
+
+    y: NDArray[np.float64] | None
+    X: list[NDArray[np.float64]]
+    Z: list[NDArray[np.float64]]  # the columns of all terms, in order
+    weights: NDArray[np.float64] | None = None
+    offset: NDArray[np.float64] | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class NewBatch:
+    """Columns for new data.
+
+    Attributes
+    ----------
+    X, Z : list of (n,) ndarray
+        NaN in the rows that miss a value (except in constant columns). Z is empty if the random
+        effects were not asked for.
+    offset : (n,) ndarray or None
+    missing : (n,) ndarray of bool or None
+        Rows that cannot be predicted because a value is missing; None if there are none.
+    """
+
+    n_rows: int
+    X: list[NDArray[np.float64]]
+    Z: list[NDArray[np.float64]]
+    offset: NDArray[np.float64] | None = None
+    missing: NDArray[np.bool_] | None = None
+
+
+class Design(Protocol):
+    """A model's data: `lmmfast.design_array.ArrayDesign`, `...design_formula.FormulaDesign`."""
+
+    @property
+    def n_obs(self) -> int:
+        """Rows used."""
+
+    @property
+    def n_dropped(self) -> int:
+        """Rows left out because a value is missing."""
+
+    @property
+    def y_name(self) -> str:
+        """Name of the response."""
+
+    @property
+    def x_names(self) -> tuple[str, ...]:
+        """Names of the columns of X."""
+
+    @property
+    def terms(self) -> tuple[Term, ...]:
+        """Random-effects terms, all on the same groups."""
+
+    @property
+    def group_name(self) -> str:
+        """Name of the grouping factor."""
+
+    @property
+    def unit(self) -> int | None:
+        """Index in X of a column known to be the constant 1."""
+
+    @property
+    def keys(self) -> GroupKeys:
+        """Group of each row used."""
+
+    @property
+    def random_access(self) -> bool:
+        """Whether all columns lie in memory, so that ``batch(slice(None))`` costs nothing."""
+
+    @property
+    def missing_counts(self) -> dict[str, int]:
+        """Columns with missing values, and how many."""
+
+    @property
+    def spec(self) -> Any:
+        """What it takes to make columns for new data: no data in it, can be pickled."""
+
+    def batch(self, rows: Rows) -> Batch:
+        """Columns for some of the rows used (positions 0 ... n_obs - 1)."""
+
+    def original_row(self, row: int) -> int:
+        """Position in the user's data of a row used."""
+
+
+def ones(n: int) -> NDArray[np.float64]:
+    """Return the constant 1 as a column (n,) of stride 0."""
+    return np.broadcast_to(np.float64(1.0), (n,))
+
+
+def check_finite(design: Design) -> None:
+    """Raise a DataError that names the first value that is not finite, by column and row.
+
+    Meant for the moment when a sum over the rows came out as NaN or infinite: it reads all rows
+    again. Returns if every value is finite (then the sum itself overflowed).
+    """
+    for start in range(0, design.n_obs, CHUNK):
+        batch = design.batch(slice(start, min(start + CHUNK, design.n_obs)))
+        z_names = [name for term in design.terms for name in term.names]
+        for kind, name, values in [
+            ("response", design.y_name, batch.y),
+            *zip(["X column"] * len(batch.X), design.x_names, batch.X, strict=True),
+            *zip(["Z column"] * len(batch.Z), z_names, batch.Z, strict=True),
+            ("weights", "weights", batch.weights),
+            ("offset", "offset", batch.offset),
+        ]:
+            if values is None or values.strides == (0,):
+                continue
+            finite = np.isfinite(values)
+            if not finite.all():
+                k = int(np.argmin(finite))
+                what = "missing (NaN)" if np.isnan(values[k]) else "infinite"
+                raise DataError(
+                    f"{kind} {name!r} is {what} in row {design.original_row(start + k)} (counting "
+                    "from 0): remove the row or correct the value"
+                )
+
+
+def check_size(n_obs: int, x_names: Sequence[str]) -> None:
+    """Raise a DataError if there are not more rows than fixed effects."""
+    if len(x_names) >= n_obs:
+        raise DataError(
+            f"X has {len(x_names)} columns but only {n_obs} rows are used: there must be more rows "
+            "than fixed effects"
+        )
+
+
+def check_names(names: Sequence[str], what: str) -> None:
+    """Raise a DataError if two columns have the same name."""
+    twice = [name for k, name in enumerate(names) if name in names[:k]]
+    if twice:
+        raise DataError(f"{what} has two columns named {twice[0]!r}: give them distinct names")
+
+
+def choose_structures(
+    written: Sequence[tuple[str, str, bool | None]], D: Any
+) -> list[RandomStructure]:
+    """Find the covariance structure of each term.
+
+    Parameters
+    ----------
+    written : sequence of (text, structure, hom)
+        As the formula says.
+    D : RandomStructure, sequence of them, or None
+        The user's choice; replaces plain ``( | )`` terms only.
+    """
+    from lmmfast.covariance import structure
+
+    if D is None:
+        return [structure(name, hom) for _, name, hom in written]
+    chosen = list(D) if isinstance(D, list | tuple) else [D]
+    if len(chosen) != len(written):
+        raise FormulaError(
+            f"D gives {len(chosen)} covariance structures for {len(written)} random-effects terms"
+        )
+    for text, name, _ in written:
+        if name != "us":
+            raise FormulaError(f"{text!r} names its covariance structure already: leave D= out")
+    return chosen
+
+
+def scatter(
+    columns: list[NDArray[np.float64]], rows: NDArray[np.intp], n_rows: int
+) -> list[NDArray[np.float64]]:
+    """Spread columns of some rows over n rows, NaN elsewhere; constants stay constant."""
+    spread = []
+    for column in columns:
+        if column.strides == (0,) and len(column) and column[0] == 1.0:
+            spread.append(ones(n_rows))
+            continue
+        full = np.full(n_rows, np.nan)
+        full[rows] = column
+        spread.append(full)
+    return spread

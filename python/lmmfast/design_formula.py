@@ -1,0 +1,292 @@
+"""The design of a formula and a data frame."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lmmfast.design import Batch, Term, check_names, check_size, choose_structures
+from lmmfast.errors import DataError, FormulaError
+from lmmfast.factors import LEARNED, ROWWISE, WHOLE, FactorUse, analyse_factor
+from lmmfast.formula import ParsedFormula, expand_dot, has_dot, parse_formula
+from lmmfast.formula_spec import ColumnRecipe, FormulaSpec, Part, simple_recipe
+from lmmfast.formulaic_compat import build_specs, learn_state, parse_terms, restrict
+from lmmfast.frame import ModelFrame, Rows, as_float, model_frame
+from lmmfast.keys import GroupKeys, group_keys
+from lmmfast.tables import Table, open_table, suggest
+
+_SAMPLE_ROWS = 256
+
+
+class FormulaDesign:
+    """Columns of a formula, evaluated on the rows asked for.
+
+    Parameters
+    ----------
+    formula : str or ParsedFormula
+    data : table
+        pandas, polars, pyarrow, or a dict of arrays.
+    weights, offset : str, array or None
+        Column name, or an array with one value for each row of `data`.
+    missing : {"drop", "raise"}
+        What to do with rows in which a column of the model is missing.
+    D : RandomStructure or list of them, optional
+        Covariance structures of the terms, in place of unstructured.
+
+    Raises
+    ------
+    FormulaError, UnsupportedModelError, DataError
+
+    Notes
+    -----
+    Names and order of columns are formulaic's. The model is built from a sample of rows and the
+    levels of all; what must be learnt from all rows (``scale(x)``, ``bs(x, df=4)``, ``C(x)`` of
+    numbers) is evaluated on all rows once, one expression that is not row by row (``x - x.mean()``)
+    makes all columns but the simple ones be evaluated at once and kept.
+    """
+
+    def __init__(
+        self,
+        formula: str | ParsedFormula,
+        data: Any,
+        *,
+        weights: Any = None,
+        offset: Any = None,
+        missing: str = "drop",
+        D: Any = None,
+    ) -> None:
+        parsed = parse_formula(formula) if isinstance(formula, str) else formula
+        table = open_table(data)
+        parsed = _write_out_dot(parsed, table, weights, offset)
+        group = parsed.terms[0].group
+        _check_columns_exist(group, table)
+        terms = {
+            "y": parse_terms(parsed.response, intercept=False),
+            "X": parse_terms(parsed.fixed),
+            **{f"Z{k}": parse_terms(term.lhs) for k, term in enumerate(parsed.terms)},
+        }
+        uses = _factor_uses(terms, table)
+        names = sorted(frozenset().union(*(use.columns for use in uses.values())))
+        self._frame = model_frame(
+            table, names, group, weights=weights, offset=offset, missing=missing
+        )
+        _check_response(terms["y"][0], self._frame)
+        parts = _build_parts(terms, uses, self._frame)
+        if len(parts["y"].names) != 1:
+            raise DataError(f"the response {parsed.response!r} must be one column of numbers")
+        self.keys: GroupKeys = group_keys(
+            [self._frame.columns[name] for name in group], self._frame.kept
+        )
+        structures = choose_structures([(t.text, t.structure, t.hom) for t in parsed.terms], D)
+        self.spec = FormulaSpec(
+            formula=parsed,
+            parts=parts,
+            terms=tuple(
+                Term(bar.group_name, parts[f"Z{k}"].names, structures[k])
+                for k, bar in enumerate(parsed.terms)
+            ),
+            levels={
+                name: levels
+                for name in names
+                if (levels := self._frame.columns[name].levels) is not None
+            },
+            number_levels=_number_levels(uses, parts, self._frame),
+            offset_name=offset if isinstance(offset, str) else None,
+            text_keys=self.keys.is_text,
+        )
+        check_names(self.x_names, "X")
+        check_size(self.n_obs, self.x_names)
+        self._kept_columns: dict[str, list[NDArray[np.float64]]] | None = None
+        if any(use.scope == WHOLE for use in uses.values()):
+            everything = self._frame.view(slice(None))
+            self._kept_columns = self.spec.make_evaluated(self.spec.parts, everything)
+
+    @property
+    def n_obs(self) -> int:
+        """Rows used."""
+        return self._frame.n_obs
+
+    @property
+    def n_dropped(self) -> int:
+        """Rows left out because a value is missing."""
+        return self._frame.n_dropped
+
+    @property
+    def missing_counts(self) -> dict[str, int]:
+        """Columns with missing values, and how many."""
+        return self._frame.missing_counts
+
+    @property
+    def y_name(self) -> str:
+        """The response as written."""
+        return self.spec.formula.response
+
+    @property
+    def x_names(self) -> tuple[str, ...]:
+        """Names of the columns of X, formulaic's."""
+        return self.spec.x_names
+
+    @property
+    def terms(self) -> tuple[Term, ...]:
+        """Random-effects terms."""
+        return self.spec.terms
+
+    @property
+    def group_name(self) -> str:
+        """``"g"`` or ``"a:b"``."""
+        return self.spec.terms[0].group
+
+    @property
+    def unit(self) -> int | None:
+        """Index in X of the intercept."""
+        recipes = self.spec.parts["X"].recipes
+        return next((j for j, recipe in enumerate(recipes) if recipe.factors == ()), None)
+
+    @property
+    def random_access(self) -> bool:
+        """Whether every column is a view of the user's memory."""
+
+        def in_memory(recipe: ColumnRecipe) -> bool:
+            return recipe.factors is not None and (
+                not recipe.factors
+                or (len(recipe.factors) == 1 and self._is_float64(recipe.factors[0]))
+            )
+
+        extra = [c for c in (self._frame.weights, self._frame.offset) if c is not None]
+        return (
+            self._frame.kept is None
+            and all(in_memory(r) for part in self.spec.parts.values() for r in part.recipes)
+            and all(column.values.dtype == np.float64 for column in extra)
+        )
+
+    def _is_float64(self, name: str) -> bool:
+        return self._frame.columns[name].values.dtype == np.float64
+
+    def batch(self, rows: Rows) -> Batch:
+        """Columns for some of the rows used."""
+        view = self._frame.view(rows)
+        if self._kept_columns is None:
+            made = self.spec.make(self.spec.parts, view)
+        else:
+            made = {
+                name: self.spec.assemble(
+                    name, view, [c[rows] for c in self._kept_columns.get(name, [])]
+                )
+                for name in self.spec.parts
+            }
+        weights, offset = (
+            None if column is None else as_float(column.values[view.rows])
+            for column in (self._frame.weights, self._frame.offset)
+        )
+        Z = [column for name in self.spec.z_parts for column in made[name]]
+        return Batch(made["y"][0], made["X"], Z, weights, offset)
+
+    def original_row(self, row: int) -> int:
+        """Position in the user's data of a row used."""
+        return self._frame.original_row(row)
+
+
+def _write_out_dot(parsed: ParsedFormula, table: Table, weights: Any, offset: Any) -> ParsedFormula:
+    """``.`` stands for the columns that have no other part in the model."""
+    if not has_dot(parsed.fixed):
+        return parsed
+    used = {weights if isinstance(weights, str) else None}
+    used |= {offset if isinstance(offset, str) else None, *parsed.terms[0].group}
+    for term in parse_terms(parsed.response, intercept=False):
+        for factor in term.factors:
+            used |= analyse_factor(factor, table.names).columns
+    others = [name for name in table.names if name not in used]
+    return replace(parsed, fixed=expand_dot(parsed.fixed, others))
+
+
+def _check_columns_exist(names: tuple[str, ...], table: Table) -> None:
+    for name in names:
+        if name not in table.names:
+            raise FormulaError(f"{name!r} is not a column of the data{suggest(name, table.names)}")
+
+
+def _factor_uses(terms: dict[str, list[Any]], table: Table) -> dict[str, FactorUse]:
+    """Find what each factor of the model needs, by its expression."""
+    uses: dict[str, FactorUse] = {}
+    for term in (term for part in terms.values() for term in part):
+        for factor in term.factors:
+            if factor.expr not in uses:
+                uses[factor.expr] = analyse_factor(factor, table.names)
+                _check_columns_exist(tuple(sorted(uses[factor.expr].columns)), table)
+    return uses
+
+
+def _check_response(term: Any, frame: ModelFrame) -> None:
+    for factor in term.factors:
+        column = frame.columns.get(factor.expr)
+        if column is not None and column.is_factor:
+            raise DataError(
+                f"the response {factor.expr!r} is text or categorical: it must be numbers"
+            )
+
+
+def _build_parts(
+    terms: dict[str, list[Any]], uses: dict[str, FactorUse], frame: ModelFrame
+) -> dict[str, Part]:
+    """Fix names, levels and states; split each part into simple columns and formulaic's."""
+    scopes = {expr: _scope_in(use, frame) for expr, use in uses.items()}
+    factors = {f.expr: f for part in terms.values() for term in part for f in term.factors}
+    names = sorted(frozenset().union(*(use.columns for use in uses.values())))
+    learning = [factors[expr] for expr, scope in scopes.items() if scope != ROWWISE]
+    states: tuple[dict[str, Any], dict[str, Any]] = ({}, {})
+    if learning:
+        seen = sorted(frozenset().union(*(uses[f.expr].columns for f in learning)))
+        states = learn_state(learning, frame.view(slice(None)).to_pandas(seen))
+    whole = any(scope == WHOLE for scope in scopes.values())
+    step = 1 if whole else max(1, frame.n_obs // _SAMPLE_ROWS)
+    sample = frame.view(slice(None, None, step)).to_pandas(names)
+    specs = build_specs(terms, sample, *states)
+    return {name: _split_part(spec, uses, frame) for name, spec in specs.items()}
+
+
+def _scope_in(use: FactorUse, frame: ModelFrame) -> int:
+    """``C(column)`` of a factor column has nothing to learn: its levels are known."""
+    if use.levels_of is not None and use.scope == LEARNED:
+        return ROWWISE if frame.columns[use.levels_of].is_factor else LEARNED
+    return use.scope
+
+
+def _split_part(spec: Any, uses: dict[str, FactorUse], frame: ModelFrame) -> Part:
+    recipes: list[ColumnRecipe] = []
+    entries, index = [], 0
+    for entry in spec.structure:
+        recipe = simple_recipe(entry, frame.columns)
+        if recipe is not None:
+            recipes.append(recipe)
+            continue
+        recipes += [ColumnRecipe(None, index + j) for j in range(len(entry.columns))]
+        index += len(entry.columns)
+        entries.append(entry)
+
+    def columns_of(some: list[Any]) -> frozenset[str]:
+        exprs = {factor.expr for entry in some for factor in entry.term.factors}
+        return frozenset().union(*(uses[expr].columns for expr in exprs))
+
+    return Part(
+        names=tuple(spec.column_names),
+        recipes=tuple(recipes),
+        model=restrict(spec, entries) if index else None,
+        columns=columns_of(spec.structure),
+        evaluated=columns_of(entries),
+    )
+
+
+def _number_levels(
+    uses: dict[str, FactorUse], parts: dict[str, Part], frame: ModelFrame
+) -> dict[str, list[Any]]:
+    """Levels of ``C(x)`` for number columns x, to recognise unknown ones in new data."""
+    found: dict[str, list[Any]] = {}
+    for part in parts.values():
+        for expr, (_, state) in (part.model.encoder_state if part.model else {}).items():
+            name = uses[expr].levels_of
+            if name is not None and not frame.columns[name].is_factor and "categories" in state:
+                found[name] = list(state["categories"])
+    return found

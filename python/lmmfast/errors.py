@@ -1,0 +1,47 @@
+"""The errors and warnings of lmmfast: one tree, every message says what to do."""
+
+from __future__ import annotations
+
+
+class LmmError(Exception):
+    """Base class of all errors that lmmfast raises on purpose."""
+
+
+class DataError(LmmError, ValueError):
+    """The data cannot be used as they are: missing, non-finite, wrong length or type."""
+
+
+class FormulaError(LmmError, ValueError):
+    """The formula cannot be read, or names something that the data do not have."""
+
+
+class NotIdentifiableError(LmmError, ValueError):
+    """The data cannot tell the parameters of the model apart."""
+
+
+class UnsupportedModelError(LmmError, NotImplementedError):
+    """A model that is well defined, but that lmmfast does not fit yet."""
+
+
+class ConvergenceError(LmmError, RuntimeError):
+    """The log-likelihood could not be evaluated or maximised."""
+
+
+class LmmWarning(UserWarning):
+    """Base class of all warnings of lmmfast."""
+
+
+class ConvergenceWarning(LmmWarning):
+    """The optimiser stopped before its certificate was satisfied."""
+
+
+class RankWarning(LmmWarning):
+    """Columns of X were dropped because other columns determine them."""
+
+
+class MissingRowsWarning(LmmWarning):
+    """Rows with missing values were left out."""
+
+
+class NewGroupsWarning(LmmWarning):
+    """Groups unknown to the fit were predicted at the population level."""

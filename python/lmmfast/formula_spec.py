@@ -1,0 +1,266 @@
+"""From a formula to columns: which come straight from the data, which through formulaic.
+
+The intercept, plain number columns and their products are formulaic's values without formulaic:
+no copy, or one multiplication. Everything else goes through one `formulaic.ModelSpec` a part,
+whose state (levels, knots, means) was fixed when the model was built.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lmmfast.columns import Column
+from lmmfast.design import NewBatch, Term, ones, scatter
+from lmmfast.errors import DataError
+from lmmfast.formula import ParsedFormula
+from lmmfast.formulaic_compat import MissingAfterEvaluationError, evaluate
+from lmmfast.frame import RowView, as_float
+from lmmfast.keys import GroupKeys, check_key_kind, group_keys
+from lmmfast.tables import Table, open_table, suggest
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@dataclass(frozen=True)
+class ColumnRecipe:
+    """How to make one column of y, X or Z.
+
+    Attributes
+    ----------
+    factors : tuple of str or None
+        Number columns to multiply (none of them: the constant 1); None: ask formulaic.
+    index : int
+        Position among the columns of the part that formulaic makes.
+    """
+
+    factors: tuple[str, ...] | None
+    index: int = -1
+
+
+@dataclass(frozen=True, eq=False)
+class Part:
+    """y, X or the Z of one term."""
+
+    names: tuple[str, ...]
+    recipes: tuple[ColumnRecipe, ...]
+    model: Any  # formulaic.ModelSpec of the columns that need it, or None
+    columns: frozenset[str]  # of the data, all that the part uses
+    evaluated: frozenset[str]  # of the data, what formulaic must see
+
+
+@dataclass(frozen=True, eq=False)
+class FormulaSpec:
+    """Makes the columns of a model for any rows; holds no data and can be pickled.
+
+    Attributes
+    ----------
+    formula : ParsedFormula
+        With ``.`` written out.
+    parts : dict of Part
+        "y", "X", then "Z0", "Z1", ... in the order of the terms.
+    terms : tuple of Term
+    levels : dict of pandas.Index
+        Levels of the factor columns.
+    number_levels : dict of list
+        Levels of the number columns in ``C(column)``.
+    offset_name : str or None
+        Column that the offset is in.
+    text_keys : bool
+        Were the group keys text?
+    """
+
+    formula: ParsedFormula
+    parts: dict[str, Part]
+    terms: tuple[Term, ...]
+    levels: dict[str, pd.Index[Any]]
+    number_levels: dict[str, list[Any]]
+    offset_name: str | None
+    text_keys: bool = field(default=False)
+
+    @property
+    def x_names(self) -> tuple[str, ...]:
+        """Names of the columns of X, formulaic's."""
+        return self.parts["X"].names
+
+    @property
+    def z_parts(self) -> list[str]:
+        """Names of the Z parts."""
+        return [f"Z{k}" for k in range(len(self.terms))]
+
+    def make(
+        self, wanted: Iterable[str], view: RowView, *, new_data: bool = False
+    ) -> dict[str, list[NDArray[np.float64]]]:
+        """Make the columns of some parts for some rows; factors that parts share come once."""
+        wanted = list(wanted)
+        made = self.make_evaluated(wanted, view, new_data=new_data)
+        return {name: self.assemble(name, view, made.get(name, [])) for name in wanted}
+
+    def make_evaluated(
+        self, wanted: Iterable[str], view: RowView, *, new_data: bool = False
+    ) -> dict[str, list[NDArray[np.float64]]]:
+        """Only the columns that formulaic must make."""
+        parts = {name: self.parts[name] for name in wanted if self.parts[name].model is not None}
+        if not parts:
+            return {}
+        frame = view.to_pandas(sorted(frozenset().union(*(p.evaluated for p in parts.values()))))
+        models = {name: part.model for name, part in parts.items()}
+        try:
+            return evaluate(models, frame, new_data=new_data)
+        except MissingAfterEvaluationError as error:
+            if error.row is None:
+                raise
+            row = view.original_row(error.row)
+            raise MissingAfterEvaluationError(error.expression, row) from None
+
+    def assemble(
+        self, name: str, view: RowView, evaluated: list[NDArray[np.float64]]
+    ) -> list[NDArray[np.float64]]:
+        """Put the columns of a part together: the simple ones and formulaic's."""
+        return [
+            evaluated[recipe.index] if recipe.factors is None else _product(recipe.factors, view)
+            for recipe in self.parts[name].recipes
+        ]
+
+    def columns(self, newdata: Any, *, random: bool = True) -> NewBatch:
+        """Make X, Z and the offset for new data.
+
+        Parameters
+        ----------
+        newdata : table
+            Any that `lmmfast.frame.open_table` takes; the group columns are not needed here.
+        random : bool
+            Make Z too; without it only the columns of the fixed effects must be there.
+
+        Raises
+        ------
+        DataError
+            A column is not there, a level is unknown to the fit, or a type has changed.
+        """
+        table = open_table(newdata)
+        wanted = ["X", *(self.z_parts if random else [])]
+        needed = sorted(frozenset().union(*(self.parts[name].columns for name in wanted)))
+        columns = {name: self._read(table, name) for name in needed}
+        offset = None
+        if self.offset_name is not None:
+            offset = _read_new(table, self.offset_name)
+            if offset.is_factor:
+                raise DataError(f"the offset {self.offset_name!r} must be numbers")
+        missing = _missing_rows([*columns.values(), *([offset] if offset else [])])
+        rows = slice(None) if missing is None else np.flatnonzero(~missing)
+        view = RowView(columns, rows, table.n_rows)
+        if len(view):
+            made = self.make(wanted, view, new_data=True)
+        else:
+            made = {name: [np.empty(0)] * len(self.parts[name].names) for name in wanted}
+        X, Z = made["X"], [column for name in wanted[1:] for column in made[name]]
+        if not isinstance(rows, slice):
+            X, Z = scatter(X, rows, table.n_rows), scatter(Z, rows, table.n_rows)
+        values = as_float(offset.values) if offset else None
+        if values is not None and missing is not None:
+            values = np.where(missing, np.nan, values)
+        return NewBatch(table.n_rows, X, Z, values, missing)
+
+    def group_keys(self, newdata: Any) -> GroupKeys:
+        """Read the group keys of new data; rows without a group are marked `missing`."""
+        table = open_table(newdata)
+        names = self.formula.terms[0].group
+        keys = group_keys([_read_new(table, name, group=True) for name in names])
+        check_key_kind(keys, self.text_keys, self.terms[0].group)
+        return keys
+
+    def _read(self, table: Table, name: str) -> Column:
+        """Read a column of new data as the fit knew it: a factor with its levels, or numbers."""
+        column = _read_new(table, name)
+        if name in self.levels:
+            return with_known_levels(column, self.levels[name])
+        if column.is_factor:
+            raise DataError(f"column {name!r} was numbers in the fit and is text here: convert it")
+        if name in self.number_levels:
+            _check_known(column, self.number_levels[name])
+        return column
+
+
+def _product(factors: tuple[str, ...], view: RowView) -> NDArray[np.float64]:
+    if not factors:
+        return ones(len(view))
+    product = view.numbers(factors[0])
+    for name in factors[1:]:
+        product = product * view.numbers(name)
+    return product
+
+
+def _read_new(table: Table, name: str, *, group: bool = False) -> Column:
+    if name not in table.names:
+        raise DataError(f"the new data have no column {name!r}{suggest(name, table.names)}")
+    column = table.read(name, group=group)
+    if len(column) != table.n_rows:
+        raise DataError(f"{name!r} has {len(column)} values, but there are {table.n_rows} rows")
+    return column
+
+
+def _missing_rows(columns: Iterable[Column]) -> NDArray[np.bool_] | None:
+    masks = [column.missing for column in columns if column.missing is not None]
+    return np.logical_or.reduce(masks) if masks else None
+
+
+def with_known_levels(column: Column, levels: pd.Index[Any]) -> Column:
+    """Code a column by the levels of the fit.
+
+    Raises
+    ------
+    DataError
+        Naming the column and the levels that the fit does not know.
+    """
+    import pandas as pd
+
+    here = column.levels
+    if here is None:  # numbers now, categories of numbers in the fit
+        codes = levels.get_indexer(pd.Index(column.values))
+        unknown = set(column.values[(codes < 0) & _present(column)].tolist())
+    else:
+        lookup = np.append(levels.get_indexer(here), -1)  # the last one serves code -1
+        codes = lookup[column.values]
+        used = np.unique(column.values[(codes < 0) & _present(column)])
+        unknown = set(np.asarray(here)[used].tolist())
+    _raise_unknown(column.name, unknown, list(levels))
+    if column.missing is not None:
+        codes = np.where(column.missing, -1, codes)
+    return Column(column.name, codes, levels, column.missing, keeps_order=True)
+
+
+def _present(column: Column) -> NDArray[np.bool_]:
+    return np.ones(len(column), dtype=bool) if column.missing is None else ~column.missing
+
+
+def _check_known(column: Column, levels: list[Any]) -> None:
+    values = set(np.unique(column.values[_present(column)]).tolist())
+    _raise_unknown(column.name, values - set(levels), levels)
+
+
+def _raise_unknown(name: str, unknown: set[Any], levels: list[Any]) -> None:
+    if not unknown:
+        return
+    shown = ", ".join(repr(level) for level in sorted(unknown, key=str)[:5])
+    known = ", ".join(repr(level) for level in levels[:10]) + (", ..." if len(levels) > 10 else "")
+    raise DataError(
+        f"column {name!r} has levels that the fit has not seen: {shown}; it knows {known}. Remove "
+        "these rows or map them to a known level"
+    )
+
+
+def simple_recipe(entry: Any, columns: Mapping[str, Column]) -> ColumnRecipe | None:
+    """Recognise the intercept and products of number columns in an entry of a ModelSpec."""
+    if len(entry.columns) != 1 or len(entry.scoped_terms) != 1:
+        return None
+    term = entry.scoped_terms[0]
+    names = tuple(scoped.factor.factor.expr for scoped in term.factors)
+    lookups = all(s.factor.factor.eval_method.value == "lookup" for s in term.factors)
+    if term.scale != 1 or not lookups or any(columns[name].is_factor for name in names):
+        return None
+    return ColumnRecipe(names)

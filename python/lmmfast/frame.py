@@ -1,0 +1,288 @@
+"""The model frame: the columns a model uses, out of any data frame, and the rows it can use.
+
+Nothing is copied unless it has to be: number columns stay the user's own memory, rows with missing
+values are left out by an index of the rows kept, and pandas frames are made only of the rows and
+columns that formulaic is about to evaluate.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lmmfast.columns import Column, read_column
+from lmmfast.errors import DataError
+from lmmfast.tables import Table, open_table, suggest
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Rows = slice | NDArray[np.intp]
+
+
+@dataclass(frozen=True, eq=False)
+class ModelFrame:
+    """The columns of a model and the rows it uses.
+
+    Factor columns have the levels that occur in the rows used: sorted, except where the user chose
+    an order (pandas Categorical, polars Enum), which is kept minus the levels that do not occur.
+
+    Attributes
+    ----------
+    columns : dict of Column
+        Over all rows of the user's data.
+    n_rows : int
+        Rows of the user's data.
+    kept : (n_obs,) ndarray of int or None
+        Rows used, ascending; None when all are.
+    missing_counts : dict
+        Column name to its number of missing values; only columns that have some.
+    weights, offset : Column or None
+    """
+
+    columns: dict[str, Column]
+    n_rows: int
+    kept: NDArray[np.intp] | None
+    missing_counts: dict[str, int]
+    weights: Column | None = None
+    offset: Column | None = None
+
+    @property
+    def n_obs(self) -> int:
+        """Rows used."""
+        return self.n_rows if self.kept is None else len(self.kept)
+
+    @property
+    def n_dropped(self) -> int:
+        """Rows left out because something is missing."""
+        return self.n_rows - self.n_obs
+
+    def original_row(self, row: int) -> int:
+        """Position in the user's data of a row used."""
+        return row if self.kept is None else int(self.kept[row])
+
+    def view(self, rows: Rows) -> RowView:
+        """Look at some of the rows used."""
+        return RowView(self.columns, rows if self.kept is None else self.kept[rows], self.n_rows)
+
+
+class RowView:
+    """Some rows of some columns.
+
+    Parameters
+    ----------
+    columns : mapping of Column
+    rows : slice or (k,) ndarray of int
+        Positions in the columns.
+    n_rows : int
+        Length of the columns.
+    """
+
+    def __init__(self, columns: Mapping[str, Column], rows: Rows, n_rows: int) -> None:
+        self.columns = columns
+        self.rows = rows
+        self.n_rows = n_rows
+        self._numbers: dict[str, NDArray[np.float64]] = {}
+
+    def __len__(self) -> int:
+        if isinstance(self.rows, slice):
+            return len(range(*self.rows.indices(self.n_rows)))
+        return len(self.rows)
+
+    def original_row(self, row: int) -> int:
+        """Position in the columns of a row of the view."""
+        if isinstance(self.rows, slice):
+            return range(*self.rows.indices(self.n_rows))[row]
+        return int(self.rows[row])
+
+    def numbers(self, name: str) -> NDArray[np.float64]:
+        """Values of a number column, as a view of the user's memory where it is float64."""
+        if name not in self._numbers:
+            self._numbers[name] = as_float(self.columns[name].values[self.rows])
+        return self._numbers[name]
+
+    def to_pandas(self, names: Iterable[str]) -> pd.DataFrame:
+        """Numbers as 64-bit columns, factors as Categoricals with all their levels."""
+        import pandas as pd
+
+        made: dict[str, Any] = {}
+        for name in names:
+            column = self.columns[name]
+            values = column.values[self.rows]
+            if column.is_factor:
+                dtype = pd.CategoricalDtype(column.levels)
+                made[name] = pd.Categorical.from_codes(values, dtype=dtype, validate=False)
+            else:
+                made[name] = _wide(values)
+        return pd.DataFrame(made, index=pd.RangeIndex(len(self)), copy=False)
+
+
+def _wide(values: NDArray[Any]) -> NDArray[Any]:
+    """Small integers would overflow in products, float32 would lose digits in sums."""
+    if values.dtype.kind == "f":
+        return values.astype(np.float64, copy=False)
+    if values.dtype.kind == "i":
+        return values.astype(np.int64, copy=False)
+    if values.dtype.kind == "u":
+        return values.astype(np.uint64 if values.dtype.itemsize == 8 else np.int64, copy=False)
+    return values
+
+
+def as_float(values: NDArray[Any]) -> NDArray[np.float64]:
+    """Convert to float64, without a copy where they are already."""
+    return values.astype(np.float64, copy=False)
+
+
+def model_frame(
+    data: Any,
+    variables: Iterable[str],
+    groups: Iterable[str],
+    *,
+    weights: Any = None,
+    offset: Any = None,
+    missing: str = "drop",
+) -> ModelFrame:
+    """Read the columns of a model and find the rows that can be used.
+
+    Parameters
+    ----------
+    data : Table, or any table that `open_table` takes
+    variables, groups : iterable of str
+        Columns of the formula, and columns whose combinations are the groups; all must exist.
+    weights, offset : str, array or None
+        Column name, or an array with a value for every row of `data`.
+    missing : {"drop", "raise"}
+
+    Raises
+    ------
+    DataError
+        Naming the column and the row: wrong types, lengths, infinite or missing values, weights
+        that are not positive, no rows left.
+    """
+    table = data if isinstance(data, Table) else open_table(data)
+    grouping = set(groups)
+    columns = {}
+    for name in dict.fromkeys([*variables, *grouping]):
+        only_group = name in grouping and name not in set(variables)
+        columns[name] = table.read(name, group=only_group)
+    extra = {
+        role: _read_extra(role, given, table)
+        for role, given in (("weights", weights), ("offset", offset))
+    }
+    used = [*columns.values(), *(c for c in extra.values() if c is not None)]
+    n_rows = table.n_rows
+    check_lengths(used, n_rows)
+    kept, counts = usable_rows(used, n_rows, missing)
+    for column in used:
+        check_infinite(column, kept)
+    check_weights(extra["weights"], kept)
+    columns = {name: with_used_levels(column, kept) for name, column in columns.items()}
+    return ModelFrame(columns, n_rows, kept, counts, extra["weights"], extra["offset"])
+
+
+def _read_extra(role: str, given: Any, table: Table) -> Column | None:
+    if given is None:
+        return None
+    if isinstance(given, str):
+        if given not in table.names:
+            raise DataError(
+                f"{role}={given!r} is not a column of the data{suggest(given, table.names)}"
+            )
+        column = table.read(given)
+    else:
+        column = read_column(role, given)
+    if column.is_factor:
+        raise DataError(f"{role} ({column.name!r}) must be numbers")
+    return column
+
+
+def check_lengths(columns: Iterable[Column], n_rows: int) -> None:
+    """Raise a DataError that names the first column of another length."""
+    for column in columns:
+        if len(column) != n_rows:
+            raise DataError(
+                f"{column.name!r} has {len(column)} values, but the data have {n_rows} rows"
+            )
+
+
+def usable_rows(
+    columns: Iterable[Column], n_rows: int, missing: str
+) -> tuple[NDArray[np.intp] | None, dict[str, int]]:
+    """Find the rows without missing values (None: all), and count the missing per column."""
+    if missing not in ("drop", "raise"):
+        raise ValueError(f"missing={missing!r} must be 'drop' or 'raise'")
+    if n_rows == 0:
+        raise DataError("the data have no rows")
+    masks = [(c.name, c.missing) for c in columns if c.missing is not None]
+    if not masks:
+        return None, {}
+    counts = {name: int(np.count_nonzero(mask)) for name, mask in masks}
+    listed = ", ".join(f"{name!r} ({count})" for name, count in counts.items())
+    if missing == "raise":
+        raise DataError(
+            f"missing values in {listed}: remove or impute them, or leave the rows out with "
+            "missing='drop'"
+        )
+    kept = np.flatnonzero(~np.logical_or.reduce([mask for _, mask in masks]))
+    if not len(kept):
+        raise DataError(f"all {n_rows} rows have missing values: {listed}")
+    return kept, counts
+
+
+def check_infinite(column: Column, kept: NDArray[np.intp] | None) -> None:
+    """Raise a DataError with the first row that is infinite among those used."""
+    values = column.values
+    if values.dtype.kind != "f" or np.isfinite(values).all():
+        return
+    infinite = np.isinf(values if kept is None else values[kept])
+    if infinite.any():
+        row = int(np.argmax(infinite))
+        row = row if kept is None else int(kept[row])
+        raise DataError(
+            f"column {column.name!r} is infinite in row {row} (counting from 0): remove the row "
+            "or set it to missing"
+        )
+
+
+def check_weights(weights: Column | None, kept: NDArray[np.intp] | None) -> None:
+    """Raise a DataError with the first row whose weight is not positive."""
+    if weights is None:
+        return
+    bad = ~(weights.values > 0)
+    if kept is not None:
+        bad = bad[kept]
+    if bad.any():
+        row = int(np.argmax(bad))
+        row = row if kept is None else int(kept[row])
+        raise DataError(
+            f"weights must be positive: {weights.name!r} is {weights.values[row]} in row {row} "
+            "(counting from 0); remove rows that are not to count"
+        )
+
+
+def with_used_levels(column: Column, kept: NDArray[np.intp] | None) -> Column:
+    """Drop the levels that do not occur in the rows used, and sort the rest."""
+    if column.levels is None:
+        return column
+    codes = column.values if kept is None else column.values[kept]
+    occurs = np.bincount(codes, minlength=len(column.levels)) > 0
+    used = np.flatnonzero(occurs)
+    if not column.keeps_order:
+        try:
+            used = used[np.asarray(column.levels[used].argsort())]
+        except TypeError:
+            raise DataError(
+                f"column {column.name!r} mixes types that have no common order: convert it to "
+                "text or numbers first"
+            ) from None
+    if len(used) == len(column.levels) and np.array_equal(used, np.arange(len(used))):
+        return column
+    recode = np.full(len(column.levels) + 1, -1, dtype=np.int32)  # the last one serves code -1
+    recode[used] = np.arange(len(used), dtype=np.int32)
+    return Column(
+        column.name, recode[column.values], column.levels[used], column.missing, column.keeps_order
+    )

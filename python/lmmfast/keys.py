@@ -1,0 +1,137 @@
+"""Group keys: which group each row belongs to, as numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lmmfast.columns import Column
+from lmmfast.errors import DataError
+from lmmfast.frame import with_used_levels
+
+
+@dataclass(frozen=True, eq=False)
+class GroupKeys:
+    """The group of every row.
+
+    Attributes
+    ----------
+    values : (n,) ndarray of numbers
+        The keys themselves if `labels` is None (integers or floats as the user has them, not
+        copied); else integer codes into `labels`.
+    labels : (L,) ndarray or None
+        Distinct; each occurs in some row, and they stand in the order in which groups are reported.
+        Combinations ``a:b`` have text labels such as ``"A:a"``.
+    missing : (n,) ndarray of bool or None
+        Rows without a group, which only new data can have; their `values` mean nothing.
+    """
+
+    values: NDArray[Any]
+    labels: NDArray[Any] | None = None
+    missing: NDArray[np.bool_] | None = None
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    @property
+    def is_text(self) -> bool:
+        """Whether the keys are text rather than numbers."""
+        return self.labels is not None and self.labels.dtype.kind not in "biufmM"
+
+
+def group_keys(columns: Sequence[Column], kept: NDArray[np.intp] | None = None) -> GroupKeys:
+    """Make the keys of one grouping column, or of the combinations of several.
+
+    Parameters
+    ----------
+    columns : sequence of Column
+        One for ``(1 | a)``, two for ``(1 | a:b)``.
+    kept : (n,) ndarray of int, optional
+        Rows used; all by default.
+    """
+    masks = [column.missing for column in columns if column.missing is not None]
+    missing = np.logical_or.reduce(masks) if masks else None
+    present = kept if missing is None or kept is not None else np.flatnonzero(~missing)
+    if kept is not None:
+        missing = None  # rows kept are complete
+    if len(columns) > 1:
+        return _combine(columns, kept, present, missing)
+    column = with_used_levels(columns[0], present)
+    values = column.values if kept is None else column.values[kept]
+    if column.levels is not None:
+        return GroupKeys(values, _as_labels(column.levels), missing)
+    if values.dtype.kind == "b":
+        labels, codes = np.unique(values, return_inverse=True)
+        return GroupKeys(codes, labels, missing)
+    return GroupKeys(values, None, missing)
+
+
+def check_key_kind(keys: GroupKeys, text_keys: bool, name: str) -> None:
+    """Raise a DataError if keys were text in the fit and are numbers now, or the reverse."""
+    if len(keys) and (keys.missing is None or not keys.missing.all()):
+        if keys.is_text != text_keys:
+            was, now = ("text", "numbers") if text_keys else ("numbers", "text")
+            raise DataError(f"the groups {name!r} were {was} in the fit and are {now} here")
+
+
+def _as_labels(levels: Any) -> NDArray[Any]:
+    labels: NDArray[Any] = np.asarray(levels)
+    return labels if labels.dtype.kind in "biufmM" else labels.astype(object)
+
+
+def _combine(
+    columns: Sequence[Column],
+    kept: NDArray[np.intp] | None,
+    present: NDArray[np.intp] | None,
+    missing: NDArray[np.bool_] | None,
+) -> GroupKeys:
+    """Labels are made for the combinations that occur, not for each row."""
+    combined = np.zeros(1, dtype=np.int64)
+    labels: list[str] = [""]
+    for column in columns:
+        codes, names = _codes_and_names(column, present)
+        pairs = combined * len(names) + codes
+        combined, occurring = _renumber(pairs)
+        before, here = np.divmod(occurring, max(len(names), 1))
+        labels = [
+            f"{labels[a]}:{names[b]}" if labels[a] else names[b]
+            for a, b in zip(before.tolist(), here.tolist(), strict=True)
+        ]
+    if kept is None and present is not None:  # new data with missing keys
+        everywhere = np.full(len(columns[0]), -1, dtype=np.int64)
+        everywhere[present] = combined
+        combined = everywhere
+    return GroupKeys(combined, np.array(labels, dtype=object), missing)
+
+
+def _renumber(values: NDArray[Any]) -> tuple[NDArray[np.int64], NDArray[Any]]:
+    """Codes 0, 1, ... in the order of the values, and the distinct values."""
+    import pandas as pd
+
+    if values.dtype.kind in "iu" and len(values):
+        low, high = int(values.min()), int(values.max())
+        if high - low < 4 * len(values) and high < 1 << 62:  # a table is faster than hashing
+            shifted = values.astype(np.int64) - low
+            occurs = np.zeros(high - low + 1, dtype=bool)
+            occurs[shifted] = True
+            codes = np.cumsum(occurs, dtype=np.int64)[shifted] - 1
+            return codes, np.flatnonzero(occurs) + low
+    codes, uniques = pd.factorize(values, sort=True)
+    return codes, np.asarray(uniques)
+
+
+def _codes_and_names(
+    column: Column, present: NDArray[np.intp] | None
+) -> tuple[NDArray[np.int64], list[str]]:
+    column = with_used_levels(column, present)
+    values = column.values if present is None else column.values[present]
+    if column.levels is not None:
+        return values.astype(np.int64), [str(level) for level in column.levels]
+    codes, uniques = _renumber(values)
+    if values.dtype.kind == "f":
+        return codes, [f"{number:.15g}" for number in uniques.tolist()]
+    return codes, [str(number) for number in uniques.tolist()]

@@ -1,0 +1,115 @@
+"""A user's data frame, whichever library made it: column names, and columns on request."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from lmmfast.columns import Column, read_column
+from lmmfast.errors import DataError
+
+
+@dataclass(frozen=True)
+class Table:
+    """A user's data frame: names, and columns on request."""
+
+    names: tuple[str, ...]
+    n_rows: int
+    fetch: Callable[[str], Any]
+
+    def read(self, name: str, *, group: bool = False) -> Column:
+        """Read one column; see `lmmfast.columns.read_column`."""
+        return read_column(name, self.fetch(name), group=group)
+
+
+def open_table(data: Any) -> Table:
+    """Look at a data frame of any kind.
+
+    Parameters
+    ----------
+    data : pandas, polars or pyarrow table, mapping of arrays, structured array
+        In a mapping single values stand for a constant column.
+
+    Raises
+    ------
+    DataError
+        Not a table, or two columns have the same name.
+    """
+    if isinstance(data, np.ndarray) and data.dtype.names:
+        return Table(tuple(data.dtype.names), len(data), lambda name: data[name])
+    if isinstance(data, Mapping):
+        return _open_mapping(data)
+    import narwhals.stable.v2 as nw
+
+    if any(c.__module__.startswith("pandas") for c in type(data).__mro__):
+        _check_duplicates([name for name in data.columns if isinstance(name, str)])
+    try:
+        frame = nw.from_native(data, eager_only=True)
+    except TypeError:
+        kind = f"{type(data).__module__}.{type(data).__qualname__}"
+        raise DataError(
+            f"data of type {kind} are not a table in memory: give a pandas, polars or pyarrow "
+            "table or a dict of arrays (for a lazy frame call .collect() first)"
+        ) from None
+
+    def fetch(name: str) -> Any:
+        series = frame.get_column(name)
+        native = series.to_native()
+        known = type(native).__module__.split(".")[0] in ("pandas", "polars", "pyarrow")
+        return native if known else series.to_pandas()
+
+    names = tuple(name for name in frame.columns if isinstance(name, str))
+    _check_duplicates(names)
+    return Table(names, len(frame), fetch)
+
+
+def is_table(data: Any) -> bool:
+    """Tell a table from an array."""
+    structured = isinstance(data, np.ndarray) and data.dtype.names is not None
+    return structured or isinstance(data, Mapping) or hasattr(type(data), "columns")
+
+
+def _check_duplicates(names: Sequence[str]) -> None:
+    if len(set(names)) != len(names):
+        twice = sorted({name for name in names if names.count(name) > 1})
+        raise DataError(f"the data have several columns named {twice[0]!r}: rename or drop them")
+
+
+def _open_mapping(data: Mapping[str, Any]) -> Table:
+    lengths = {
+        name: len(values)
+        for name, values in data.items()
+        if not isinstance(values, str) and hasattr(values, "__len__") and np.ndim(values) > 0
+    }
+    if len(set(lengths.values())) > 1:
+        # Name the column that disagrees with most of the others.
+        sizes = list(lengths.values())
+        usual = max(sizes, key=sizes.count)
+        odd = next(name for name, size in lengths.items() if size != usual)
+        raise DataError(
+            f"the columns have different lengths: {odd!r} has {lengths[odd]} values, others have "
+            f"{usual}"
+        )
+    n = next(iter(lengths.values()), 1)
+
+    def fetch(name: str) -> Any:
+        values = data[name]
+        return values if name in lengths else [values] * n
+
+    return Table(tuple(name for name in data if isinstance(name, str)), n, fetch)
+
+
+def suggest(name: str, names: Iterable[str]) -> str:
+    """``"; did you mean 'age'?"`` where a name is close, else the first names there are."""
+    names = list(names)
+    close = difflib.get_close_matches(name, names, n=3)
+    if not close:
+        close = [other for other in names if other.lower() == name.lower()]
+    if close:
+        return "; did you mean " + " or ".join(repr(c) for c in close) + "?"
+    more = ", ..." if len(names) > 10 else ""
+    return "; the columns are " + ", ".join(names[:10]) + more
