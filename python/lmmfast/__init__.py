@@ -1,0 +1,52 @@
+"""lmmfast: Gaussian linear mixed models for very many small clusters."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from lmmfast import datasets
+    from lmmfast.covariance import D
+    from lmmfast.fitting import fit, lmm
+    from lmmfast.result import LMMResult
+
+__version__ = "0.1.0"
+
+# Imported when first used: `import lmmfast` loads neither pandas nor formulaic nor the kernels.
+_HOMES = {
+    "D": "lmmfast.covariance",
+    "LMMResult": "lmmfast.result",
+    "fit": "lmmfast.fitting",
+    "lmm": "lmmfast.fitting",
+    "build_info": "lmmfast.build_info",
+}
+_ERRORS = (
+    "ConvergenceError",
+    "ConvergenceWarning",
+    "DataError",
+    "FormulaError",
+    "LmmError",
+    "LmmWarning",
+    "NewGroupsWarning",
+    "NotIdentifiableError",
+    "RankWarning",
+    "UnsupportedModelError",
+)
+_HOMES.update(dict.fromkeys(_ERRORS, "lmmfast.errors"))
+
+__all__ = ["D", "LMMResult", "build_info", "datasets", "fit", "lmm", *_ERRORS]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "datasets":
+        return importlib.import_module("lmmfast.datasets")
+    if name not in _HOMES:
+        raise AttributeError(f"module 'lmmfast' has no attribute {name!r}")
+    value = getattr(importlib.import_module(_HOMES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

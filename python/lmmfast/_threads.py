@@ -1,0 +1,46 @@
+"""How many threads to use: argument, then environment variable, then the limits of the process."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+
+def n_threads(requested: int | None = None) -> int:
+    """Number of threads for one call.
+
+    Parameters
+    ----------
+    requested : int, optional
+        Taken as it is if positive; ``-1`` means all. By default ``LMMFAST_NUM_THREADS``, else the
+        number of processors that affinity and the cgroup quota leave to this process.
+    """
+    if requested is None:
+        variable = os.environ.get("LMMFAST_NUM_THREADS")
+        if variable:
+            try:
+                requested = int(variable)
+            except ValueError:
+                raise ValueError(f"LMMFAST_NUM_THREADS={variable!r} is not a whole number") from None
+    if requested is None or requested == -1:
+        return _available()
+    if requested < 1:
+        raise ValueError(f"n_jobs must be a positive number or -1, got {requested}")
+    return requested
+
+
+def _available() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        count = len(os.sched_getaffinity(0))
+    else:
+        count = os.cpu_count() or 1
+    return max(1, min(count, _cgroup_limit() or count))
+
+
+def _cgroup_limit() -> int | None:
+    """Whole processors of the cgroup v2 quota, rounded up; None without a quota."""
+    try:
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
+        return None if quota == "max" else -(-int(quota) // int(period))
+    except (OSError, ValueError):
+        return None

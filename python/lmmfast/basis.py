@@ -1,0 +1,226 @@
+"""The working basis: columns of X, Z and y centred and scaled, and the way back to the user's units.
+
+Every change of basis is exact algebra, whatever numbers it uses; so shifts, scales and the working
+coefficients may come from a sample of the rows. They only have to be near enough that nothing
+cancels (docs/algorithm.md, section 3).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lmmfast.covariance import Array
+from lmmfast.design import Batch, Design
+from lmmfast.errors import DataError
+
+SAMPLE_ROWS = 4096
+
+
+@dataclass(frozen=True)
+class Basis:
+    """Working columns: (x - x_shift) / x_scale, likewise z; y less offset, y_shift and X beta.
+
+    Attributes
+    ----------
+    unit : int or None
+        Column of X that is constant; only then are the others and y shifted.
+    unit_value : float
+        Its value.
+    z_units : ndarray of int (q,)
+        Constant column of Z in the same term, by which a column of Z was shifted; -1: none.
+    z_unit_values : ndarray (q,)
+        Value of that constant column.
+    beta : ndarray (p,)
+        Coefficients, in the working basis, of the working residual.
+    weight_scale : float
+        Weights are divided by it.
+    y_size : float
+        Largest absolute response of the sample, in units of y_scale: what rounding is relative to.
+    """
+
+    x_shift: Array
+    x_scale: Array
+    unit: int | None
+    unit_value: float
+    z_shift: Array
+    z_scale: Array
+    z_units: NDArray[np.intp]
+    z_unit_values: Array
+    y_shift: float
+    y_scale: float
+    beta: Array
+    weight_scale: float
+    y_size: float
+
+    def x_map(self, keep: NDArray[np.intp]) -> Array:
+        """Matrix taking working coefficients of the kept columns to the user's, (k, k)."""
+        A = np.diag(1.0 / self.x_scale[keep])
+        if self.unit is not None:
+            row = int(np.flatnonzero(keep == self.unit)[0])
+            A[row] -= self.x_shift[keep] / (self.x_scale[keep] * self.unit_value)
+        return A
+
+    def z_map(self) -> Array:
+        """Matrix A (q, q) with b = A b_working, so that D = A D_working A'."""
+        A = np.diag(1.0 / self.z_scale)
+        for k in np.flatnonzero(self.z_units >= 0):
+            A[self.z_units[k], k] -= self.z_shift[k] / (self.z_scale[k] * self.z_unit_values[k])
+        return A
+
+    def working(self, batch: Batch) -> tuple[Array, Array, Array | None]:
+        """Rows in the working basis: A = [X r] (n, p + 1), Z (n, q), weights."""
+        X = np.column_stack(
+            [(x - s) / c for x, s, c in zip(batch.X, self.x_shift, self.x_scale, strict=True)]
+        )
+        Z = np.column_stack(
+            [(z - s) / c for z, s, c in zip(batch.Z, self.z_shift, self.z_scale, strict=True)]
+        )
+        assert batch.y is not None
+        y = batch.y if batch.offset is None else batch.y - batch.offset
+        r = (y - self.y_shift) / self.y_scale - X @ self.beta
+        weights = None if batch.weights is None else batch.weights / self.weight_scale
+        return np.column_stack([X, r]), Z, weights
+
+    def moved(self, beta: Array) -> Basis:
+        """Return the same basis with another working residual."""
+        return replace(self, beta=beta)
+
+
+def choose_basis(design: Design) -> Basis:
+    """Choose shifts, scales and working coefficients from a sample of the rows.
+
+    Raises
+    ------
+    DataError
+        If numbers of the sample are not finite.
+    """
+    n = design.n_obs
+    rows = np.arange(n) if n <= SAMPLE_ROWS else np.linspace(0, n - 1, SAMPLE_ROWS).astype(np.intp)
+    sample = design.batch(rows)
+    unit = _constant_column(design, sample)
+    x_shift, x_scale = _shift_and_scale(sample.X, shift=unit is not None)
+    unit_value = 1.0
+    if unit is not None:
+        unit_value = float(sample.X[unit][0])
+        x_shift[unit], x_scale[unit] = 0.0, abs(unit_value)
+    assert sample.y is not None
+    y = sample.y if sample.offset is None else sample.y - sample.offset
+    (y_shift,), (y_scale,) = _shift_and_scale([y], shift=unit is not None)
+    z_shift, z_scale, z_units, z_unit_values = _z_basis(design, sample)
+    basis = Basis(
+        x_shift=x_shift,
+        x_scale=x_scale,
+        unit=unit,
+        unit_value=unit_value,
+        z_shift=z_shift,
+        z_scale=z_scale,
+        z_units=z_units,
+        z_unit_values=z_unit_values,
+        y_shift=float(y_shift),
+        y_scale=float(y_scale),
+        beta=np.zeros(len(sample.X)),
+        weight_scale=1.0 if sample.weights is None else _power_of_two(np.mean(sample.weights)),
+        y_size=float(np.max(np.abs(y))) / float(y_scale),
+    )
+    A, _, weights = basis.working(sample)
+    if not np.isfinite(A).all():
+        return basis  # packing meets the same numbers and finds out which they are
+    beta = np.linalg.lstsq(A[:, :-1], A[:, -1], rcond=1e-10)[0]
+    spread = float(np.sqrt(np.mean((A[:, -1] - A[:, :-1] @ beta) ** 2)))
+    unscale = _power_of_two(spread) if spread > 0 else 1.0
+    return replace(
+        basis,
+        beta=beta / unscale,
+        y_scale=basis.y_scale * unscale,
+        y_size=basis.y_size / unscale,
+    )
+
+
+def _shift_and_scale(columns: list[Array], shift: bool) -> tuple[Array, Array]:
+    """Mean (where it is large) and a power of two near the root mean square about it."""
+    shifts, scales = np.zeros(len(columns)), np.ones(len(columns))
+    for k, x in enumerate(columns):
+        largest = float(np.max(np.abs(x)))
+        if not (np.isfinite(largest) and largest > 0):
+            continue
+        unit = _power_of_two(largest)
+        scaled = x / unit
+        mean = float(np.mean(scaled))
+        spread = float(np.sqrt(np.mean((scaled - mean) ** 2)))
+        if shift and spread > 0:
+            shifts[k] = mean * unit
+            scales[k] = _power_of_two(spread) * unit
+        else:
+            scales[k] = _power_of_two(float(np.sqrt(np.mean(scaled**2)))) * unit
+    return shifts, scales
+
+
+def _power_of_two(x: float | np.floating) -> float:
+    """Power of two next to a positive number: scaling by it rounds nothing."""
+    return float(2.0 ** np.clip(np.round(np.log2(x)), -1000, 1000)) if x > 0 else 1.0
+
+
+def _is_constant(design: Design, sample: Array, kind: str, position: int) -> bool:
+    """Whether a column has one value, not zero, in all rows, not only in the sample."""
+    if not np.isfinite(sample[0]) or sample[0] == 0 or not bool(np.all(sample == sample[0])):
+        return False
+    if sample.strides == (0,):
+        return True
+    if not design.random_access:
+        return False
+    whole = getattr(design.batch(slice(None)), kind)[position]
+    return bool(np.all(whole == sample[0]))
+
+
+def _constant_column(design: Design, sample: Batch) -> int | None:
+    """Column of X that is constant."""
+    if design.unit is not None:
+        return design.unit
+    candidates = (j for j, x in enumerate(sample.X) if _is_constant(design, x, "X", j))
+    return next(candidates, None)
+
+
+def _z_basis(design: Design, sample: Batch) -> tuple[Array, Array, NDArray[np.intp], Array]:
+    """Centre within terms that allow it, scale as far as the structure stays the same."""
+    q = len(sample.Z)
+    shifts, scales = np.zeros(q), np.ones(q)
+    units, unit_values = np.full(q, -1, dtype=np.intp), np.ones(q)
+    first = 0
+    for term in design.terms:
+        here = slice(first, first + len(term.names))
+        columns = sample.Z[here]
+        unit = None
+        if term.structure.invariance == "affine":
+            constant = (
+                k for k, z in enumerate(columns) if _is_constant(design, z, "Z", first + k)
+            )
+            unit = next(constant, None)
+        shift, scale = _shift_and_scale(columns, shift=unit is not None)
+        if unit is not None:
+            value = float(columns[unit][0])
+            shift[unit], scale[unit] = 0.0, abs(value)
+            units[here], unit_values[here] = first + unit, value
+            units[first + unit] = -1
+        if term.structure.invariance == "common":
+            scale[:] = np.max(scale)
+        shifts[here], scales[here] = shift, scale
+        first += len(term.names)
+    return shifts, scales, units, unit_values
+
+
+def check_scales(design: Design, values: Array, what: str) -> None:
+    """Refuse results that left the range of double precision.
+
+    Raises
+    ------
+    DataError
+        If a value is not finite.
+    """
+    if not np.isfinite(values).all():
+        raise DataError(
+            f"{what} of {design.y_name!r} exceed the range of double precision: the response or a "
+            "column is scaled extremely (about 1e±150); divide it by a power of ten"
+        )

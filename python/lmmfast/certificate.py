@@ -1,0 +1,153 @@
+"""What is known about the point where the search ended, in numbers and in plain words."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from lmmfast.covariance import Array
+from lmmfast.design import Term
+from lmmfast.scoring import Point, Search
+from lmmfast.terms import BlockCovariance
+
+# An eigenvalue of D below this many standard errors is zero.
+ZERO_EIGENVALUE = 1e-8
+# A multiplier above this many standard errors would mean that D should grow.
+MULTIPLIER_TOLERANCE = 1e-4
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """Evidence that a point is a maximum of the likelihood.
+
+    Attributes
+    ----------
+    converged : bool
+    status : str
+        One sentence: converged, converged on the boundary (what is zero), or why not.
+    decrement : float
+        Newton decrement g'H^-1 g, free of scale: twice the log-likelihood still to be gained; its
+        square root is the distance to the optimum in standard errors.
+    smallest_eigenvalue : float
+        Smallest eigenvalue of the negative Hessian by the root parameters, scaled to unit
+        standard errors; negative only at a saddle.
+    rank : dict of str to tuple of int
+        For each term, the rank of D and its size.
+    multiplier : float or None
+        On the boundary: largest slope of the log-likelihood, in standard errors, into the cone
+        along the null space of D. Not positive at a maximum. None in the interior.
+    evaluations : int
+        Passes over the clusters.
+    """
+
+    converged: bool
+    status: str
+    decrement: float
+    smallest_eigenvalue: float
+    rank: dict[str, tuple[int, int]]
+    multiplier: float | None
+    evaluations: int
+
+    @property
+    def on_boundary(self) -> bool:
+        """Whether D of some term is singular."""
+        return any(rank < q for rank, q in self.rank.values())
+
+    def __str__(self) -> str:
+        """Return the status with its numbers."""
+        numbers = f"Newton decrement {self.decrement:.1e}, {self.evaluations} evaluations"
+        if self.multiplier is not None:
+            numbers += f", multiplier {self.multiplier:.2g}"
+        return f"{self.status} ({numbers})"
+
+
+def standard_errors(point: Point, covariance: BlockCovariance) -> Array:
+    """Rough standard errors of the diagonal of Ddot, (q,)."""
+    row, column = covariance.pairs
+    info = np.diag(point.evaluation.totals.info)[row == column]
+    return np.asarray(1.0 / np.sqrt(np.where(info > 0, info, 1.0)))
+
+
+def scaled_eigen(point: Point, covariance: BlockCovariance, columns: slice) -> tuple[Array, Array]:
+    """Eigenvalues and -vectors of a term's Ddot in units of its standard errors."""
+    unit = np.sqrt(standard_errors(point, covariance)[columns])
+    values, vectors = np.linalg.eigh(point.D[columns, columns] / np.outer(unit, unit))
+    return values, unit[:, None] * vectors
+
+
+def snap_to_boundary(search: Search, point: Point) -> Point:
+    """Set eigenvalues of D that are zero but for rounding to zero."""
+    covariance, D = search.covariance, point.D.copy()
+    for columns in covariance.columns:
+        values, vectors = scaled_eigen(point, covariance, columns)
+        if 0 < values[0] <= ZERO_EIGENVALUE:
+            values = np.where(values <= ZERO_EIGENVALUE, 0.0, values)
+            D[columns, columns] = (vectors * values) @ vectors.T
+    if np.array_equal(D, point.D):
+        return point
+    D[np.diag(D) <= 0] = 0.0
+    snapped = search.try_evaluate(covariance.phi(D), "snap to the boundary")
+    return point if snapped is None or snapped.loglik < point.loglik - 1e-9 else snapped
+
+
+def certify(search: Search, point: Point, reason: str, terms: tuple[Term, ...]) -> Certificate:
+    """Judge the end of a search."""
+    covariance = search.covariance
+    ranks, sentences = {}, []
+    for number, (term, columns) in enumerate(zip(terms, covariance.columns, strict=True)):
+        values, _ = scaled_eigen(point, covariance, columns)
+        rank = int(np.sum(values > ZERO_EIGENVALUE))
+        label = term.group if len(terms) == 1 else f"{term.group} ({', '.join(term.names)})"
+        ranks[label if label not in ranks else f"{label} #{number + 1}"] = rank, len(values)
+        if rank < len(values):
+            sentences.append(_boundary_sentence(point.D[columns, columns], term, rank))
+    multiplier = _multiplier(point, covariance) if sentences else None
+    converged = reason == "converged"
+    if converged and multiplier is not None and multiplier > MULTIPLIER_TOLERANCE:
+        converged, reason = False, "the search stopped at a saddle"
+    status = f"not converged: {reason}" if not converged else "converged"
+    if converged and sentences:
+        status = "converged on the boundary: " + "; ".join(sentences)
+    return Certificate(
+        converged=converged,
+        status=status,
+        decrement=point.decrement,
+        smallest_eigenvalue=point.smallest_eigenvalue,
+        rank=ranks,
+        multiplier=multiplier,
+        evaluations=len(search.trace),
+    )
+
+
+def _boundary_sentence(D: Array, term: Term, rank: int) -> str:
+    zero = [name for name, v in zip(term.names, np.diag(D), strict=True) if v <= 0]
+    if rank == 0:
+        zero = list(term.names)
+    if len(zero) == 1:
+        return f"the variance of {zero[0]} by {term.group} is zero"
+    if zero:
+        return f"the variances of {', '.join(zero)} by {term.group} are zero"
+    if len(D) == 2:
+        sign = "1" if D[0, 1] > 0 else "-1"
+        return f"the correlation of {term.names[0]} and {term.names[1]} by {term.group} is {sign}"
+    return (
+        f"the covariance matrix of {', '.join(term.names)} by {term.group} has rank {rank}, "
+        f"not {len(D)}"
+    )
+
+
+def _multiplier(point: Point, covariance: BlockCovariance) -> float:
+    """Second-order slope along root parameters that leave D unchanged to first order."""
+    J = covariance.jacobian(point.phi) * point.scale[:, None]
+    se = standard_errors(point, covariance)
+    row, column = covariance.pairs
+    J = J / np.sqrt(se[row] * se[column])
+    U, sizes, _ = np.linalg.svd(J)
+    rank = int(np.sum(sizes > 1e-3))
+    null = U[:, rank:]
+    if null.shape[1] == 0:
+        return 0.0
+    slope = covariance.curvature(point.phi) @ point.evaluation.score
+    slope = null.T @ (slope * np.outer(point.scale, point.scale)) @ null
+    return float(np.linalg.eigvalsh(slope)[-1])

@@ -1,0 +1,100 @@
+"""Rows of the data gathered by cluster."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lmmfast._dispatch import core
+from lmmfast.design import GroupKeys
+
+
+@dataclass(frozen=True)
+class Clusters:
+    """Which rows form which cluster.
+
+    Attributes
+    ----------
+    keys : ndarray (m,)
+        Key of each cluster, in the order in which the clusters are stored: its value, or its
+        position among ``names``.
+    names : ndarray or None
+        What the keys stand for.
+    ptr : ndarray of int64 (m + 1,)
+        Cluster i owns rows ``order[ptr[i]:ptr[i + 1]]``.
+    order : ndarray of int64 (n,) or None
+        None where the rows of each cluster lie together already.
+    """
+
+    keys: NDArray[Any]
+    names: NDArray[Any] | None
+    ptr: NDArray[np.int64]
+    order: NDArray[np.int64] | None
+
+    @property
+    def m(self) -> int:
+        """Number of clusters."""
+        return len(self.ptr) - 1
+
+    @cached_property
+    def sizes(self) -> NDArray[np.int64]:
+        """Rows per cluster, (m,)."""
+        return np.diff(self.ptr)
+
+    @cached_property
+    def labels(self) -> NDArray[Any]:
+        """Labels of the clusters, (m,)."""
+        return self.keys if self.names is None else self.names[self.keys]
+
+    @cached_property
+    def by_label(self) -> NDArray[np.intp]:
+        """Clusters in the order in which they are reported, (m,)."""
+        if self.m < 2 or bool(np.all(self.keys[:-1] < self.keys[1:])):
+            return np.arange(self.m)
+        return np.argsort(self.keys, kind="stable")
+
+    @cached_property
+    def row_cluster(self) -> NDArray[np.int64]:
+        """Cluster of each row, (n,)."""
+        by_cluster = np.repeat(np.arange(self.m), self.sizes)
+        if self.order is None:
+            return by_cluster
+        out = np.empty_like(by_cluster)
+        out[self.order] = by_cluster
+        return out
+
+
+def gather(keys: GroupKeys) -> Clusters:
+    """Find the clusters and the order of the rows.
+
+    Runs of equal keys are found first; only one key per run is looked up. So sorted or contiguous
+    data cost one comparison per row, and no order is kept.
+    """
+    values = keys.values
+    n = len(values)
+    starts = np.flatnonzero(np.concatenate([[True], values[1:] != values[:-1]])).astype(np.int64)
+    run_keys = values[starts]
+    codes, distinct = _factorize(run_keys)
+    m = len(distinct)
+    if m == len(starts):
+        return Clusters(run_keys, keys.labels, np.append(starts, n), None)
+    row_codes = np.repeat(codes, np.diff(np.append(starts, n)))
+    ptr, order = core.group_rows(row_codes, m)
+    return Clusters(distinct, keys.labels, ptr, order)
+
+
+def _factorize(values: NDArray[Any]) -> tuple[NDArray[np.int64], NDArray[Any]]:
+    """Codes and sorted distinct values."""
+    if len(values) < 2 or bool(np.all(values[:-1] < values[1:])):
+        return np.arange(len(values), dtype=np.int64), values
+    if len(values) < 10_000:
+        labels, codes = np.unique(values, return_inverse=True)
+        return codes.astype(np.int64), labels
+    import pandas as pd
+
+    codes, labels = pd.factorize(values, sort=True)
+    return codes.astype(np.int64), np.asarray(labels)

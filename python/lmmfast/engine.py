@@ -1,0 +1,104 @@
+"""Engines: anything that turns a relative root of D into totals."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from lmmfast._dispatch import core
+from lmmfast.compress import CompressedClusters
+from lmmfast.covariance import Array
+
+
+@dataclass(frozen=True)
+class Totals:
+    """Sums over clusters at Vdot = V / sigma2, in the working basis; totals of two sets add.
+
+    With K = q (q + 1) / 2 entries of vech(Ddot) and A = [X y] (n, p + 1), see
+    docs/algorithm.md, section 2.
+
+    Attributes
+    ----------
+    logdet : float
+        Sum of log|Vdot_i|.
+    gram : ndarray (p + 1, p + 1)
+        Sum of A_i' Vdot_i^-1 A_i.
+    trace : ndarray (K,)
+        Sum of tr(Vdot_i^-1 dV_k).
+    quad : ndarray (K, p + 1, p + 1)
+        Sum of A_i' Vdot_i^-1 dV_k Vdot_i^-1 A_i.
+    info : ndarray (K, K)
+        Sum of tr(Vdot_i^-1 dV_k Vdot_i^-1 dV_l) / 2.
+    kr : ndarray (K, K, p + 1, p + 1) or None
+        Sum of A_i' Vdot_i^-1 dV_k Vdot_i^-1 dV_l Vdot_i^-1 A_i.
+    """
+
+    logdet: float
+    gram: Array
+    trace: Array
+    quad: Array
+    info: Array
+    kr: Array | None = None
+
+    def __add__(self, other: Totals) -> Totals:
+        """Totals of both sets of clusters."""
+        return Totals(
+            self.logdet + other.logdet,
+            self.gram + other.gram,
+            self.trace + other.trace,
+            self.quad + other.quad,
+            self.info + other.info,
+            None if self.kr is None or other.kr is None else self.kr + other.kr,
+        )
+
+
+def unflatten(flat: Array, q: int, p1: int, with_kr: bool) -> Totals:
+    """Views into the flat buffer of the kernels (order as in cpp/include/lmmfast/totals.hpp)."""
+    K = q * (q + 1) // 2
+    shapes: list[tuple[int, ...]] = [(1,), (K,), (K, K), (p1, p1), (K, p1, p1)]
+    if with_kr:
+        shapes.append((K, K, p1, p1))
+    ends = np.cumsum([int(np.prod(shape)) for shape in shapes])
+    parts = np.split(flat, ends[:-1])
+    logdet, trace, info, gram, quad, *kr = (
+        part.reshape(shape) for part, shape in zip(parts, shapes, strict=True)
+    )
+    return Totals(float(logdet[0]), gram, trace, quad, info, kr[0] if kr else None)
+
+
+class Engine(Protocol):
+    """One way to factorise V."""
+
+    name: str
+
+    def totals(self, Lambda: Array, with_kr: bool = False) -> Totals:
+        """Totals at Ddot = Lambda Lambda'."""
+
+    def random_effects(self, Lambda: Array, c: Array, covariance: bool) -> tuple[Array, Array]:
+        """Predictions (m, q) for c = (-beta, 1) and, on demand, Var(b | y) / sigma2 (m, q, q)."""
+
+
+class MomentsEngine:
+    """Compressed clusters, Woodbury, lanes and threads: cost free of the number of rows."""
+
+    name = "moments"
+
+    def __init__(self, clusters: CompressedClusters, n_threads: int) -> None:
+        self.clusters = clusters
+        self.n_threads = n_threads
+
+    def totals(self, Lambda: Array, with_kr: bool = False) -> Totals:
+        """Totals at Ddot = Lambda Lambda'."""
+        c = self.clusters
+        flat = core.evaluate(c.blocks, c.q, c.p1, Lambda, c.perp, with_kr, self.n_threads)
+        return unflatten(flat, c.q, c.p1, with_kr)
+
+    def random_effects(self, Lambda: Array, c: Array, covariance: bool) -> tuple[Array, Array]:
+        """Predictions (m, q) for c = (-beta, 1) and, on demand, Var(b | y) / sigma2 (m, q, q)."""
+        data = self.clusters
+        effects: tuple[Array, Array] = core.random_effects(
+            data.blocks, data.q, data.p1, data.m, Lambda, c, covariance, self.n_threads
+        )
+        return effects

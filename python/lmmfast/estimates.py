@@ -1,0 +1,124 @@
+"""From the working basis back to the user's units: coefficients, variances, likelihood."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lmmfast.basis import Basis
+from lmmfast.covariance import Array
+from lmmfast.objective import Evaluation
+from lmmfast.scoring import Point
+from lmmfast.terms import BlockCovariance
+
+
+@dataclass(frozen=True)
+class Estimates:
+    """Results on the user's scale, without names.
+
+    Attributes
+    ----------
+    beta : ndarray (p,)
+    cov_beta : ndarray (p, p)
+        (X'V^-1 X)^-1.
+    D : ndarray (q, q)
+    sigma2 : float
+        Residual variance.
+    loglik : float
+        With all constants (docs/algorithm.md, eq. 1-2).
+    theta : ndarray (n_params + 1,)
+        Natural variance parameters of all terms, then sigma2.
+    """
+
+    beta: Array
+    cov_beta: Array
+    D: Array
+    sigma2: float
+    loglik: float
+    theta: Array
+
+
+def estimates(
+    point: Point, basis: Basis, covariance: BlockCovariance, log_weights: float
+) -> Estimates:
+    """Convert the optimum to the user's scale (docs/algorithm.md, eq. 23-26)."""
+    evaluation = point.evaluation
+    problem = evaluation.problem
+    keep = problem.keep
+    A = basis.x_map(keep)
+    working_beta = evaluation.beta + basis.beta[keep]
+    beta = basis.y_scale * (A @ working_beta)
+    if basis.unit is not None:
+        beta[np.flatnonzero(keep == basis.unit)] += basis.y_shift / basis.unit_value
+    variance_unit = basis.y_scale**2 * evaluation.sigma2
+    root = A @ evaluation.S_inv_root
+    A_z = basis.z_map()
+    D = variance_unit * (A_z @ point.D @ A_z.T)
+    loglik = evaluation.loglik - problem.df * np.log(basis.y_scale) + 0.5 * log_weights
+    if problem.reml:
+        loglik -= np.log(basis.x_scale[keep]).sum()
+    sigma2 = variance_unit * basis.weight_scale
+    return Estimates(
+        beta=beta,
+        cov_beta=variance_unit * (root @ root.T),
+        D=D,
+        sigma2=sigma2,
+        loglik=float(loglik),
+        theta=np.append(covariance.natural(D), sigma2),
+    )
+
+
+def theta_information(
+    evaluation: Evaluation, basis: Basis, covariance: BlockCovariance, working_D: Array, D: Array
+) -> Array:
+    """Expected information for (natural parameters, sigma2) on the user's scale.
+
+    Parameters
+    ----------
+    evaluation : Evaluation
+        With ``kr`` in its totals: then the REML information is exact.
+    working_D : ndarray (q, q)
+        Relative to sigma2, in the working basis.
+    D : ndarray (q, q)
+        On the user's scale.
+    """
+    pairs = covariance.pairs
+    unit = basis.y_scale**2 * evaluation.sigma2
+    # Derivatives of the working vech(D) by the user's natural parameters, dD_w = B dD B'.
+    B = np.linalg.inv(basis.z_map())
+    C = covariance.natural_jacobian(D)
+    dD = np.zeros((len(C), covariance.q, covariance.q))
+    dD[:, pairs[0], pairs[1]] = dD[:, pairs[1], pairs[0]] = C
+    J = np.zeros((len(C) + 1, C.shape[1] + 1))
+    J[:-1, :-1] = (B @ dD @ B.T)[:, *pairs] / unit
+    J[-1, -1] = 1.0 / (unit * basis.weight_scale)
+    return np.asarray(J @ evaluation.joint_info(working_D[pairs]) @ J.T)
+
+
+def independent_columns(gram: Array, first: int | None, tolerance: float = 1e-12) -> NDArray[np.intp]:
+    """Columns of X that no earlier ones determine, from X'X (p, p); ``first`` goes before all.
+
+    A column goes when less than ``tolerance`` of its sum of squares lies beyond the kept ones.
+    """
+    p = len(gram)
+    order = [first] if first is not None else []
+    order += [j for j in range(p) if j != first]
+    kept: list[int] = []
+    root = np.zeros((p, p))
+    for j in order:
+        size = gram[j, j]
+        if not size > 0:
+            continue
+        scaled = gram[j, kept] / np.sqrt(size)
+        k = len(kept)
+        row = np.zeros(k)
+        for i in range(k):
+            row[i] = (scaled[i] - root[i, :i] @ row[:i]) / root[i, i]
+        rest = 1.0 - row @ row
+        if rest > tolerance:
+            root[k, :k] = row * np.sqrt(size)
+            root[k, k] = np.sqrt(rest * size)
+            kept.append(j)
+    return np.array(sorted(kept), dtype=np.intp)

@@ -1,0 +1,349 @@
+"""The two ways in, `lmm` (formula) and `fit` (arrays), and the stages that both go through."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from lmmfast._dispatch import core
+from lmmfast._threads import n_threads
+from lmmfast.basis import Basis, check_scales, choose_basis
+from lmmfast.certificate import certify, snap_to_boundary
+from lmmfast.clusters import Clusters, gather
+from lmmfast.compress import compress
+from lmmfast.covariance import Array
+from lmmfast.design import Design
+from lmmfast.engine import Engine, MomentsEngine
+from lmmfast.errors import ConvergenceWarning, DataError, RankWarning, UnsupportedModelError
+from lmmfast.estimates import estimates, independent_columns
+from lmmfast.identify import check_clusters, check_information, check_response, check_within
+from lmmfast.objective import Problem
+from lmmfast.reference import ReferenceEngine
+from lmmfast.result import LMMResult
+from lmmfast.scoring import Search, maximise
+from lmmfast.terms import BlockCovariance
+
+
+@dataclass(frozen=True)
+class Options:
+    """Settings of a fit that do not belong to the data; see `lmm`."""
+
+    reml: bool = True
+    rank_deficient: str = "drop"
+    engine: str = "auto"
+    start: Any = None
+    n_jobs: int | None = None
+    max_iter: int = 200
+    verbose: int = 0
+    callback: Callable[[dict[str, Any]], None] | None = None
+
+    def __post_init__(self) -> None:
+        if self.rank_deficient not in ("drop", "raise"):
+            raise ValueError(f"rank_deficient={self.rank_deficient!r}: choose 'drop' or 'raise'")
+        if self.engine not in ("auto", "moments", "reference"):
+            raise ValueError(
+                f"engine={self.engine!r}: choose 'auto', 'moments' or 'reference'"
+            )
+        if self.max_iter < 1:
+            raise ValueError(f"max_iter={self.max_iter}: at least one evaluation is needed")
+
+
+def lmm(
+    formula: str,
+    data: Any,
+    *,
+    reml: bool = True,
+    weights: Any = None,
+    offset: Any = None,
+    D: Any = None,
+    missing: str = "drop",
+    rank_deficient: str = "drop",
+    engine: str = "auto",
+    start: Any = None,
+    n_jobs: int | None = None,
+    max_iter: int = 200,
+    verbose: int = 0,
+    callback: Callable[[dict[str, Any]], None] | None = None,
+) -> LMMResult:
+    """Fit a linear mixed model given by a formula.
+
+    Parameters
+    ----------
+    formula : str
+        lme4's notation, for instance ``"y ~ x + (1 + t | g)"``: formulaic's on the fixed side and
+        within the bars; ``||``, ``diag()``, ``cs()``, ``identity()`` choose D. A formula can run
+        code: never take one from a source you do not trust.
+    data : table
+        pandas, polars or pyarrow table, or a dict of one-dimensional arrays.
+    reml : bool
+        Restricted maximum likelihood (default) or maximum likelihood.
+    weights : str or array (n,), optional
+        Known positive weights w: the residual variance of a row is sigma2 / w.
+    offset : str or array (n,), optional
+        Known part of the mean.
+    D : RandomStructure or list of them, optional
+        Covariance structures of the terms (``lmmfast.D.diag()``, …) in place of unstructured.
+    missing : {"drop", "raise"}
+        Leave out rows with missing values (``fit.n_dropped`` counts them), or refuse them.
+    rank_deficient : {"drop", "raise"}
+        Leave out columns of X that earlier ones determine, with a warning, or refuse them.
+    engine : {"auto", "moments", "reference"}
+        How V is factorised; "reference" is slow, plain NumPy.
+    start : LMMResult or array, optional
+        Where to begin: a fit of the same model, or its ``theta``.
+    n_jobs : int, optional
+        Threads; default: ``LMMFAST_NUM_THREADS``, else the processors this process may use.
+    max_iter : int
+        Most evaluations of the likelihood.
+    verbose : int
+        1 prints each evaluation.
+    callback : callable, optional
+        Called with the trace entry (a dict) of each evaluation; raising ``StopIteration`` in it
+        ends the fit at the best point so far, not converged.
+
+    Returns
+    -------
+    LMMResult
+
+    Raises
+    ------
+    FormulaError, DataError, NotIdentifiableError, UnsupportedModelError
+        All of them name the column, term or row at fault.
+
+    Examples
+    --------
+    >>> import lmmfast as lf
+    >>> fit = lf.lmm("Reaction ~ Days + (Days | Subject)", lf.datasets.sleepstudy())
+    >>> round(fit.llf, 4)
+    -871.8141
+    """
+    from lmmfast.design_formula import FormulaDesign
+
+    options = Options(
+        reml, rank_deficient, engine, start, n_jobs, max_iter, verbose, callback
+    )
+    design = FormulaDesign(formula, data, weights=weights, offset=offset, missing=missing, D=D)
+    return fit_design(design, options)
+
+
+def fit(
+    y: Any,
+    X: Any,
+    groups: Any,
+    Z: Any = None,
+    *,
+    reml: bool = True,
+    weights: Any = None,
+    offset: Any = None,
+    D: Any = None,
+    x_names: Sequence[str] | None = None,
+    z_names: Sequence[str] | None = None,
+    y_name: str = "y",
+    group_name: str = "group",
+    missing: str = "raise",
+    rank_deficient: str = "drop",
+    engine: str = "auto",
+    start: Any = None,
+    n_jobs: int | None = None,
+    max_iter: int = 200,
+    verbose: int = 0,
+    callback: Callable[[dict[str, Any]], None] | None = None,
+) -> LMMResult:
+    """Fit a linear mixed model to arrays.
+
+    Parameters
+    ----------
+    y : array (n,)
+    X : array (n, p)
+        Fixed effects, the intercept among them if there is to be one.
+    groups : array (n,)
+        Group of each row, in any order: integers, text or categories.
+    Z : array (n, q), optional
+        Random effects; default: a random intercept.
+    x_names, z_names : sequence of str, optional
+    y_name, group_name : str
+    missing : {"raise", "drop"}
+    reml, weights, offset, D, rank_deficient, engine, start, n_jobs, max_iter, verbose, callback
+        See `lmm`.
+
+    Returns
+    -------
+    LMMResult
+
+    Raises
+    ------
+    DataError, NotIdentifiableError
+
+    Examples
+    --------
+    >>> import numpy as np, lmmfast as lf
+    >>> d = lf.datasets.sleepstudy()
+    >>> X = np.column_stack([np.ones(len(d)), d["Days"]])
+    >>> fit = lf.fit(d["Reaction"], X, d["Subject"], Z=X)
+    >>> round(fit.llf, 4)
+    -871.8141
+    """
+    from lmmfast.design_array import ArrayDesign
+
+    options = Options(
+        reml, rank_deficient, engine, start, n_jobs, max_iter, verbose, callback
+    )
+    design = ArrayDesign(
+        y,
+        X,
+        groups,
+        Z,
+        weights=weights,
+        offset=offset,
+        x_names=x_names,
+        z_names=z_names,
+        y_name=y_name,
+        group_name=group_name,
+        D=D,
+        missing=missing,
+    )
+    return fit_design(design, options)
+
+
+def fit_design(design: Design, options: Options) -> LMMResult:
+    """All stages from a design to a result."""
+    clusters = gather(design.keys)
+    check_clusters(design, clusters)
+    covariance = _covariance(design)
+    data = _prepare(design, clusters, options, covariance.q)
+    problem = _problem(design, data, options)
+    search = Search(problem, covariance, data.engine, options.max_iter, _callback(options))
+    point = search.begin(_start(search, data, options))
+    check_information(point, covariance, design)
+    point, reason = maximise(search, point)
+    point = snap_to_boundary(search, point)
+    certificate = certify(search, point, reason, design.terms)
+    if not certificate.converged:
+        warnings.warn(
+            f"{certificate}; see fit.trace. A simpler random-effects structure, or max_iter= and "
+            "start=, may help",
+            ConvergenceWarning,
+            stacklevel=3,
+        )
+    values = estimates(point, data.basis, covariance, data.log_weights)
+    check_scales(design, np.concatenate([values.theta, values.cov_beta.ravel()]), "the estimates")
+    return LMMResult(
+        design=design,
+        clusters=clusters,
+        engine=data.engine,
+        basis=data.basis,
+        covariance=covariance,
+        point=point,
+        estimates=values,
+        certificate=certificate,
+        trace=search.trace,
+    )
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Data in the working basis, ready for evaluations."""
+
+    engine: Engine
+    basis: Basis
+    gram: Array
+    log_weights: float
+    perp: Array | None = None
+    rank_Z: int = 0
+
+
+def _covariance(design: Design) -> BlockCovariance:
+    sizes = tuple(len(term.names) for term in design.terms)
+    if sum(sizes) > core.max_q:
+        raise UnsupportedModelError(
+            f"{sum(sizes)} random effects per group of {design.group_name!r}: at most {core.max_q} "
+            "are supported"
+        )
+    for term in design.terms:
+        if len(term.names) == 1 and "compound symmetry" in term.structure.name:
+            raise UnsupportedModelError(
+                f"compound symmetry of the single random effect {term.names[0]!r} of "
+                f"{term.group!r}: it needs at least two columns; leave cs() out"
+            )
+    return BlockCovariance(tuple(term.structure for term in design.terms), sizes)
+
+
+def _prepare(design: Design, clusters: Clusters, options: Options, q: int) -> Prepared:
+    if options.engine == "reference":
+        basis = choose_basis(design)
+        rows = np.arange(design.n_obs) if clusters.order is None else clusters.order
+        A, Z, weights = basis.working(design.batch(rows))
+        if not (np.isfinite(A).all() and np.isfinite(Z).all()):
+            from lmmfast.design import check_finite
+
+            check_finite(design)
+        log_weights = 0.0 if weights is None else float(np.log(weights).sum())
+        gram = A.T @ (A if weights is None else A * weights[:, None])
+        return Prepared(ReferenceEngine(A, Z, weights, clusters.ptr), basis, gram, log_weights)
+    threads = n_threads(options.n_jobs)
+    packed = compress(design, clusters, threads)
+    engine = MomentsEngine(packed, threads)
+    return Prepared(
+        engine, packed.basis, packed.gram, packed.log_weights, packed.perp, packed.rank_Z
+    )
+
+
+def _problem(design: Design, data: Prepared, options: Options) -> Problem:
+    """Choose the columns of X and check that there is something to fit."""
+    keep = independent_columns(data.gram[:-1, :-1], data.basis.unit)
+    dropped = [name for j, name in enumerate(design.x_names) if j not in keep]
+    if dropped:
+        message = f"columns of X determined by the others: {', '.join(dropped)}"
+        if options.rank_deficient == "raise":
+            raise DataError(f"{message}; leave them out, or pass rank_deficient='drop'")
+        warnings.warn(f"dropped {message}", RankWarning, stacklevel=4)
+    if len(keep) >= design.n_obs:
+        raise DataError(
+            f"{len(keep)} fixed effects for {design.n_obs} rows: there must be more rows"
+        )
+    check_response(design, data.gram, keep, data.basis.y_size)
+    if data.perp is not None:
+        check_within(design, data.gram, data.perp, keep, data.rank_Z)
+    return Problem(keep, design.n_obs, options.reml)
+
+
+def _start(search: Search, data: Prepared, options: Options) -> Array:
+    """Root parameters to begin with: the user's, or half of the variance to the random effects."""
+    covariance = search.covariance
+    if options.start is None:
+        return covariance.phi(np.eye(covariance.q))
+    theta = options.start.theta if isinstance(options.start, LMMResult) else options.start
+    theta = np.asarray(theta, dtype=float)
+    if theta.shape != (covariance.n_params + 1,) or not np.isfinite(theta).all():
+        raise ValueError(
+            f"start must be {covariance.n_params + 1} finite numbers, like fit.theta of this model"
+        )
+    if not covariance.linear:
+        raise UnsupportedModelError(
+            "start= for heterogeneous compound symmetry is not supported; leave it out"
+        )
+    if theta[-1] <= 0:
+        raise ValueError("the residual variance in start, its last entry, must be positive")
+    B = np.linalg.inv(data.basis.z_map())
+    relative = B @ covariance.from_natural(theta[:-1]) @ B.T / theta[-1] * data.basis.weight_scale
+    return covariance.phi(relative)
+
+
+def _callback(options: Options) -> Callable[[dict[str, Any]], None] | None:
+    """Report each evaluation to the user as asked."""
+    if not options.verbose:
+        return options.callback
+
+    def report(entry: dict[str, Any]) -> None:
+        print(
+            f"{entry['evaluation']:3d}  {entry['step']:<8s} loglik {entry['loglik']:.10g}"
+            f"  decrement {entry['decrement']:.3g}"
+        )
+        if options.callback is not None:
+            options.callback(entry)
+
+    return report

@@ -1,0 +1,140 @@
+"""Can the data tell the parameters apart? Checks before the search, with names in the messages."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lmmfast.clusters import Clusters
+from lmmfast.covariance import Array
+from lmmfast.design import Design
+from lmmfast.errors import DataError, NotIdentifiableError
+from lmmfast.scoring import Point
+from lmmfast.terms import BlockCovariance
+
+Indices = NDArray[np.intp]
+
+# Smallest eigenvalue of the information, as a correlation matrix, that counts as information.
+SINGULAR = 1e-10
+
+
+def check_clusters(design: Design, clusters: Clusters) -> None:
+    """Refuse a single cluster, and clusters that are all single rows under a random intercept.
+
+    Raises
+    ------
+    NotIdentifiableError
+    """
+    group = design.group_name
+    if clusters.m == 1:
+        raise NotIdentifiableError(
+            f"{group!r} has a single group ({clusters.labels[0]}): variances between groups need "
+            "several; fit a linear model instead, or check the grouping column"
+        )
+    if clusters.m == design.n_obs:
+        names = ", ".join(name for term in design.terms for name in term.names)
+        raise NotIdentifiableError(
+            f"every row is its own group of {group!r} ({clusters.m} groups, {design.n_obs} rows): "
+            f"the variance of the random effects ({names}) and the residual variance cannot be "
+            "told apart; group by something that repeats"
+        )
+
+
+def check_response(design: Design, gram: Array, keep: Indices, y_size: float) -> None:
+    """Refuse a response that the fixed effects fit exactly.
+
+    Parameters
+    ----------
+    gram : ndarray (p + 1, p + 1)
+        Cross-products of [X y].
+    keep : ndarray of int
+        Columns of X that are linearly independent.
+    y_size : float
+        Largest absolute response in the unit of the working residual.
+
+    Raises
+    ------
+    DataError
+    """
+    rest, _ = _residual_sum(gram, gram, keep)
+    spread = np.sqrt(max(rest, 0.0) / design.n_obs)
+    if spread > 8 * np.finfo(float).eps * y_size:
+        return
+    raise DataError(
+        f"the response {design.y_name!r} is constant or fitted exactly by the fixed effects: there "
+        "is no variation left to model"
+    )
+
+
+def check_within(design: Design, gram: Array, perp: Array, keep: Indices, rank_Z: int) -> None:
+    """Refuse a response that fixed and random effects together fit exactly.
+
+    Parameters
+    ----------
+    gram, perp : ndarray (p + 1, p + 1)
+        Cross-products of [X y], whole and beyond the span of Z.
+    keep : ndarray of int
+    rank_Z : int
+        Sum of the ranks of the Z_i.
+
+    Raises
+    ------
+    NotIdentifiableError
+    """
+    total, _ = _residual_sum(gram, gram, keep)
+    rest, rank = _residual_sum(perp, gram, keep)
+    if design.n_obs > rank_Z + rank and rest <= 1e-24 * total:
+        raise NotIdentifiableError(
+            f"fixed and random effects fit {design.y_name!r} exactly: the residual variance is "
+            f"zero and the likelihood has no maximum; leave out random effects of "
+            f"{design.group_name!r}"
+        )
+
+
+def _residual_sum(products: Array, gram: Array, keep: Indices) -> tuple[float, int]:
+    """Residual sum of squares of y on X from their cross-products, and the rank of X there."""
+    scale = np.sqrt(np.diag(gram)[keep])
+    X, y = products[np.ix_(keep, keep)], products[keep, -1]
+    values, vectors = np.linalg.eigh(X / np.outer(scale, scale))
+    used = values > 1e-12
+    coefficients = vectors[:, used].T @ (y / scale)
+    return float(products[-1, -1] - np.sum(coefficients**2 / values[used])), int(used.sum())
+
+
+def check_information(point: Point, covariance: BlockCovariance, design: Design) -> None:
+    """Refuse variance parameters whose expected information is singular where the search begins.
+
+    Raises
+    ------
+    NotIdentifiableError
+        Names the parameters that are confounded.
+    """
+    D, evaluation = point.D, point.evaluation
+    C = covariance.natural_jacobian(D)
+    J = np.zeros((len(C) + 1, C.shape[1] + 1))
+    J[:-1, :-1], J[-1, -1] = C, 1.0
+    info = J @ evaluation.joint_info(D[covariance.pairs]) @ J.T
+    names = [
+        name
+        for term in design.terms
+        for name in term.structure.natural_names(term.names, term.group)
+    ] + ["var(Residual)"]
+    size = np.diag(info)
+    largest = float(np.max(size))
+    empty = [name for name, value in zip(names, size, strict=True) if value <= 1e-14 * largest]
+    if empty:
+        raise NotIdentifiableError(
+            f"the data say nothing about {empty[0]}: its column of Z is zero in (nearly) all rows"
+        )
+    scale = np.sqrt(size)
+    values, vectors = np.linalg.eigh(info / np.outer(scale, scale))
+    if values[0] > SINGULAR:
+        return
+    confounded = [
+        name for name, weight in zip(names, vectors[:, 0], strict=True) if abs(weight) > 0.05
+    ]
+    raise NotIdentifiableError(
+        f"the data cannot tell {', '.join(confounded)} apart: {design.group_name!r} has too few "
+        "rows per group, or columns of a random-effects term determine each other; leave a random "
+        "effect out or choose a simpler covariance structure"
+    )

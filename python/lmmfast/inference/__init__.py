@@ -1,0 +1,1 @@
+"""Inference on the parameters, one method per file."""

@@ -1,0 +1,171 @@
+"""From totals to likelihood, score and information: small dense algebra, no pass over the data.
+
+Everything is in the working basis and at Vdot = V / sigma2; sigma2 is profiled out
+(docs/algorithm.md, section 3, eq. 14-22).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lmmfast.covariance import Array
+from lmmfast.engine import Totals
+from lmmfast.errors import ConvergenceError
+
+LOG_2PI = float(np.log(2 * np.pi))
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What does not change during a fit.
+
+    Attributes
+    ----------
+    keep : ndarray of int (k,)
+        Columns of X that are linearly independent.
+    n_obs : int
+    reml : bool
+    """
+
+    keep: NDArray[np.intp]
+    n_obs: int
+    reml: bool
+
+    @property
+    def df(self) -> int:
+        """Divisor of the residual sum of squares: n (ML) or n - p (REML)."""
+        return self.n_obs - len(self.keep) if self.reml else self.n_obs
+
+
+class Evaluation:
+    """Profiled log-likelihood and its derivatives by vech(Ddot) at one point.
+
+    Raises
+    ------
+    ConvergenceError
+        If the totals are not finite or X'V^-1 X is not positive definite.
+    """
+
+    def __init__(self, problem: Problem, totals: Totals) -> None:
+        self.problem, self.totals = problem, totals
+        rows = np.append(problem.keep, totals.gram.shape[0] - 1)
+        self._rows = np.ix_(rows, rows)
+        gram = totals.gram[self._rows]
+        scale = np.sqrt(np.diag(gram))
+        if not (np.isfinite(gram).all() and np.isfinite(totals.logdet) and (scale > 0).all()):
+            raise ConvergenceError("the log-likelihood is not finite here")
+        try:
+            self._root = np.linalg.cholesky(gram / np.outer(scale, scale)) * scale[:, None]
+        except np.linalg.LinAlgError:
+            raise ConvergenceError("X'V^-1 X is not positive definite here") from None
+
+    @cached_property
+    def S_inv_root(self) -> Array:
+        """C with S^-1 = C C' for S = X'Vdot^-1 X, (p, p)."""
+        from scipy.linalg import solve_triangular
+
+        root = self._root[:-1, :-1]
+        return np.asarray(solve_triangular(root, np.eye(len(root)), lower=True).T)
+
+    @cached_property
+    def beta(self) -> Array:
+        """Generalised least squares of the working residual, (p,)."""
+        return np.asarray(self.S_inv_root @ self._root[-1, :-1])
+
+    @cached_property
+    def c(self) -> Array:
+        """(-beta, 1)."""
+        return np.append(-self.beta, 1.0)
+
+    @property
+    def sigma2(self) -> float:
+        """Residual variance that maximises the likelihood at this Ddot."""
+        return float(self._root[-1, -1] ** 2 / self.problem.df)
+
+    @property
+    def loglik(self) -> float:
+        """Log-likelihood (ML) or restricted log-likelihood (REML)."""
+        df = self.problem.df
+        value = df * (LOG_2PI + np.log(self.sigma2) + 1) + self.totals.logdet
+        if self.problem.reml:
+            value += 2 * np.log(np.diag(self._root)[:-1]).sum()
+        return float(-0.5 * value)
+
+    @cached_property
+    def _quad(self) -> Array:
+        return self.totals.quad[:, *self._rows]
+
+    @cached_property
+    def _quad_S(self) -> Array:
+        """C'quad_k C, (K, p, p)."""
+        C = self.S_inv_root
+        return np.asarray(C.T @ self._quad[:, :-1, :-1] @ C)
+
+    @cached_property
+    def residual_quad(self) -> Array:
+        """r'Vdot^-1 dV_k Vdot^-1 r / sigma2, (K,)."""
+        return np.asarray((self._quad @ self.c) @ self.c / self.sigma2)
+
+    @cached_property
+    def trace(self) -> Array:
+        """tr(Vdot^-1 dV_k) (ML) or tr(P dV_k) (REML), (K,)."""
+        if not self.problem.reml:
+            return self.totals.trace
+        return self.totals.trace - np.trace(self._quad_S, axis1=1, axis2=2)
+
+    @cached_property
+    def score(self) -> Array:
+        """Derivative of the profiled log-likelihood by vech(Ddot), (K,)."""
+        return 0.5 * (self.residual_quad - self.trace)
+
+    @cached_property
+    def info(self) -> Array:
+        """Expected information for vech(Ddot) at fixed sigma2, (K, K).
+
+        For REML exact where ``kr`` is at hand, else that of ML, whose relative error is of the
+        order p / m.
+        """
+        kr = self.totals.kr
+        if not self.problem.reml or kr is None:
+            return self.totals.info
+        C = self.S_inv_root
+        kr_S = np.einsum("klij,ij->kl", kr[:, :, *self._rows][:, :, :-1, :-1], C @ C.T)
+        quads = np.einsum("kij,lji->kl", self._quad_S, self._quad_S)
+        return self.totals.info - 0.5 * (kr_S + kr_S.T) + 0.5 * quads
+
+    @property
+    def profile_info(self) -> Array:
+        """Expected information for vech(Ddot), sigma2 profiled out, (K, K)."""
+        return self.info - 0.5 * np.outer(self.trace, self.trace) / self.problem.df
+
+    @cached_property
+    def observed_info(self) -> Array:
+        """Negative Hessian of the profiled log-likelihood by vech(Ddot); needs ``kr``, (K, K)."""
+        assert self.totals.kr is not None
+        kr = self.totals.kr[:, :, *self._rows]
+        quad_c = (self._quad @ self.c)[:, :-1] @ self.S_inv_root
+        curvature = (kr @ self.c) @ self.c - quad_c @ quad_c.T
+        curvature = 0.5 * (curvature + curvature.T) / self.sigma2
+        profile = 0.5 * np.outer(self.residual_quad, self.residual_quad) / self.problem.df
+        return np.asarray(curvature - self.info - profile)
+
+    def joint_info(self, vech_D: Array) -> Array:
+        """Expected information for (vech(Ddot), sigma2) in units of sigma2, (K + 1, K + 1).
+
+        V is homogeneous of degree one, sum_k D_k dV_k + sigma2 dV_sigma2 = V, which gives the row
+        of sigma2 from the others.
+        """
+        K = len(vech_D)
+        out = np.empty((K + 1, K + 1))
+        out[:K, :K] = self.info
+        out[:K, K] = out[K, :K] = 0.5 * self.trace - self.info @ vech_D
+        out[K, K] = 0.5 * self.problem.df - self.trace @ vech_D + vech_D @ self.info @ vech_D
+        return out
+
+    def joint_score(self, vech_D: Array) -> Array:
+        """Score for (vech(Ddot), sigma2) in units of sigma2, (K + 1,)."""
+        return np.append(self.score, -self.score @ vech_D)

@@ -1,0 +1,227 @@
+"""Fitted values, residuals and predictions: X beta + Z b, rows in bounded chunks."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from lmmfast.covariance import Array
+from lmmfast.design import CHUNK, Batch, Design, NewBatch
+from lmmfast.errors import DataError, NewGroupsWarning
+from lmmfast.keys import GroupKeys
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from lmmfast.result import LMMResult
+
+LEVELS = ("population", "conditional")
+
+
+def fitted(fit: LMMResult, level: str) -> Array | pd.Series[float]:
+    """Fitted values of the rows used, offset included."""
+    _check_choice("level", level, LEVELS)
+    return _indexed(fit, _over_rows(fit, level, lambda batch, mean, rows: mean))
+
+
+def residuals(fit: LMMResult, kind: str, level: str) -> Array | pd.Series[float]:
+    """Residuals of the rows used; see `LMMResult.resid`."""
+    _check_choice("kind", kind, ("response", "pearson", "normalized"))
+    _check_choice("level", level, LEVELS)
+    if kind == "normalized":
+        if level != "population":
+            raise ValueError("normalized residuals are marginal: pass level='population'")
+        return _indexed(fit, _normalized(fit))
+
+    def residual(batch: Batch, mean: Array, rows: slice) -> Array:
+        assert batch.y is not None
+        r = batch.y - mean
+        if kind == "pearson":
+            r = r / fit.sigma
+            if batch.weights is not None:
+                r = r * np.sqrt(batch.weights)
+        return r
+
+    return _indexed(fit, _over_rows(fit, level, residual))
+
+
+def predict(
+    fit: LMMResult,
+    newdata: Any,
+    level: str,
+    new_levels: str,
+    groups: Any,
+    Z: Any,
+    offset: Any,
+) -> Array | pd.Series[float]:
+    """Predictions for new rows; see `LMMResult.predict`."""
+    _check_choice("level", level, LEVELS)
+    _check_choice("new_levels", new_levels, ("population", "error"))
+    if newdata is None:
+        return fitted(fit, level)
+    conditional = level == "conditional"
+    batch, keys = _new_rows(fit, newdata, groups, Z, conditional)
+    out = _linear(batch.X, fit)
+    if batch.missing is not None:
+        out[batch.missing] = np.nan
+    if keys is not None:
+        out += _random_part(fit, batch, keys, new_levels)
+    if offset is not None:
+        offset = np.asarray(offset, dtype=float)
+        if offset.shape != (batch.n_rows,):
+            raise DataError(f"offset has shape {offset.shape}, not ({batch.n_rows},)")
+        out += offset
+    elif batch.offset is not None:
+        out += batch.offset
+    return _with_index(out, newdata)
+
+
+def _new_rows(
+    fit: LMMResult, newdata: Any, groups: Any, Z: Any, conditional: bool
+) -> tuple[NewBatch, GroupKeys | None]:
+    """Columns and, if asked for, group keys of new rows."""
+    from lmmfast.design_array import ArraySpec
+
+    if isinstance(fit.spec, ArraySpec):
+        batch = fit.spec.columns(newdata, Z, random=conditional)
+        if not conditional:
+            return batch, None
+        if groups is None:
+            raise DataError("conditional predictions need groups=, a group for each row")
+        keys = fit.spec.group_keys(groups)
+        if len(keys) != batch.n_rows:
+            raise DataError(f"groups has {len(keys)} entries for {batch.n_rows} rows")
+        return batch, keys
+    batch = fit.spec.columns(newdata, random=conditional)
+    return batch, fit.spec.group_keys(newdata) if conditional else None
+
+
+def _random_part(fit: LMMResult, batch: NewBatch, keys: GroupKeys, new_levels: str) -> Array:
+    """Z b of each row; zero for groups that the fit did not have."""
+    import pandas as pd
+
+    known = pd.Index(fit.group_labels)
+    labels = keys.values if keys.labels is None else keys.labels
+    position = known.get_indexer(pd.Index(labels))
+    if keys.labels is not None:
+        position = position[keys.values]
+    if keys.missing is not None:
+        position = np.where(keys.missing, -1, position)
+    unknown = position < 0
+    if unknown.any():
+        first = int(np.argmax(unknown))
+        count = int(unknown.sum())
+        if new_levels == "error":
+            raise DataError(
+                f"{count} of {batch.n_rows} rows belong to groups of {fit.group_name!r} that the "
+                f"fit did not have, the first in row {first}; pass new_levels='population' to "
+                "predict them without random effects"
+            )
+        warnings.warn(
+            f"{count} of {batch.n_rows} rows belong to groups of {fit.group_name!r} that the fit "
+            "did not have: predicted without random effects",
+            NewGroupsWarning,
+            stacklevel=5,
+        )
+    b = fit._effects
+    out = np.zeros(batch.n_rows)
+    for k, z in enumerate(batch.Z):
+        out += np.where(unknown, 0.0, z * b[position, k])
+    return out
+
+
+def _linear(X: list[Array], fit: LMMResult) -> Array:
+    """X beta over the columns that the fit kept."""
+    out = np.zeros(len(X[0]) if X else 0)
+    for j, beta in zip(fit._keep, fit._estimates.beta, strict=True):
+        out += beta * X[j]
+    return out
+
+
+def _over_rows(
+    fit: LMMResult, level: str, compute: Callable[[Batch, Array, slice], Array]
+) -> Array:
+    """Apply ``compute(batch, mean, rows)`` to chunks of the rows used, in their order."""
+    design = _design(fit)
+    out = np.empty(design.n_obs)
+    b = None
+    if level == "conditional":
+        assert fit._clusters is not None
+        b = np.empty_like(fit._effects)
+        b[fit._clusters.by_label] = fit._effects
+        cluster = fit._clusters.row_cluster
+    for start in range(0, design.n_obs, CHUNK):
+        rows = slice(start, min(start + CHUNK, design.n_obs))
+        batch = design.batch(rows)
+        mean = _linear(batch.X, fit)
+        if batch.offset is not None:
+            mean += batch.offset
+        if b is not None:
+            for k, z in enumerate(batch.Z):
+                mean += z * b[cluster[rows], k]
+        out[rows] = compute(batch, mean, rows)
+    return out
+
+
+def _normalized(fit: LMMResult) -> Array:
+    """L_i^-1 (y_i - X_i beta) with V_i = L_i L_i', cluster by cluster."""
+    design = _design(fit)
+    clusters = fit._clusters
+    assert clusters is not None
+    D = fit._estimates.D
+    out = np.empty(design.n_obs)
+    for i in range(clusters.m):
+        rows = np.arange(clusters.ptr[i], clusters.ptr[i + 1])
+        if clusters.order is not None:
+            rows = clusters.order[rows]
+        batch = design.batch(rows)
+        assert batch.y is not None
+        mean = _linear(batch.X, fit)
+        if batch.offset is not None:
+            mean += batch.offset
+        Z = np.column_stack(batch.Z)
+        R = np.full(len(rows), fit.scale)
+        if batch.weights is not None:
+            R = R / batch.weights
+        root = np.linalg.cholesky(Z @ D @ Z.T + np.diag(R))
+        out[rows] = np.linalg.solve(root, batch.y - mean)
+    return out
+
+
+def _design(fit: LMMResult) -> Design:
+    design = fit._design
+    if design is None:
+        raise DataError(
+            "fitted values and residuals need the data, which a saved or stripped fit does not "
+            "hold: use predict(data)"
+        )
+    return design
+
+
+def _indexed(fit: LMMResult, values: Array) -> Array | pd.Series[float]:
+    """Values of the rows used, with the index of the user's pandas frame if there is one."""
+    index = getattr(fit._design, "index", None)
+    if index is None:
+        return values
+    import pandas as pd
+
+    return pd.Series(values, index=index)
+
+
+def _with_index(values: Array, newdata: Any) -> Array | pd.Series[float]:
+    index = getattr(newdata, "index", None)
+    if index is None or callable(index):
+        return values
+    import pandas as pd
+
+    return pd.Series(values, index=index)
+
+
+def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise ValueError(f"{name}={value!r}: choose one of {', '.join(map(repr, choices))}")
+
+

@@ -1,0 +1,418 @@
+"""The fitted model: estimates by name, inference, random effects; predictions are in predict.py."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
+
+from lmmfast import predict as prediction
+from lmmfast.basis import Basis, check_scales
+from lmmfast.certificate import Certificate
+from lmmfast.clusters import Clusters
+from lmmfast.covariance import Array
+from lmmfast.design import Design
+from lmmfast.engine import Engine
+from lmmfast.errors import DataError
+from lmmfast.estimates import Estimates, theta_information
+from lmmfast.inference.wald import coefficient_table
+from lmmfast.objective import Evaluation
+from lmmfast.scoring import Point
+from lmmfast.terms import BlockCovariance
+from lmmfast.varcorr import VarCorr
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
+
+    from lmmfast.summary import Summary
+
+T = TypeVar("T")
+
+
+class LMMResult:
+    """A fitted linear mixed model.
+
+    Made by `lmmfast.lmm` and `lmmfast.fit`. Names follow statsmodels' MixedLM where it has them.
+    It can be pickled: random effects stay, the data and the clusters do not.
+    """
+
+    def __init__(
+        self,
+        *,
+        design: Design,
+        clusters: Clusters,
+        engine: Engine,
+        basis: Basis,
+        covariance: BlockCovariance,
+        point: Point,
+        estimates: Estimates,
+        certificate: Certificate,
+        trace: list[dict[str, Any]],
+    ) -> None:
+        self.spec = design.spec
+        self.terms = design.terms
+        self.y_name, self.group_name = design.y_name, design.group_name
+        self.nobs, self.n_dropped = design.n_obs, design.n_dropped
+        self.missing_counts = design.missing_counts
+        self.ngroups = clusters.m
+        self.group_sizes = _sizes(clusters)
+        self.engine = engine.name
+        self.method = "REML" if point.evaluation.problem.reml else "ML"
+        self.certificate = certificate
+        self.trace = trace
+        self._keep = point.evaluation.problem.keep
+        self.x_names = [design.x_names[j] for j in self._keep]
+        self.dropped_columns = [n for n in design.x_names if n not in self.x_names]
+        self._basis, self._covariance, self._estimates = basis, covariance, estimates
+        self._D, self._Lambda = point.D, covariance.Lambda(point.phi)
+        self._unit = basis.y_scale**2 * point.evaluation.sigma2
+        c = np.zeros(len(design.x_names) + 1)
+        c[np.append(self._keep, len(c) - 1)] = point.evaluation.c
+        self._c, self._problem = c, point.evaluation.problem
+        self._design: Design | None = design
+        self._clusters: Clusters | None = clusters
+        self._engine: Engine | None = engine
+
+    # -- fixed effects ---------------------------------------------------------------------------
+
+    @property
+    def params(self) -> pd.Series[float]:
+        """Fixed effects beta (p,), by name; columns dropped from X have none."""
+        return self._series(self._estimates.beta)
+
+    @property
+    def bse(self) -> pd.Series[float]:
+        """Standard errors of the fixed effects (p,)."""
+        return self._series(np.sqrt(np.diag(self._estimates.cov_beta)))
+
+    @property
+    def tvalues(self) -> pd.Series[float]:
+        """Estimates over their standard errors (p,)."""
+        return self.params / self.bse
+
+    @property
+    def pvalues(self) -> pd.Series[float]:
+        """Two-sided p-values (p,) from the normal distribution, as statsmodels' MixedLM."""
+        from scipy.stats import norm
+
+        return self._series(2 * norm.sf(np.abs(self.tvalues)))
+
+    def cov_params(self) -> pd.DataFrame:
+        """Return (X'V^-1 X)^-1, the covariance matrix of the fixed effects (p, p)."""
+        import pandas as pd
+
+        return pd.DataFrame(self._estimates.cov_beta, index=self.x_names, columns=self.x_names)
+
+    def conf_int(self, alpha: float = 0.05) -> pd.DataFrame:
+        """Wald confidence intervals of the fixed effects, columns 0 and 1 (statsmodels').
+
+        Parameters
+        ----------
+        alpha : float
+            One minus the level.
+        """
+        table = coefficient_table(self.params, self.bse, alpha)
+        return table[["conf_low", "conf_high"]].set_axis([0, 1], axis=1)
+
+    def tidy(self, alpha: float = 0.05) -> pd.DataFrame:
+        """Return one row per fixed effect: estimate, standard error, z, p, interval."""
+        return coefficient_table(self.params, self.bse, alpha)
+
+    # -- variance parameters ---------------------------------------------------------------------
+
+    @property
+    def scale(self) -> float:
+        """Residual variance sigma2 (with weights: of a row of weight one)."""
+        return self._estimates.sigma2
+
+    @property
+    def sigma(self) -> float:
+        """Residual standard deviation."""
+        return float(np.sqrt(self.scale))
+
+    @property
+    def varcorr(self) -> VarCorr:
+        """D per term, standard deviations, correlations, residual variance."""
+        blocks = [self._estimates.D[c, c] for c in self._covariance.columns]
+        return VarCorr(self.terms, blocks, self.scale)
+
+    @property
+    def cov_re(self) -> pd.DataFrame:
+        """Covariance matrix D of all random effects of a group (q, q)."""
+        import pandas as pd
+
+        return pd.DataFrame(self._estimates.D, index=self.z_names, columns=self.z_names)
+
+    @property
+    def z_names(self) -> list[str]:
+        """Names of the random effects of a group (q,)."""
+        return [name for term in self.terms for name in term.names]
+
+    @property
+    def theta_names(self) -> list[str]:
+        """Names of the natural variance parameters."""
+        names = [
+            name
+            for term in self.terms
+            for name in term.structure.natural_names(term.names, term.group)
+        ]
+        return [*names, "var(Residual)"]
+
+    @property
+    def theta(self) -> pd.Series[float]:
+        """Variance parameters on their natural scale: those of each term, then sigma2."""
+        import pandas as pd
+
+        return pd.Series(self._estimates.theta, index=self.theta_names)
+
+    @cached_property
+    def theta_cov(self) -> pd.DataFrame:
+        """Inverse of the expected information for theta (REML: of the restricted likelihood).
+
+        NaN for terms on the boundary, where it does not describe the uncertainty; the other
+        parameters' entries then hold for those terms fixed.
+        """
+        import pandas as pd
+
+        engine = self._need(self._engine, "the information of theta")
+        evaluation = Evaluation(self._problem, engine.totals(self._Lambda, with_kr=True))
+        info = theta_information(
+            evaluation, self._basis, self._covariance, self._D, self._estimates.D
+        )
+        free = np.ones(len(info), dtype=bool)
+        ranks = self.certificate.rank.values()
+        for params, (rank, q) in zip(self._covariance.params, ranks, strict=True):
+            free[params] = rank == q
+        cov = np.full(info.shape, np.nan)
+        scale = np.sqrt(np.diag(info)[free])
+        inverse = np.linalg.inv(info[np.ix_(free, free)] / np.outer(scale, scale))
+        cov[np.ix_(free, free)] = inverse / np.outer(scale, scale)
+        names = self.theta_names
+        return pd.DataFrame(cov, index=names, columns=names)
+
+    @property
+    def theta_se(self) -> pd.Series[float]:
+        """Standard errors of theta."""
+        import pandas as pd
+
+        return pd.Series(np.sqrt(np.diag(self.theta_cov)), index=self.theta_names)
+
+    # -- likelihood ------------------------------------------------------------------------------
+
+    @property
+    def llf(self) -> float:
+        """Log-likelihood, or restricted log-likelihood, with all constants (as lme4 and nlme)."""
+        return self._estimates.loglik
+
+    @property
+    def deviance(self) -> float:
+        """Return -2 llf; for REML the REML criterion."""
+        return -2 * self.llf
+
+    @property
+    def n_params(self) -> int:
+        """Fixed effects plus variance parameters."""
+        return len(self.x_names) + len(self._estimates.theta)
+
+    @property
+    def aic(self) -> float:
+        """Return -2 llf + 2 n_params."""
+        return self.deviance + 2 * self.n_params
+
+    @property
+    def bic(self) -> float:
+        """Return -2 llf + n_params log(nobs), as lme4."""
+        return self.deviance + self.n_params * float(np.log(self.nobs))
+
+    @property
+    def df_resid(self) -> int:
+        """Rows less fixed effects."""
+        return self.nobs - len(self.x_names)
+
+    @property
+    def converged(self) -> bool:
+        """Whether the certificate says so."""
+        return self.certificate.converged
+
+    # -- random effects --------------------------------------------------------------------------
+
+    @cached_property
+    def _effects(self) -> Array:
+        """Predictions of the random effects (m, q), groups in sorted order."""
+        engine = self._need(self._engine, "the random effects")
+        clusters = self._need(self._clusters, "the random effects")
+        b, _ = engine.random_effects(self._Lambda, self._c, covariance=False)
+        b = b @ (self._basis.y_scale * self._basis.z_map().T)
+        check_scales(self._need(self._design, "the random effects"), b, "the random effects")
+        return b[clusters.by_label]
+
+    @cached_property
+    def group_labels(self) -> Array:
+        """Groups in sorted order (m,)."""
+        clusters = self._need(self._clusters, "the groups")
+        return np.asarray(clusters.labels)[clusters.by_label]
+
+    @property
+    def random_effects(self) -> pd.DataFrame:
+        """Predictions (BLUPs) of the random effects, a row per group, a column per effect."""
+        import pandas as pd
+
+        index = pd.Index(self.group_labels, name=self.group_name)
+        return pd.DataFrame(self._effects, index=index, columns=self.z_names)
+
+    @property
+    def random_effects_cov(self) -> Array:
+        """Var(b_i | y) at the estimates, (m, q, q), in the order of ``random_effects``.
+
+        The uncertainty of beta is not included (as lme4's ``condVar``).
+        """
+        engine = self._need(self._engine, "the covariances of the random effects")
+        clusters = self._need(self._clusters, "the covariances of the random effects")
+        _, cov = engine.random_effects(self._Lambda, self._c, covariance=True)
+        A = self._basis.z_map()
+        cov = self._unit * (A @ cov @ A.T)
+        return np.asarray(cov[clusters.by_label])
+
+    # -- fitted values and predictions -----------------------------------------------------------
+
+    @property
+    def fittedvalues(self) -> Array | pd.Series[float]:
+        """X beta + Z b for the rows used (conditional on the random effects)."""
+        return prediction.fitted(self, "conditional")
+
+    def fitted(self, level: str = "conditional") -> Array | pd.Series[float]:
+        """Fitted values of the rows used.
+
+        Parameters
+        ----------
+        level : {"conditional", "population"}
+            With or without the random effects.
+        """
+        return prediction.fitted(self, level)
+
+    def resid(
+        self, kind: str = "response", level: str = "conditional"
+    ) -> Array | pd.Series[float]:
+        """Residuals of the rows used.
+
+        Parameters
+        ----------
+        kind : {"response", "pearson", "normalized"}
+            y less fitted values; the same over the residual standard deviation sigma / sqrt(w);
+            or, with V_i = L L', L^-1 (y - X beta) (marginal: ``level`` must be "population").
+        level : {"conditional", "population"}
+        """
+        return prediction.residuals(self, kind, level)
+
+    def predict(
+        self,
+        newdata: Any = None,
+        level: str = "population",
+        new_levels: str = "population",
+        *,
+        groups: Any = None,
+        Z: Any = None,
+        offset: Any = None,
+    ) -> Array | pd.Series[float]:
+        """Predict the response for new rows.
+
+        Parameters
+        ----------
+        newdata : table, or array (n, p) for models fitted to arrays; optional
+            Default: the rows of the fit.
+        level : {"population", "conditional"}
+            X beta, or X beta + Z b with the predicted effects of each row's group.
+        new_levels : {"population", "error"}
+            What to do with groups that the fit did not have: predict their population value and
+            warn with their number, or raise.
+        groups, Z : array, optional
+            For models fitted to arrays, at level "conditional".
+        offset : array (n,), optional
+            Replaces the offset column; by default none where the fit had an array.
+
+        Returns
+        -------
+        ndarray or Series (n,)
+            A Series with the index of ``newdata`` if that is a pandas frame. NaN in rows with a
+            missing value.
+
+        Raises
+        ------
+        DataError
+            Unknown column, unseen level of a factor, unknown group if ``new_levels="error"``.
+        """
+        return prediction.predict(self, newdata, level, new_levels, groups, Z, offset)
+
+    def plot_curves(self, data: Any, x: str, **options: Any) -> Axes:
+        """Draw subject-specific curves over the population line.
+
+        Parameters
+        ----------
+        data : table
+            With the columns of the model, for instance that of the fit.
+        x : str
+            Column on the horizontal axis.
+        **options
+            See `lmmfast.plots.plot_curves`.
+
+        Returns
+        -------
+        matplotlib Axes
+        """
+        from lmmfast.plots import plot_curves
+
+        return plot_curves(self, data, x, **options)
+
+    # -- printing and saving ---------------------------------------------------------------------
+
+    def summary(self, alpha: float = 0.05) -> Summary:
+        """Return the report: model, convergence, random effects, fixed effects."""
+        from lmmfast.summary import summarise
+
+        return summarise(self, alpha)
+
+    def __repr__(self) -> str:
+        """Return one paragraph."""
+        effects = ", ".join(f"{name} {value:.6g}" for name, value in self.params.items())
+        return (
+            f"<LMMResult {self.method}: {self.nobs} rows, {self.ngroups} groups of "
+            f"{self.group_name!r}, log-likelihood {self.llf:.6f}; {effects}; "
+            f"{self.certificate.status}>"
+        )
+
+    def _repr_html_(self) -> str:
+        return self.summary()._repr_html_()
+
+    def remove_data(self) -> LMMResult:
+        """Let go of the data and the clusters; what needs them is computed first or lost.
+
+        Random effects stay. Fitted values, residuals and covariances of random effects are gone.
+        """
+        _ = self._effects, self.group_labels, self.theta_cov
+        self._design = self._clusters = self._engine = None
+        return self
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Pickle without data: see `remove_data`."""
+        if self._engine is not None:
+            _ = self._effects, self.group_labels, self.theta_cov
+        return {**self.__dict__, "_design": None, "_clusters": None, "_engine": None}
+
+    def _series(self, values: Array) -> pd.Series[float]:
+        import pandas as pd
+
+        return pd.Series(values, index=self.x_names)
+
+    @staticmethod
+    def _need(part: T | None, what: str) -> T:
+        if part is None:
+            raise DataError(f"{what} need the data, which a saved or stripped fit does not hold")
+        return part
+
+
+def _sizes(clusters: Clusters) -> tuple[int, float, int]:
+    """Smallest, mean and largest number of rows per group."""
+    sizes = clusters.sizes
+    return int(sizes.min()), float(sizes.mean()), int(sizes.max())

@@ -1,0 +1,334 @@
+"""Maximise the profiled log-likelihood: Fisher scoring on D, then a trust region on its root.
+
+Two kinds of steps (docs/algorithm.md, section 4):
+
+1. *natural*: the Fisher scoring step on (vech D, sigma2), where V is linear. Converges in a few
+   evaluations when there are many clusters and D is well inside its cone.
+2. *root*: Newton's method in a trust region on the root parameters phi, D = Lambda Lambda', with
+   the information in D pulled back. A zero variance is a stationary point inside; a saddle shows
+   as a negative eigenvalue, which is followed.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from lmmfast.covariance import Array
+from lmmfast.engine import Engine
+from lmmfast.errors import ConvergenceError
+from lmmfast.objective import Evaluation, Problem
+from lmmfast.terms import BlockCovariance
+
+logger = logging.getLogger("lmmfast")
+
+# The Newton decrement is twice the log-likelihood still to be gained; its root is the distance to
+# the optimum in standard errors.
+DECREMENT_TOLERANCE = 1e-15
+# Where rounding stops the decrement from falling, it has to be below this.
+DECREMENT_ROUNDING = 1e-8
+# A scaled eigenvalue of the Hessian below this is a direction of ascent, not rounding.
+SADDLE_TOLERANCE = 1e-7
+# A natural step whose D leaves the cone is brought back to these eigenvalues, relative to the old D.
+CONE_FLOOR = 0.02
+MAX_KR_DOUBLES = 4_000_000
+# Up to this many rows the information at the start is exact for REML: X may use up what little
+# there is about a variance.
+EXACT_START_ROWS = 10_000
+
+
+@dataclass(frozen=True)
+class Point:
+    """The model at one value of the root parameters.
+
+    Attributes
+    ----------
+    g : ndarray (n_params,)
+        Gradient of the log-likelihood by phi.
+    values, vectors : ndarray
+        Eigenvalues and -vectors of the negative Hessian in the metric of ``scale``.
+    scale : ndarray (n_params,)
+        Length of a unit of each parameter: about its standard error.
+    decrement : float
+        Newton decrement g'H^-1 g over the directions of negative curvature of the log-likelihood.
+    flat : float
+        Largest gradient, in standard errors, along directions in which the Hessian is not
+        positive.
+    """
+
+    phi: Array
+    D: Array
+    evaluation: Evaluation
+    g: Array
+    H: Array
+    scale: Array
+    values: Array
+    vectors: Array
+    decrement: float
+    flat: float
+
+    @property
+    def loglik(self) -> float:
+        """Profiled log-likelihood."""
+        return self.evaluation.loglik
+
+    @property
+    def smallest_eigenvalue(self) -> float:
+        """Smallest eigenvalue of the scaled negative Hessian."""
+        return float(self.values[0])
+
+
+@dataclass
+class Search:
+    """The search so far: the function to maximise, the best point, the record of evaluations."""
+
+    problem: Problem
+    covariance: BlockCovariance
+    engine: Engine
+    max_evaluations: int = 200
+    callback: Callable[[dict[str, Any]], None] | None = None
+    with_kr: bool = False
+    stopped: bool = False
+    trace: list[dict[str, Any]] = field(default_factory=list)
+
+    def evaluate(self, phi: Array, step: str) -> Point:
+        """Totals, likelihood and derivatives at phi; one entry of the trace."""
+        Lambda = self.covariance.Lambda(phi)
+        totals = self.engine.totals(Lambda, self.with_kr)
+        point = make_point(self.covariance, phi, Lambda, Evaluation(self.problem, totals))
+        entry = {
+            "evaluation": len(self.trace),
+            "step": step,
+            "loglik": point.loglik,
+            "decrement": point.decrement,
+            "smallest_eigenvalue": point.smallest_eigenvalue,
+            "phi": phi.copy(),
+        }
+        self.trace.append(entry)
+        logger.debug(
+            "evaluation %d (%s): loglik %.10g, decrement %.3g",
+            entry["evaluation"],
+            step,
+            point.loglik,
+            point.decrement,
+        )
+        if self.callback is not None:
+            try:
+                self.callback(entry)
+            except StopIteration:
+                self.stopped = True
+        return point
+
+    def begin(self, phi: Array) -> Point:
+        """Evaluate the first point; for REML of few clusters with its exact information."""
+        self.with_kr = self.kr_is_affordable and self.problem.n_obs <= EXACT_START_ROWS
+        point = self.evaluate(phi, "start")
+        self.with_kr = False
+        return point
+
+    def try_evaluate(self, phi: Array, step: str) -> Point | None:
+        """Evaluate where the likelihood may not exist."""
+        try:
+            return self.evaluate(phi, step)
+        except ConvergenceError:
+            return None
+
+    @property
+    def limit(self) -> str | None:
+        """Why the search may not go on, if it may not."""
+        if self.stopped:
+            return "stopped by the callback"
+        if len(self.trace) >= self.max_evaluations:
+            return f"no convergence within max_iter={self.max_evaluations} evaluations"
+        return None
+
+    @property
+    def kr_is_affordable(self) -> bool:
+        """Whether the block of second-order sums fits into memory with ease."""
+        K, p1 = self.covariance.q * (self.covariance.q + 1) // 2, len(self.problem.keep) + 1
+        return K * K * p1 * p1 <= MAX_KR_DOUBLES
+
+
+def make_point(
+    covariance: BlockCovariance, phi: Array, Lambda: Array, evaluation: Evaluation
+) -> Point:
+    """Pull score and information back from vech(D) to the root parameters."""
+    J, curvature = covariance.jacobian(phi), covariance.curvature(phi)
+    exact = evaluation.totals.kr is not None
+    info = evaluation.observed_info if exact else evaluation.profile_info
+    g = J @ evaluation.score
+    H = J @ info @ J.T - curvature @ evaluation.score
+    # Standard error of a root parameter: by J where it is not zero, by the curvature where it is.
+    diag = np.sqrt(np.clip(np.diag(evaluation.totals.info), 0.0, None))
+    metric = (J**2) @ diag**2 + np.einsum("aak,k->a", np.abs(curvature), diag)
+    scale = 1.0 / np.sqrt(np.where(metric > 0, metric, 1.0))
+    scale = np.minimum(scale, covariance.longest_units)
+    values, vectors = np.linalg.eigh(H * np.outer(scale, scale))
+    slopes = vectors.T @ (scale * g)
+    bent = values > SADDLE_TOLERANCE
+    return Point(
+        phi=phi,
+        D=Lambda @ Lambda.T,
+        evaluation=evaluation,
+        g=g,
+        H=H,
+        scale=scale,
+        values=values,
+        vectors=vectors,
+        decrement=float(np.sum(slopes[bent] ** 2 / values[bent])),
+        flat=float(np.max(np.abs(slopes[~bent]), initial=0.0)),
+    )
+
+
+def maximise(search: Search, point: Point) -> tuple[Point, str]:
+    """Find a maximum from a point.
+
+    Returns
+    -------
+    point : Point
+    reason : str
+        "converged", or why the search stopped before.
+    """
+    if search.covariance.linear:
+        point = _natural_steps(search, point)
+    return _root_steps(search, point)
+
+
+def is_optimal(point: Point) -> bool:
+    """No ascent left: neither along the gradient nor, at a saddle, along a curve upwards."""
+    return (
+        point.decrement <= DECREMENT_TOLERANCE
+        and point.flat <= np.sqrt(DECREMENT_TOLERANCE)
+        and point.smallest_eigenvalue > -SADDLE_TOLERANCE
+    )
+
+
+def _natural_steps(search: Search, point: Point) -> Point:
+    """Fisher scoring on (vech D, sigma2) as long as it gains and stays within the cone."""
+    floored = 0
+    while not is_optimal(point) and search.limit is None and floored < 4:
+        step = natural_step(search.covariance, point)
+        if step is None:
+            return point
+        D, left_cone = step
+        floored += left_cone
+        new = search.try_evaluate(search.covariance.phi(D), "natural")
+        if new is None or new.loglik < point.loglik:
+            return point
+        slow = new.decrement > 0.03 * point.decrement
+        point = new
+        if slow and not left_cone and new.decrement < 1:
+            return point
+    return point
+
+
+def natural_step(covariance: BlockCovariance, point: Point) -> tuple[Array, bool] | None:
+    """D after one Fisher scoring step on its natural parameters and sigma2.
+
+    Returns
+    -------
+    D, left_cone
+        The new D relative to the new sigma2, and whether its eigenvalues had to be floored in the
+        metric of the old D; None where the information is singular.
+    """
+    D, evaluation = point.D, point.evaluation
+    vech_D = D[covariance.pairs]
+    C = covariance.natural_jacobian(D)
+    J = np.zeros((len(C) + 1, C.shape[1] + 1))
+    J[:-1, :-1], J[-1, -1] = C, 1.0
+    info = J @ evaluation.joint_info(vech_D) @ J.T
+    score = J @ evaluation.joint_score(vech_D)
+    scale = np.sqrt(np.clip(np.diag(info), 0.0, None))
+    if not (scale > 0).all():
+        return None
+    try:
+        step = np.linalg.solve(info / np.outer(scale, scale), score / scale) / scale
+    except np.linalg.LinAlgError:
+        return None
+    target = D + covariance.from_natural(step[:-1])
+    target /= max(1.0 + step[-1], 0.1)
+    return floor_eigenvalues(target, D)
+
+
+def floor_eigenvalues(D: Array, old: Array, floor: float = CONE_FLOOR) -> tuple[Array, bool] | None:
+    """D with its eigenvalues in the metric of ``old`` raised to a floor."""
+    try:
+        root = np.linalg.cholesky(old)
+    except np.linalg.LinAlgError:
+        return None
+    whitened = np.linalg.solve(root, np.linalg.solve(root, D).T)
+    values, vectors = np.linalg.eigh((whitened + whitened.T) / 2)
+    if values[0] >= floor:
+        return D, False
+    root = root @ vectors
+    return (root * np.maximum(values, floor)) @ root.T, True
+
+
+def _root_steps(search: Search, point: Point) -> tuple[Point, str]:
+    """Newton's method on phi in a trust region; follows negative curvature away from saddles."""
+    radius = np.inf
+    stalled = 0
+    while not is_optimal(point):
+        if search.limit is not None:
+            return point, search.limit
+        search.with_kr = search.kr_is_affordable and point.decrement < 1.0
+        step, predicted = trust_step(point, radius)
+        new = search.try_evaluate(point.phi + step, "root")
+        length = float(np.linalg.norm(step / point.scale))
+        noise = 1e-12 * (abs(point.loglik) + search.problem.n_obs)
+        gain = -np.inf if new is None else new.loglik - point.loglik
+        if new is not None and (gain > 1e-3 * predicted or abs(gain) <= noise):
+            stalled = stalled + 1 if new.decrement > 0.5 * point.decrement else 0
+            if gain > 0.7 * predicted:
+                radius = max(radius, 3 * length)
+            elif gain < 0.25 * predicted and predicted > noise:
+                radius = 0.5 * length
+            better = new.decrement <= point.decrement or gain > noise
+            if better or abs(gain) <= noise:
+                point = new if better else point
+            if stalled >= 4 and predicted <= noise and point.decrement <= DECREMENT_ROUNDING:
+                break
+        else:
+            radius = 0.25 * length
+            stalled += 1
+            if length < 1e-12:
+                break
+    if not is_optimal(point) and not (
+        point.decrement <= DECREMENT_ROUNDING and point.smallest_eigenvalue > -1e-4
+    ):
+        return point, "the search stopped before the gradient vanished"
+    return point, "converged"
+
+
+def trust_step(point: Point, radius: float) -> tuple[Array, float]:
+    """Step of at most ``radius`` standard errors, and the gain that the quadratic model predicts.
+
+    Directions of the wrong curvature are turned round (the step goes up along them); on a saddle,
+    where the gradient says nothing, the step goes as far as the curvature suggests.
+    """
+    slopes = point.vectors.T @ (point.scale * point.g)
+    values = point.values
+    size = np.maximum(np.abs(values), 1e-8)
+    if np.isinf(radius) and values[0] < -SADDLE_TOLERANCE:
+        radius = max(1.0, 3 * float(np.linalg.norm(point.phi / point.scale)))
+    move = slopes / size
+    if values[0] < -SADDLE_TOLERANCE:
+        kick = np.sqrt(2 * -values[0])
+        if abs(move[0]) < 0.1 * kick:
+            move[0] = np.copysign(kick, move[0])
+    norm = float(np.linalg.norm(move))
+    if norm > radius:
+        low, high = 0.0, float(np.linalg.norm(slopes)) / radius + 1e-8
+        for _ in range(50):
+            middle = 0.5 * (low + high)
+            move = slopes / (size + middle)
+            low, high = (middle, high) if np.linalg.norm(move) > radius else (low, middle)
+        move = slopes / (size + high)
+        if norm > 0 and float(np.linalg.norm(move)) < 0.1 * radius and values[0] < 0:
+            move[0] = np.copysign(radius, slopes[0])
+    predicted = float(slopes @ move - 0.5 * values @ move**2)
+    return point.scale * (point.vectors @ move), predicted

@@ -1,0 +1,114 @@
+"""All random-effects terms of one grouping factor together: D is block-diagonal over them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from lmmfast.covariance import Array, RandomStructure, vech_pairs
+
+
+@dataclass(frozen=True)
+class BlockCovariance:
+    """D(phi) of several terms: phi holds the root parameters of one term after the other.
+
+    Parameters
+    ----------
+    structures : tuple of RandomStructure
+    sizes : tuple of int
+        Number of Z columns of each term; their sum is q.
+    """
+
+    structures: tuple[RandomStructure, ...]
+    sizes: tuple[int, ...]
+
+    @cached_property
+    def q(self) -> int:
+        """Number of random effects per cluster."""
+        return sum(self.sizes)
+
+    @cached_property
+    def columns(self) -> list[slice]:
+        """Columns of Z of each term."""
+        ends = np.cumsum(self.sizes)
+        return [slice(int(e) - q, int(e)) for e, q in zip(ends, self.sizes, strict=True)]
+
+    @cached_property
+    def params(self) -> list[slice]:
+        """Parameters of each term."""
+        counts = [s.n_params(q) for s, q in zip(self.structures, self.sizes, strict=True)]
+        ends = np.cumsum(counts)
+        return [slice(int(e) - n, int(e)) for e, n in zip(ends, counts, strict=True)]
+
+    @cached_property
+    def n_params(self) -> int:
+        """Number of variance parameters besides the residual variance."""
+        return self.params[-1].stop
+
+    @property
+    def linear(self) -> bool:
+        """Whether D is linear in its natural parameters."""
+        return all(s.linear for s in self.structures)
+
+    @cached_property
+    def longest_units(self) -> Array:
+        """Longest sensible unit of each root parameter, (n_params,)."""
+        parts = zip(self.structures, self.sizes, strict=True)
+        return np.concatenate([s.longest_units(q) for s, q in parts])
+
+    @cached_property
+    def pairs(self) -> tuple[np.ndarray, np.ndarray]:
+        """Row and column of each entry of vech(D)."""
+        return vech_pairs(self.q)
+
+    def _blocks(self, part: Callable[[RandomStructure, int, slice, slice], Array]) -> Array:
+        """Place the last two axes of each term's part on the diagonal, leading axes by parameter."""
+        parts = [
+            part(s, q, c, k)
+            for s, q, c, k in zip(
+                self.structures, self.sizes, self.columns, self.params, strict=True
+            )
+        ]
+        lead = parts[0].ndim - 2
+        out = np.zeros((self.n_params,) * lead + (self.q, self.q))
+        for value, c, k in zip(parts, self.columns, self.params, strict=True):
+            out[(k,) * lead + (c, c)] = value
+        return out
+
+    def Lambda(self, phi: Array) -> Array:
+        """Root of D, (q, q)."""
+        return self._blocks(lambda s, q, c, k: s.Lambda(phi[k], q))
+
+    def jacobian(self, phi: Array) -> Array:
+        """Derivatives of vech(D) by phi, (n_params, K)."""
+        return self._blocks(lambda s, q, c, k: s.d_D(phi[k], q))[:, *self.pairs]
+
+    def curvature(self, phi: Array) -> Array:
+        """Second derivatives of vech(D) by phi, (n_params, n_params, K)."""
+        return self._blocks(lambda s, q, c, k: s.d2_D(phi[k], q))[:, :, *self.pairs]
+
+    def natural_jacobian(self, D: Array) -> Array:
+        """Derivatives of vech(D) by the natural parameters, (n_params, K)."""
+        return self._blocks(lambda s, q, c, k: s.natural_basis(D[c, c]))[:, *self.pairs]
+
+    def natural(self, D: Array) -> Array:
+        """Natural parameters (n_params,) of D (q, q)."""
+        return np.concatenate(
+            [s.natural(D[c, c]) for s, c in zip(self.structures, self.columns, strict=True)]
+        )
+
+    def from_natural(self, tau: Array) -> Array:
+        """D (q, q), not necessarily positive definite, for structures linear in tau."""
+        D = np.zeros((self.q, self.q))
+        row, column = self.pairs
+        D[row, column] = D[column, row] = tau @ self.natural_jacobian(D)
+        return D
+
+    def phi(self, D: Array) -> Array:
+        """Root parameters nearest to D."""
+        return np.concatenate(
+            [s.phi(D[c, c]) for s, c in zip(self.structures, self.columns, strict=True)]
+        )
