@@ -1,0 +1,30 @@
+"""The libraries timed, one file each, behind one small protocol.
+
+A peer's file is imported in the parent too, so it imports its library only inside its methods.
+"""
+
+from __future__ import annotations
+
+from .base import Fit, Peer
+from .glmm import Glmm
+from .lme4 import Lme4
+from .lme_python import LmePython
+from .lmmfast import LmmfastArrays, LmmfastFormula
+from .mixedlm_rs import MixedlmRsArrays, MixedlmRsFormula
+from .statsmodels import Statsmodels
+
+__all__ = ["PEERS", "Fit", "Peer"]
+
+PEERS: dict[str, Peer] = {
+    peer.key: peer
+    for peer in (
+        LmmfastArrays(),
+        LmmfastFormula(),
+        MixedlmRsArrays(),
+        MixedlmRsFormula(),
+        Glmm(),
+        LmePython(),
+        Lme4(),
+        Statsmodels(),
+    )
+}

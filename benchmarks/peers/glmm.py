@@ -1,0 +1,29 @@
+"""glmm: the Rust crate's own formula front end, from a dict of NumPy columns."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import simulate
+
+from .base import Fit, Peer
+
+
+class Glmm(Peer):
+    """Without Satterthwaite degrees of freedom and with the cheaper standard errors."""
+
+    name = module = distribution = "glmm"
+    route = "columns + formula"
+    data = "columns"
+    note = 'satterthwaite=False, wald_se="rx"'
+
+    def fit(self, data: Any, model: str, reml: bool) -> Fit:
+        """Fit; the options leave out work that lmmfast does not do in a fit."""
+        import glmm
+
+        result = glmm.fit(
+            data, simulate.FORMULA[model], reml=reml, satterthwaite=False, wald_se="rx"
+        )
+        vech = np.asarray(result.varcorr[0], dtype=float).ravel()
+        return Fit(float(result.loglik), [*map(float, vech), float(result.dispersion)], result)
