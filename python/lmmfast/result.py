@@ -95,9 +95,9 @@ class LMMResult:
     @property
     def pvalues(self) -> pd.Series[float]:
         """Two-sided p-values (p,) from the normal distribution, as statsmodels' MixedLM."""
-        from scipy.stats import norm
+        from scipy.special import ndtr
 
-        return self._series(2 * norm.sf(np.abs(self.tvalues)))
+        return self._series(2 * ndtr(-np.abs(self.tvalues)))
 
     def cov_params(self) -> pd.DataFrame:
         """Return (X'V^-1 X)^-1, the covariance matrix of the fixed effects (p, p)."""

@@ -1,0 +1,243 @@
+"""The command line: ``lmmfast fit``, ``lmmfast demo``, ``lmmfast info``."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import os
+import sys
+import warnings
+from collections.abc import Sequence
+from contextlib import redirect_stdout
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lmmfast.errors import DataError, LmmError, LmmWarning
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from lmmfast.result import LMMResult
+
+# Exit codes; argparse ends with 2 on wrong usage.
+OK, ERROR, NOT_CONVERGED, INTERRUPTED = 0, 1, 3, 130
+
+_CSV = {".csv": ",", ".tsv": "\t"}
+_COMPRESSED = ".gz"
+_PARQUET = (".parquet", ".pq")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command and return its exit code.
+
+    0: done; 1: an error, told in one line on the standard error; 2: wrong usage; 3: the fit did not
+    converge (its result is printed all the same).
+    """
+    arguments = _parser().parse_args(argv)
+    try:
+        code: int = arguments.command(arguments)
+        sys.stdout.flush()
+    except (LmmError, OSError, MemoryError) as error:
+        if isinstance(error, BrokenPipeError):
+            # The reader of a pipe has seen enough (`| head`); nothing may be flushed at exit.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return OK
+        _complain("error", error)
+        return ERROR
+    except KeyboardInterrupt:
+        _complain("error", "interrupted")
+        return INTERRUPTED
+    return code
+
+
+def _parser() -> argparse.ArgumentParser:
+    import lmmfast
+
+    parser = argparse.ArgumentParser(
+        prog="lmmfast",
+        description="Gaussian linear mixed models for very many small clusters.",
+        epilog="A formula can run code: never take one from a source you do not trust.",
+    )
+    parser.add_argument("--version", action="version", version=f"lmmfast {lmmfast.__version__}")
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    _add_fit(commands.add_parser("fit", help="fit a model to a file and print its summary"))
+    demo = commands.add_parser(
+        "demo", help="fit the hepatitis data, answer the questions about them, draw a picture"
+    )
+    demo.add_argument(
+        "--out",
+        type=Path,
+        default=Path(),
+        metavar="DIR",
+        help="where the picture goes (default: .)",
+    )
+    demo.set_defaults(command=_demo)
+    info = commands.add_parser("info", help="print version, instruction set and threads")
+    info.set_defaults(command=_info)
+    return parser
+
+
+def _add_fit(parser: argparse.ArgumentParser) -> None:
+    parser.description = (
+        "Fit a linear mixed model to a file and print its summary. Exit code 1: an error; 2: wrong "
+        "usage; 3: not converged (the result is printed all the same)."
+    )
+    parser.add_argument("formula", help="lme4's notation, such as 'y ~ t + (t | id)'")
+    parser.add_argument("data", type=Path, help=".csv, .tsv (.gz too) or .parquet file")
+    parser.add_argument("--ml", action="store_true", help="maximum likelihood instead of REML")
+    parser.add_argument("--json", action="store_true", help="print one JSON document")
+    parser.add_argument("--weights", metavar="COL", help="column of known weights")
+    parser.add_argument("--offset", metavar="COL", help="column added to the mean")
+    parser.add_argument(
+        "--missing",
+        choices=("drop", "raise"),
+        default="drop",
+        help="leave out rows with missing values (default), or refuse them",
+    )
+    parser.add_argument("--threads", type=_positive, metavar="N", help="default: all available")
+    parser.add_argument(
+        "--max-iter", type=_positive, metavar="N", help="most evaluations of the likelihood"
+    )
+    parser.add_argument(
+        "--verbose", action="store_true", help="report each evaluation on the standard error"
+    )
+    parser.set_defaults(command=_fit)
+
+
+def _positive(text: str) -> int:
+    value = int(text) if text.isascii() and text.isdigit() else 0
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a positive whole number")
+    return value
+
+
+def _fit(arguments: argparse.Namespace) -> int:
+    from lmmfast.fitting import lmm
+
+    options: dict[str, Any] = {} if arguments.max_iter is None else {"max_iter": arguments.max_iter}
+    data = read_table(arguments.data)
+    with warnings.catch_warnings(record=True) as caught, redirect_stdout(sys.stderr):
+        warnings.simplefilter("always", LmmWarning)
+        fit = lmm(
+            arguments.formula,
+            data,
+            reml=not arguments.ml,
+            weights=arguments.weights,
+            offset=arguments.offset,
+            missing=arguments.missing,
+            n_jobs=arguments.threads,
+            verbose=int(arguments.verbose),
+            **options,
+        )
+    for warning in caught:
+        _complain("warning", warning.message)
+    if arguments.json:
+        print(json.dumps(as_json(fit, arguments.formula), indent=2, allow_nan=False))
+    else:
+        print(fit.summary())
+    return OK if fit.converged else NOT_CONVERGED
+
+
+def _demo(arguments: argparse.Namespace) -> int:
+    from lmmfast.demo import run
+
+    for text in run(arguments.out):
+        print(text)
+    return OK
+
+
+def _info(arguments: argparse.Namespace) -> int:
+    import lmmfast
+
+    for name, value in lmmfast.build_info().items():
+        shown = ", ".join(map(str, value)) if isinstance(value, list | tuple) else value
+        print(f"{name}: {shown}")
+    return OK
+
+
+def read_table(path: Path) -> pd.DataFrame:
+    """Read a data file; its ending says what it is.
+
+    Raises
+    ------
+    DataError
+        There is no such file, its ending is unknown, it cannot be read, or pyarrow is missing.
+    """
+    endings = [ending.lower() for ending in path.suffixes]
+    packed = bool(endings) and endings[-1] == _COMPRESSED
+    kind = endings[-2 if packed and len(endings) > 1 else -1] if endings else ""
+    if kind not in _CSV and (packed or kind not in _PARQUET):
+        raise DataError(f"{path}: cannot tell its format; give a .csv, .tsv or .parquet file")
+    if not path.is_file():
+        raise DataError(f"{path}: no such file")
+    import pandas as pd
+
+    try:
+        if kind in _PARQUET:
+            return pd.read_parquet(path)
+        return pd.read_csv(path, sep=_CSV[kind])
+    except ImportError:
+        raise DataError(
+            f"{path}: parquet files need pyarrow, which is not installed: pip install pyarrow"
+        ) from None
+    except (ValueError, EOFError) as error:  # pandas' and pyarrow's parser errors, encodings
+        raise DataError(f"{path}: cannot be read: {error}") from None
+
+
+def as_json(fit: LMMResult, formula: str) -> dict[str, Any]:
+    """Collect a fit's numbers in plain types; what is not a number becomes None."""
+    from lmmfast.summary import theta_errors
+
+    certificate = fit.certificate
+    smallest, mean, largest = fit.group_sizes
+    document = {
+        "formula": formula,
+        "method": fit.method,
+        "n": fit.nobs,
+        "n_dropped": fit.n_dropped,
+        "groups": {
+            "name": fit.group_name,
+            "count": fit.ngroups,
+            "smallest": smallest,
+            "mean": mean,
+            "largest": largest,
+        },
+        "params": fit.params.to_dict(),
+        "bse": fit.bse.to_dict(),
+        "pvalues": fit.pvalues.to_dict(),
+        "theta": fit.theta.to_dict(),
+        "theta_se": theta_errors(fit).to_dict(),
+        "loglik": fit.llf,
+        "deviance": fit.deviance,
+        "AIC": fit.aic,
+        "BIC": fit.bic,
+        "dropped_columns": fit.dropped_columns,
+        "certificate": {
+            "converged": certificate.converged,
+            "status": certificate.status,
+            "decrement": certificate.decrement,
+            "smallest_eigenvalue": certificate.smallest_eigenvalue,
+            "rank": {name: list(rank) for name, rank in certificate.rank.items()},
+            "multiplier": certificate.multiplier,
+            "evaluations": certificate.evaluations,
+        },
+    }
+    plain: dict[str, Any] = _plain(document)
+    return plain
+
+
+def _plain(value: Any) -> Any:
+    """Replace NumPy's numbers by Python's and NaN and infinity by None."""
+    if isinstance(value, dict):
+        return {str(key): _plain(part) for key, part in value.items()}
+    if isinstance(value, list):
+        return [_plain(part) for part in value]
+    if hasattr(value, "item"):
+        value = value.item()
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _complain(kind: str, message: object) -> None:
+    text = " ".join(str(message).split()) or type(message).__name__
+    print(f"lmmfast: {kind}: {text}", file=sys.stderr)

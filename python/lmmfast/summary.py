@@ -1,0 +1,272 @@
+"""The printed report of a fit: model, convergence, random effects, fixed effects."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Sequence
+from dataclasses import dataclass
+from html import escape
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from lmmfast.covariance import Array
+from lmmfast.errors import DataError
+from lmmfast.inference.variances import covariance_errors
+from lmmfast.text import WIDTH, decimal_places, html_table, text_table, write_number, write_p
+from lmmfast.varcorr import VarCorr
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from lmmfast.result import LMMResult
+
+_MOST_NAMES = 12  # columns named in the model line of a fit to arrays
+_FEW_GROUPS = 50
+
+
+@dataclass(frozen=True, eq=False)
+class Summary:
+    """The report of a fit: print it, or take its ``tables``.
+
+    Attributes
+    ----------
+    title, model, convergence : str
+    facts : list of (str, str)
+        Name and value: sizes, then likelihood.
+    varcorr : VarCorr
+    errors : list of ndarray or None
+        Standard errors of the variances, as `VarCorr.lines` takes them.
+    tables : dict of DataFrame
+        "model" (the facts as numbers), "random_effects", "variance_parameters", "fixed_effects".
+    alpha : float
+        One minus the level of the intervals.
+    notes : list of str
+    """
+
+    title: str
+    model: str
+    convergence: str
+    facts: list[tuple[str, str]]
+    varcorr: VarCorr
+    errors: list[Array] | None
+    tables: dict[str, pd.DataFrame]
+    alpha: float
+    notes: list[str]
+
+    def __str__(self) -> str:
+        """Return the report as text of at most 88 columns."""
+        lines = [self.title, *_wrap(self.model, "    "), "", *_two_columns(self.facts), ""]
+        lines += [*_wrap(f"Convergence: {self.convergence}", "    "), ""]
+        lines += ["Random effects", *self.varcorr.lines(self.errors), ""]
+        lines += ["Fixed effects"]
+        lines += text_table(*self._fixed_cells(), n_labels=1) if self._has_fixed else ["none"]
+        lines += ["", *(line for note in self.notes for line in _wrap(f"- {note}", "  "))]
+        return "\n".join(lines)
+
+    __repr__ = __str__
+
+    def _repr_html_(self) -> str:
+        facts = [
+            [*left, *right] for left, right in zip(*_halves(self.facts, ("", "")), strict=True)
+        ]
+        rows = "".join(
+            "<tr>"
+            + "".join(
+                f'<{tag} style="text-align:left">{escape(cell)}</{tag}>'
+                for tag, cell in zip(("th", "td", "th", "td"), row, strict=True)
+            )
+            + "</tr>"
+            for row in facts
+        )
+        fixed = html_table(*self._fixed_cells(), n_labels=1) if self._has_fixed else "<p>none</p>"
+        notes = "".join(f"<li>{escape(note)}</li>" for note in self.notes)
+        return (
+            f'<div class="lmmfast"><p><b>{escape(self.title)}</b><br>'
+            f"<code>{escape(self.model)}</code></p><table>{rows}</table>"
+            f"<p>Convergence: {escape(self.convergence)}</p>"
+            f"<p><b>Random effects</b></p>{self.varcorr.html(self.errors)}"
+            f"<p><b>Fixed effects</b></p>{fixed}<ul>{notes}</ul></div>"
+        )
+
+    @property
+    def _has_fixed(self) -> bool:
+        return len(self.tables["fixed_effects"]) > 0
+
+    def _fixed_cells(self) -> tuple[list[str], list[list[str]]]:
+        """Header and rows of the table of fixed effects."""
+        table = self.tables["fixed_effects"]
+        common = decimal_places(table["std_error"], [np.abs(table["estimate"]).max()])
+        rows = []
+        for name, values in zip(table.index, table.to_numpy(dtype=float), strict=True):
+            estimate, error, z, p, *interval = (float(value) for value in values)
+            places = decimal_places([error], [estimate]) if common is None else common
+            numbers = [write_number(value, places) for value in (estimate, error, *interval)]
+            rows.append([str(name), *numbers[:2], f"{z:.2f}", write_p(p), *numbers[2:]])
+        low, high = (f"{100 * tail:.4g}%" for tail in (self.alpha / 2, 1 - self.alpha / 2))
+        return ["", "Estimate", "Std.Err.", "z", "P>|z|", f"[{low}", f"{high}]"], rows
+
+
+def summarise(fit: LMMResult, alpha: float = 0.05) -> Summary:
+    """Make the report of a fit; the random effects are not computed for it.
+
+    Parameters
+    ----------
+    fit : LMMResult
+    alpha : float
+        One minus the level of the intervals.
+    """
+    import pandas as pd
+
+    fixed = fit.tidy(alpha)
+    varcorr, cov = fit.varcorr, _theta_cov(fit)
+    random, theta = varcorr.to_frame(), fit.theta
+    errors = None
+    if cov is not None:
+        entries = covariance_errors(varcorr.terms, varcorr.blocks, cov)
+        residual = np.sqrt(np.diag(cov)[-1:])
+        errors = [*(np.diag(block) for block in entries), residual]
+        random["std_error"] = np.concatenate([*map(_as_listed, entries), residual])
+    smallest, mean, largest = fit.group_sizes
+    model = {
+        "n_obs": fit.nobs,
+        "n_dropped": fit.n_dropped,
+        "n_groups": fit.ngroups,
+        "min_group_size": smallest,
+        "mean_group_size": mean,
+        "max_group_size": largest,
+        "loglik": fit.llf,
+        "deviance": fit.deviance,
+        "aic": fit.aic,
+        "bic": fit.bic,
+    }
+    return Summary(
+        title=f"Linear mixed model fitted by {_METHODS[fit.method]}",
+        model=_model_line(fit),
+        convergence=str(fit.certificate),
+        facts=_facts(fit),
+        varcorr=varcorr,
+        errors=errors,
+        tables={
+            "model": pd.DataFrame({"value": pd.Series(model)}),
+            "random_effects": random,
+            "variance_parameters": pd.DataFrame(
+                {"estimate": theta, "std_error": theta_errors(fit)}
+            ),
+            "fixed_effects": fixed,
+        },
+        alpha=alpha,
+        notes=_notes(fit, cov),
+    )
+
+
+_METHODS = {"ML": "maximum likelihood (ML)", "REML": "restricted maximum likelihood (REML)"}
+
+
+def _theta_cov(fit: LMMResult) -> Array | None:
+    """Covariance matrix of theta; None if it cannot be had any more."""
+    try:
+        return fit.theta_cov.to_numpy()
+    except (DataError, np.linalg.LinAlgError):
+        return None
+
+
+def theta_errors(fit: LMMResult) -> pd.Series[float]:
+    """Return the standard errors of theta; NaN where they cannot be had."""
+    import pandas as pd
+
+    cov = _theta_cov(fit)
+    errors = np.full(len(fit.theta), np.nan) if cov is None else np.sqrt(np.diag(cov))
+    return pd.Series(errors, index=fit.theta_names)
+
+
+def _as_listed(block: Array) -> Array:
+    """Entries of a term in the order of `VarCorr.to_frame`: diagonal, then upper triangle."""
+    return np.concatenate([np.diag(block), block[np.triu_indices(len(block), 1)]])
+
+
+def _model_line(fit: LMMResult) -> str:
+    """Return the formula as written, or the names of the arrays' columns."""
+    from lmmfast.formula_spec import FormulaSpec
+
+    if isinstance(fit.spec, FormulaSpec):
+        return " ".join(fit.spec.formula.text.split())
+    names = [*fit.x_names]
+    if len(names) > _MOST_NAMES:
+        names = [*names[:_MOST_NAMES], f"... ({len(fit.x_names)} columns)"]
+    effects = " + ".join("1" if name == "Intercept" else name for name in fit.z_names)
+    return f"{fit.y_name} ~ {' + '.join(names) or '0'} + ({effects} | {fit.group_name})   [arrays]"
+
+
+def _facts(fit: LMMResult) -> list[tuple[str, str]]:
+    smallest, mean, largest = fit.group_sizes
+    size = (
+        f"{smallest} in each"
+        if smallest == largest
+        else f"{smallest} to {largest}, mean {mean:.2f}"
+    )
+    rows = f"{fit.nobs:,}" + (f" ({fit.n_dropped:,} dropped)" if fit.n_dropped else "")
+    n_theta = fit.n_params - len(fit.x_names)
+    return [
+        ("Rows", rows),
+        ("Groups", f"{fit.ngroups:,} ({fit.group_name})"),
+        ("Rows per group", size),
+        ("Parameters", f"{len(fit.x_names)} fixed, {n_theta} of variances"),
+        ("Log-likelihood" if fit.method == "ML" else "REML log-likelihood", f"{fit.llf:.4f}"),
+        ("Deviance" if fit.method == "ML" else "REML deviance", f"{fit.deviance:.4f}"),
+        ("AIC", f"{fit.aic:.4f}"),
+        ("BIC", f"{fit.bic:.4f}"),
+    ]
+
+
+def _notes(fit: LMMResult, cov: Array | None) -> list[str]:
+    notes = []
+    if fit.n_dropped:
+        columns = ", ".join(f"{name} ({count:,})" for name, count in fit.missing_counts.items())
+        notes.append(f"{_count(fit.n_dropped, 'row')} dropped for missing values in {columns}.")
+    if fit.dropped_columns:
+        notes.append(
+            "Dropped from the fixed effects, because other columns determine them: "
+            f"{', '.join(fit.dropped_columns)}."
+        )
+    for term in fit.terms:
+        if term.structure.name != "unstructured" and len(term.names) > 1:
+            names = ", ".join(term.names)
+            notes.append(f"Covariance structure of {names} by {term.group}: {term.structure.name}.")
+    if cov is None:
+        notes.append("Standard errors of the variances need the data, which this fit has let go.")
+    elif fit.certificate.on_boundary:
+        notes.append("SE(Var.) is left out on the boundary, where it would mean nothing.")
+    wald = "P-values and intervals are Wald's, from the normal distribution"
+    if fit.ngroups < _FEW_GROUPS:
+        wald += f": with {_count(fit.ngroups, 'group')}, read them as somewhat too sure"
+    return [*notes, f"{wald}."]
+
+
+def _count(n: int, what: str) -> str:
+    return f"{n:,} {what}" if n == 1 else f"{n:,} {what}s"
+
+
+def _wrap(text: str, indent: str) -> list[str]:
+    return textwrap.wrap(text, WIDTH, subsequent_indent=indent, break_on_hyphens=False)
+
+
+def _halves(
+    facts: Sequence[tuple[str, str]], filler: tuple[str, str]
+) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
+    half = (len(facts) + 1) // 2
+    return list(facts[:half]), [*facts[half:], *[filler] * (2 * half - len(facts))]
+
+
+def _two_columns(facts: Sequence[tuple[str, str]]) -> list[str]:
+    """Facts in two columns where they fit, else in one."""
+    left, right = _halves(facts, ("", ""))
+    name, value = (max(len(fact[k]) for fact in left) for k in (0, 1))
+    right_name, number = (max(len(fact[k]) for fact in right) for k in (0, 1))
+    if name + value + right_name + number + 8 > WIDTH:
+        name = max(name, right_name)
+        return [f"{k:<{name}}  {v}" for k, v in facts]
+    return [
+        f"{a:<{name}}  {b:<{value}}    {c:<{right_name}}  {d:>{number}}"
+        for (a, b), (c, d) in zip(left, right, strict=True)
+    ]
