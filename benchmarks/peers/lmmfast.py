@@ -19,11 +19,12 @@ class Lmmfast(Peer):
     def prepare(self) -> None:
         """Import what lmmfast itself imports at the first fit or formula."""
         import formulaic  # noqa: F401
-        import lmmfast  # noqa: F401
         import narwhals  # noqa: F401
         import pandas  # noqa: F401
         import scipy.linalg
         import scipy.special  # noqa: F401
+
+        import lmmfast  # noqa: F401
 
     def after(self, fit: Fit, data: Any) -> dict[str, Callable[[], Any]]:
         """Summary, random effects of all clusters, fitted values."""

@@ -41,5 +41,4 @@ inline ClusterBlocks blocks(const MatrixArray& data, int q, int p1) {
     return {layout, data.shape(0), data.data()};
 }
 
-
 }  // namespace lmmfast::bindings

@@ -33,9 +33,9 @@ std::vector<Column> columns(const py::list& arrays, const MatrixArray& shift, co
 
 py::tuple compress_rows(const py::list& X, const py::list& Z, const py::array& y, const py::object& weights,
                         const py::object& offset, const IndexArray& ptr, const py::object& order,
-                        const MatrixArray& X_shift, const MatrixArray& X_scale_inv, const MatrixArray& Z_shift,
-                        const MatrixArray& Z_scale_inv, double y_shift, double y_scale_inv,
-                        const MatrixArray& beta, MatrixArray out, int n_threads) {
+                        const MatrixArray& X_shift, const MatrixArray& X_scale_inv,
+                        const MatrixArray& Z_shift, const MatrixArray& Z_scale_inv, double y_shift,
+                        double y_scale_inv, const MatrixArray& beta, MatrixArray out, int n_threads) {
     const Index n_rows = y.ndim() == 1 ? y.shape(0) : -1;
     const int p1 = static_cast<int>(X.size()) + 1, q = static_cast<int>(Z.size());
     const ClusterBlocks target = blocks(out, q, p1);
@@ -72,9 +72,8 @@ py::tuple compress_rows(const py::list& X, const py::list& Z, const py::array& y
     }
     CompressedSums sums;
     double* data = out.mutable_data();
-    without_gil([&](Interrupt& interrupt) {
-        sums = compress(target.layout, rows, data, n_threads, interrupt);
-    });
+    without_gil(
+        [&](Interrupt& interrupt) { sums = compress(target.layout, rows, data, n_threads, interrupt); });
     MatrixArray gram({p1, p1}), perp({p1, p1});
     std::copy(sums.gram.begin(), sums.gram.end(), gram.mutable_data());
     std::copy(sums.perp.begin(), sums.perp.end(), perp.mutable_data());
@@ -100,13 +99,16 @@ py::tuple effects(const MatrixArray& data, int q, int p1, Index n_clusters, cons
     const ClusterBlocks clusters = blocks(data, q, p1);
     require(Lambda.size() == q * q, "Lambda must be (q, q)");
     require(c.size() == p1, "c must be (p1,)");
-    require(n_clusters >= 0 && (n_clusters + lanes - 1) / lanes == clusters.n_blocks, "n_clusters and blocks differ");
+    require(n_clusters >= 0 && (n_clusters + lanes - 1) / lanes == clusters.n_blocks,
+            "n_clusters and blocks differ");
     MatrixArray b({static_cast<py::ssize_t>(n_clusters), py::ssize_t{q}});
-    MatrixArray covariance({static_cast<py::ssize_t>(with_covariance ? n_clusters : 0), py::ssize_t{q}, py::ssize_t{q}});
+    MatrixArray covariance(
+        {static_cast<py::ssize_t>(with_covariance ? n_clusters : 0), py::ssize_t{q}, py::ssize_t{q}});
     double* b_out = b.mutable_data();
     double* covariance_out = with_covariance ? covariance.mutable_data() : nullptr;
     without_gil([&](Interrupt& interrupt) {
-        random_effects(clusters, n_clusters, Lambda.data(), c.data(), b_out, covariance_out, n_threads, interrupt);
+        random_effects(clusters, n_clusters, Lambda.data(), c.data(), b_out, covariance_out, n_threads,
+                       interrupt);
     });
     return py::make_tuple(b, covariance);
 }

@@ -11,12 +11,12 @@
 
 #include "lmmfast/engines/compress.hpp"
 
-#define CHECK(condition)                                                                 \
-    do {                                                                                 \
-        if (!(condition)) {                                                              \
-            std::printf("%s:%d: failed: %s\n", __FILE__, __LINE__, #condition);          \
-            std::exit(1);                                                                \
-        }                                                                                \
+#define CHECK(condition)                                                        \
+    do {                                                                        \
+        if (!(condition)) {                                                     \
+            std::printf("%s:%d: failed: %s\n", __FILE__, __LINE__, #condition); \
+            std::exit(1);                                                       \
+        }                                                                       \
     } while (false)
 
 namespace lmmfast::testing {
@@ -75,9 +75,7 @@ struct Sample {
         return out;
     }
     Matrix Zi(Index i) const { return Z.middleRows(ptr[i], ptr[i + 1] - ptr[i]); }
-    double field(Index i, int f) const {
-        return blocks.block(i / lanes)[f * lanes + i % lanes];
-    }
+    double field(Index i, int f) const { return blocks.block(i / lanes)[f * lanes + i % lanes]; }
 };
 
 }  // namespace lmmfast::testing

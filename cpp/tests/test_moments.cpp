@@ -13,7 +13,8 @@ Totals dense_totals(const Sample& s, const Matrix& Lambda) {
     const int K = n_pairs(q);
     for (Index i = 0; i < s.m(); ++i) {
         const Matrix Z = s.Zi(i), A = s.A(i);
-        const Matrix V = Matrix::Identity(Z.rows(), Z.rows()) + Z * Lambda * Lambda.transpose() * Z.transpose();
+        const Matrix V =
+            Matrix::Identity(Z.rows(), Z.rows()) + Z * Lambda * Lambda.transpose() * Z.transpose();
         const Matrix V_inv = V.inverse();
         std::vector<Matrix> V_inv_dV;
         for (int a = 0; a < q; ++a)
@@ -61,8 +62,8 @@ int main() {
     Interrupt interrupt;
     const Totals one = evaluate_moments(large.blocks, Lambda, large.sums.perp.data(), true, 1, interrupt);
     for (const int n_threads : {2, 3, 7})
-        CHECK(evaluate_moments(large.blocks, Lambda, large.sums.perp.data(), true, n_threads, interrupt).values ==
-              one.values);
+        CHECK(evaluate_moments(large.blocks, Lambda, large.sums.perp.data(), true, n_threads, interrupt)
+                  .values == one.values);
     // Totals of two sets of clusters add.
     Totals twice = one;
     twice += one;

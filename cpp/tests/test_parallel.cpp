@@ -24,9 +24,8 @@ int main() {
         Interrupt asked([] { return true; });
         caught = false;
         try {
-            parallel_for(100000, n_threads, asked, [](Index) {
-                std::this_thread::sleep_for(std::chrono::microseconds(100));
-            });
+            parallel_for(100000, n_threads, asked,
+                         [](Index) { std::this_thread::sleep_for(std::chrono::microseconds(100)); });
         } catch (const Interrupted&) {
             caught = true;
         }

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from lmmfast import datasets
+    from lmmfast._build_info import build_info
     from lmmfast.covariance import D
     from lmmfast.fitting import fit, lmm
     from lmmfast.result import LMMResult
@@ -19,7 +20,7 @@ _HOMES = {
     "LMMResult": "lmmfast.result",
     "fit": "lmmfast.fitting",
     "lmm": "lmmfast.fitting",
-    "build_info": "lmmfast.build_info",
+    "build_info": "lmmfast._build_info",
 }
 _ERRORS = (
     "ConvergenceError",

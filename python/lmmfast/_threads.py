@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from lmmfast.errors import DataError
+
 
 def n_threads(requested: int | None = None) -> int:
     """Number of threads for one call.
@@ -21,11 +23,11 @@ def n_threads(requested: int | None = None) -> int:
             try:
                 requested = int(variable)
             except ValueError:
-                raise ValueError(f"LMMFAST_NUM_THREADS={variable!r} is not a whole number") from None
+                raise DataError(f"LMMFAST_NUM_THREADS={variable!r} is not a whole number") from None
     if requested is None or requested == -1:
         return _available()
     if requested < 1:
-        raise ValueError(f"n_jobs must be a positive number or -1, got {requested}")
+        raise DataError(f"n_jobs must be a positive number or -1, got {requested}")
     return requested
 
 

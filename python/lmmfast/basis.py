@@ -1,4 +1,4 @@
-"""The working basis: columns of X, Z and y centred and scaled, and the way back to the user's units.
+"""The working basis: X, Z and y centred and scaled, and the way back to the user's units.
 
 Every change of basis is exact algebra, whatever numbers it uses; so shifts, scales and the working
 coefficients may come from a sample of the rows. They only have to be near enough that nothing
@@ -35,6 +35,8 @@ class Basis:
         Value of that constant column.
     beta : ndarray (p,)
         Coefficients, in the working basis, of the working residual.
+    weighted : bool
+        Whether rows have weights.
     weight_scale : float
         Weights are divided by it.
     y_size : float
@@ -52,6 +54,7 @@ class Basis:
     y_shift: float
     y_scale: float
     beta: Array
+    weighted: bool
     weight_scale: float
     y_size: float
 
@@ -72,13 +75,9 @@ class Basis:
 
     def working(self, batch: Batch) -> tuple[Array, Array, Array | None]:
         """Rows in the working basis: A = [X r] (n, p + 1), Z (n, q), weights."""
-        X = np.column_stack(
-            [(x - s) / c for x, s, c in zip(batch.X, self.x_shift, self.x_scale, strict=True)]
-        )
-        Z = np.column_stack(
-            [(z - s) / c for z, s, c in zip(batch.Z, self.z_shift, self.z_scale, strict=True)]
-        )
         assert batch.y is not None
+        X = _stack(batch.X, self.x_shift, self.x_scale, len(batch.y))
+        Z = _stack(batch.Z, self.z_shift, self.z_scale, len(batch.y))
         y = batch.y if batch.offset is None else batch.y - batch.offset
         r = (y - self.y_shift) / self.y_scale - X @ self.beta
         weights = None if batch.weights is None else batch.weights / self.weight_scale
@@ -87,6 +86,14 @@ class Basis:
     def moved(self, beta: Array) -> Basis:
         """Return the same basis with another working residual."""
         return replace(self, beta=beta)
+
+
+def _stack(columns: list[Array], shifts: Array, scales: Array, n: int) -> Array:
+    """Shifted and scaled columns as a matrix (n, number of columns)."""
+    out = np.empty((n, len(columns)))
+    for k, column in enumerate(columns):
+        out[:, k] = (column - shifts[k]) / scales[k]
+    return out
 
 
 def choose_basis(design: Design) -> Basis:
@@ -122,13 +129,14 @@ def choose_basis(design: Design) -> Basis:
         y_shift=float(y_shift),
         y_scale=float(y_scale),
         beta=np.zeros(len(sample.X)),
+        weighted=sample.weights is not None,
         weight_scale=1.0 if sample.weights is None else _power_of_two(np.mean(sample.weights)),
         y_size=float(np.max(np.abs(y))) / float(y_scale),
     )
-    A, _, weights = basis.working(sample)
+    A, _, _ = basis.working(sample)
     if not np.isfinite(A).all():
         return basis  # packing meets the same numbers and finds out which they are
-    beta = np.linalg.lstsq(A[:, :-1], A[:, -1], rcond=1e-10)[0]
+    beta = np.asarray(np.linalg.lstsq(A[:, :-1], A[:, -1], rcond=1e-10)[0], dtype=float)
     spread = float(np.sqrt(np.mean((A[:, -1] - A[:, :-1] @ beta) ** 2)))
     unscale = _power_of_two(spread) if spread > 0 else 1.0
     return replace(
@@ -194,9 +202,7 @@ def _z_basis(design: Design, sample: Batch) -> tuple[Array, Array, NDArray[np.in
         columns = sample.Z[here]
         unit = None
         if term.structure.invariance == "affine":
-            constant = (
-                k for k, z in enumerate(columns) if _is_constant(design, z, "Z", first + k)
-            )
+            constant = (k for k, z in enumerate(columns) if _is_constant(design, z, "Z", first + k))
             unit = next(constant, None)
         shift, scale = _shift_and_scale(columns, shift=unit is not None)
         if unit is not None:

@@ -56,7 +56,8 @@ class Certificate:
 
     def __str__(self) -> str:
         """Return the status with its numbers."""
-        numbers = f"Newton decrement {self.decrement:.1e}, {self.evaluations} evaluations"
+        passes = "1 evaluation" if self.evaluations == 1 else f"{self.evaluations} evaluations"
+        numbers = f"Newton decrement {self.decrement:.1e}, {passes}"
         if self.multiplier is not None:
             numbers += f", multiplier {self.multiplier:.2g}"
         return f"{self.status} ({numbers})"

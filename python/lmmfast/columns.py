@@ -275,7 +275,7 @@ def _polars_text(name: str, data: Any) -> Column:
 
 
 def _from_arrow(name: str, data: Any, group: bool) -> Column:
-    import pyarrow as pa  # type: ignore[import-untyped]
+    import pyarrow as pa
 
     kind = data.type
     text = pa.types.is_string(kind) or pa.types.is_large_string(kind)

@@ -97,9 +97,7 @@ def _better_basis(packed: CompressedClusters) -> Basis | None:
     return packed.basis.moved(packed.basis.beta + move)
 
 
-def _pass(
-    design: Design, clusters: Clusters, basis: Basis, n_threads: int
-) -> CompressedClusters:
+def _pass(design: Design, clusters: Clusters, basis: Basis, n_threads: int) -> CompressedClusters:
     q, p = len(basis.z_scale), len(basis.x_scale)
     n_fields = q * (q + 1) // 2 + q * (p + 1)
     n_blocks = -(-clusters.m // core.lanes)
@@ -167,13 +165,14 @@ def _compress_batch(
 def _batches(
     design: Design, clusters: Clusters
 ) -> Iterator[tuple[int, Batch, NDArray[np.int64], NDArray[np.int64] | None]]:
-    """Batches of whole clusters: first cluster (a multiple of 8), rows, ptr and order within them."""
+    """Batches of whole clusters: first cluster (a multiple of 8), rows, their ptr and order."""
     if design.random_access:
         yield 0, design.batch(slice(None)), clusters.ptr, clusters.order
         return
     first = 0
     while first < clusters.m:
-        last = int(np.searchsorted(clusters.ptr, clusters.ptr[first] + CHUNK_ROWS, side="right")) - 1
+        end = clusters.ptr[first] + CHUNK_ROWS
+        last = int(np.searchsorted(clusters.ptr, end, side="right")) - 1
         last = max(first + core.lanes, last - last % core.lanes)
         last = clusters.m if last > clusters.m - core.lanes else last
         begin, end = int(clusters.ptr[first]), int(clusters.ptr[last])

@@ -68,9 +68,18 @@ class RandomStructure(ABC):
         return True
 
     def longest_units(self, q: int) -> Array:
-        """Longest sensible unit of each root parameter, (n_params,): an angle is not counted in
-        standard errors where the data say nothing about it."""
+        """Longest sensible unit of each root parameter, (n_params,).
+
+        An angle is not counted in standard errors where the data say nothing about it.
+        """
         return np.full(self.n_params(q), np.inf)
+
+    def other_starts(self, q: int) -> list[Array]:
+        """D (q, q) in whose neighbourhood the likelihood of a small data set may have a maximum.
+
+        Besides the one near I. Of few rows nearly all variation can be between the clusters.
+        """
+        return [100.0 * np.eye(q)]
 
 
 def _basis(q: int) -> Array:
@@ -89,7 +98,7 @@ def psd_root(D: Array) -> Array:
     """
     values, vectors = np.linalg.eigh((D + D.T) / 2)
     root = vectors * np.sqrt(np.clip(values, 0.0, None))
-    R = np.linalg.qr(root.T, mode="r")
+    R = np.asarray(np.linalg.qr(root.T, mode="r"))
     signs = np.where(np.diag(R) < 0, -1.0, 1.0)
     return np.asarray((R * signs[:, None]).T)
 
@@ -253,8 +262,10 @@ class CompoundSymmetry(RandomStructure):
 class HeterogeneousCS(RandomStructure):
     """A standard deviation each and one correlation rho, from -1/(q - 1) to 1.
 
-    Root parameters are the standard deviations and an angle eta: rho runs through its range as a
-    sine, so that its ends are stationary points.
+    Root parameters are the square roots of the standard deviations and an angle eta: rho runs
+    through its range as a sine, so that its ends are stationary points. Squares, because a
+    standard deviation of the wrong sign would leave the structure (for q > 2); for q = 2 it only
+    turns the sign of rho, and the root parameters are the standard deviations themselves.
     """
 
     name = "heterogeneous compound symmetry"
@@ -270,6 +281,22 @@ class HeterogeneousCS(RandomStructure):
     def longest_units(self, q: int) -> Array:  # noqa: D102
         return np.append(np.full(q, np.inf), 1.0)
 
+    def other_starts(self, q: int) -> list[Array]:  # noqa: D102
+        starts = [100.0 * np.eye(q), 1e4 * np.eye(q)]
+        if q == 2:
+            return starts
+        # Maxima lie where single standard deviations are zero, with correlations of either sign.
+        for sd in [np.ones(q), *(1.0 - 0.9 * np.eye(q))]:
+            starts += [0.1 * np.outer(sd, sd) * self._C(rho, q) for rho in (-0.9 / (q - 1), 0.9)]
+        return starts
+
+    def _sd(self, phi: Array, q: int) -> tuple[Array, Array, Array]:
+        """Standard deviations and their first two derivatives by their root parameters."""
+        root = phi[:-1]
+        if q == 2:
+            return root, np.ones(q), np.zeros(q)
+        return root**2, 2 * root, np.full(q, 2.0)
+
     def _correlation(self, eta: float, q: int) -> tuple[float, float, float]:
         """Rho and its first two derivatives by eta."""
         lowest = -1.0 / (q - 1)
@@ -282,23 +309,26 @@ class HeterogeneousCS(RandomStructure):
 
     def Lambda(self, phi: Array, q: int) -> Array:  # noqa: D102
         rho = self._correlation(phi[-1], q)[0]
-        return np.asarray(phi[:-1, None] * psd_root(self._C(rho, q)))
+        return np.asarray(self._sd(phi, q)[0][:, None] * psd_root(self._C(rho, q)))
 
     def d_D(self, phi: Array, q: int) -> Array:  # noqa: D102
-        sd = phi[:-1]
+        sd, d_sd, _ = self._sd(phi, q)
         rho, d_rho, _ = self._correlation(phi[-1], q)
-        by_sd = np.einsum("ki,j,ij->kij", np.eye(q), sd, self._C(rho, q))
+        by_sd = np.einsum("k,ki,j,ij->kij", d_sd, np.eye(q), sd, self._C(rho, q))
         by_eta = d_rho * np.outer(sd, sd) * (1 - np.eye(q))
         return np.concatenate([by_sd + by_sd.transpose(0, 2, 1), by_eta[None]])
 
     def d2_D(self, phi: Array, q: int) -> Array:  # noqa: D102
-        sd = phi[:-1]
+        sd, d_sd, d2_sd = self._sd(phi, q)
         rho, d_rho, d2_rho = self._correlation(phi[-1], q)
         off = 1 - np.eye(q)
         out = np.zeros((q + 1, q + 1, q, q))
-        by_sds = np.einsum("ki,lj,ij->klij", np.eye(q), np.eye(q), self._C(rho, q))
+        by_sds = np.einsum("k,l,ki,lj,ij->klij", d_sd, d_sd, np.eye(q), np.eye(q), self._C(rho, q))
+        by_sds[np.arange(q), np.arange(q)] += np.einsum(
+            "k,ki,j,ij->kij", d2_sd, np.eye(q), sd, self._C(rho, q)
+        )
         out[:q, :q] = by_sds + by_sds.transpose(0, 1, 3, 2)
-        by_sd_eta = d_rho * np.einsum("ki,j,ij->kij", np.eye(q), sd, off)
+        by_sd_eta = d_rho * np.einsum("k,ki,j,ij->kij", d_sd, np.eye(q), sd, off)
         out[:q, q] = out[q, :q] = by_sd_eta + by_sd_eta.transpose(0, 2, 1)
         out[q, q] = d2_rho * np.outer(sd, sd) * off
         return out
@@ -308,7 +338,8 @@ class HeterogeneousCS(RandomStructure):
         rho = self.natural(D)[-1]
         lowest = -1.0 / (q - 1)
         sine = np.clip((2 * rho - 1 - lowest) / (1 - lowest), -1.0, 1.0)
-        return np.append(np.sqrt(np.clip(np.diag(D), 0.0, None)), np.arcsin(sine))
+        sd = np.sqrt(np.clip(np.diag(D), 0.0, None))
+        return np.append(sd if q == 2 else np.sqrt(sd), np.arcsin(sine))
 
     def natural(self, D: Array) -> Array:  # noqa: D102
         q = len(D)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lmmfast.basis import Basis
 from lmmfast.covariance import Array
-from lmmfast.objective import Evaluation
+from lmmfast.objective import Evaluation, Problem
 from lmmfast.scoring import Point
 from lmmfast.terms import BlockCovariance
 
@@ -40,13 +40,21 @@ class Estimates:
     theta: Array
 
 
-def estimates(
-    point: Point, basis: Basis, covariance: BlockCovariance, log_weights: float
-) -> Estimates:
+def make_problem(
+    keep: NDArray[np.intp], n_obs: int, reml: bool, basis: Basis, log_weights: float
+) -> Problem:
+    """Set up the likelihood with the constant of the user's scale (docs/algorithm.md, eq. 23)."""
+    problem = Problem(keep, n_obs, reml)
+    constant = 0.5 * log_weights - problem.df * float(np.log(basis.y_scale))
+    if reml:
+        constant -= float(np.log(basis.x_scale[keep]).sum())
+    return replace(problem, constant=constant)
+
+
+def estimates(point: Point, basis: Basis, covariance: BlockCovariance) -> Estimates:
     """Convert the optimum to the user's scale (docs/algorithm.md, eq. 23-26)."""
     evaluation = point.evaluation
-    problem = evaluation.problem
-    keep = problem.keep
+    keep = evaluation.problem.keep
     A = basis.x_map(keep)
     working_beta = evaluation.beta + basis.beta[keep]
     beta = basis.y_scale * (A @ working_beta)
@@ -56,16 +64,13 @@ def estimates(
     root = A @ evaluation.S_inv_root
     A_z = basis.z_map()
     D = variance_unit * (A_z @ point.D @ A_z.T)
-    loglik = evaluation.loglik - problem.df * np.log(basis.y_scale) + 0.5 * log_weights
-    if problem.reml:
-        loglik -= np.log(basis.x_scale[keep]).sum()
     sigma2 = variance_unit * basis.weight_scale
     return Estimates(
         beta=beta,
         cov_beta=variance_unit * (root @ root.T),
         D=D,
         sigma2=sigma2,
-        loglik=float(loglik),
+        loglik=evaluation.loglik,
         theta=np.append(covariance.natural(D), sigma2),
     )
 
@@ -97,7 +102,9 @@ def theta_information(
     return np.asarray(J @ evaluation.joint_info(working_D[pairs]) @ J.T)
 
 
-def independent_columns(gram: Array, first: int | None, tolerance: float = 1e-12) -> NDArray[np.intp]:
+def independent_columns(
+    gram: Array, first: int | None, tolerance: float = 1e-12
+) -> NDArray[np.intp]:
     """Columns of X that no earlier ones determine, from X'X (p, p); ``first`` goes before all.
 
     A column goes when less than ``tolerance`` of its sum of squares lies beyond the kept ones.

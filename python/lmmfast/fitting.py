@@ -19,7 +19,7 @@ from lmmfast.covariance import Array
 from lmmfast.design import Design
 from lmmfast.engine import Engine, MomentsEngine
 from lmmfast.errors import ConvergenceWarning, DataError, RankWarning, UnsupportedModelError
-from lmmfast.estimates import estimates, independent_columns
+from lmmfast.estimates import estimates, independent_columns, make_problem
 from lmmfast.identify import check_clusters, check_information, check_response, check_within
 from lmmfast.objective import Problem
 from lmmfast.reference import ReferenceEngine
@@ -45,9 +45,7 @@ class Options:
         if self.rank_deficient not in ("drop", "raise"):
             raise ValueError(f"rank_deficient={self.rank_deficient!r}: choose 'drop' or 'raise'")
         if self.engine not in ("auto", "moments", "reference"):
-            raise ValueError(
-                f"engine={self.engine!r}: choose 'auto', 'moments' or 'reference'"
-            )
+            raise ValueError(f"engine={self.engine!r}: choose 'auto', 'moments' or 'reference'")
         if self.max_iter < 1:
             raise ValueError(f"max_iter={self.max_iter}: at least one evaluation is needed")
 
@@ -123,9 +121,7 @@ def lmm(
     """
     from lmmfast.design_formula import FormulaDesign
 
-    options = Options(
-        reml, rank_deficient, engine, start, n_jobs, max_iter, verbose, callback
-    )
+    options = Options(reml, rank_deficient, engine, start, n_jobs, max_iter, verbose, callback)
     design = FormulaDesign(formula, data, weights=weights, offset=offset, missing=missing, D=D)
     return fit_design(design, options)
 
@@ -189,9 +185,7 @@ def fit(
     """
     from lmmfast.design_array import ArrayDesign
 
-    options = Options(
-        reml, rank_deficient, engine, start, n_jobs, max_iter, verbose, callback
-    )
+    options = Options(reml, rank_deficient, engine, start, n_jobs, max_iter, verbose, callback)
     design = ArrayDesign(
         y,
         X,
@@ -229,7 +223,7 @@ def fit_design(design: Design, options: Options) -> LMMResult:
             ConvergenceWarning,
             stacklevel=3,
         )
-    values = estimates(point, data.basis, covariance, data.log_weights)
+    values = estimates(point, data.basis, covariance)
     check_scales(design, np.concatenate([values.theta, values.cov_beta.ravel()]), "the estimates")
     return LMMResult(
         design=design,
@@ -308,7 +302,7 @@ def _problem(design: Design, data: Prepared, options: Options) -> Problem:
     check_response(design, data.gram, keep, data.basis.y_size)
     if data.perp is not None:
         check_within(design, data.gram, data.perp, keep, data.rank_Z)
-    return Problem(keep, design.n_obs, options.reml)
+    return make_problem(keep, design.n_obs, options.reml, data.basis, data.log_weights)
 
 
 def _start(search: Search, data: Prepared, options: Options) -> Array:

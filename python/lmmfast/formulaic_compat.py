@@ -48,8 +48,8 @@ def tokenize(source: str) -> list[Token]:
     FormulaError
         A quote or a call is not closed, or a character makes no sense where it stands.
     """
-    from formulaic.errors import FormulaicError  # type: ignore[import-untyped]
-    from formulaic.parser.algos.tokenize import (  # type: ignore[import-untyped]
+    from formulaic.errors import FormulaicError
+    from formulaic.parser.algos.tokenize import (
         tokenize as split,
     )
 
@@ -79,10 +79,10 @@ def parse_terms(text: str, *, intercept: bool = True) -> list[Term]:
     FormulaError
         formulaic cannot read the text, or it has several parts.
     """
-    from formulaic import Formula  # type: ignore[import-untyped]
+    from formulaic import Formula
     from formulaic.errors import FormulaicError
-    from formulaic.formula import SimpleFormula  # type: ignore[import-untyped]
-    from formulaic.parser import DefaultFormulaParser  # type: ignore[import-untyped]
+    from formulaic.formula import SimpleFormula
+    from formulaic.parser import DefaultFormulaParser
 
     parser = DefaultFormulaParser(include_intercept=intercept)
     try:
@@ -96,7 +96,7 @@ def parse_terms(text: str, *, intercept: bool = True) -> list[Term]:
 
 def transform_names() -> frozenset[str]:
     """Names that a formula can use although no column has them (``log``, ``bs``, ``np``, ...)."""
-    from formulaic.transforms import TRANSFORMS  # type: ignore[import-untyped]
+    from formulaic.transforms import TRANSFORMS
 
     return frozenset(TRANSFORMS) | frozenset(CONTEXT)
 
@@ -114,8 +114,8 @@ def is_python(factor: Any) -> bool:
 def learn_state(factors: Iterable[Any], frame: Any) -> tuple[dict[str, Any], dict[str, Any]]:
     """Evaluate factors on all rows; return formulaic's transform state and encoder state."""
     from formulaic.formula import SimpleFormula
-    from formulaic.model_spec import ModelSpec  # type: ignore[import-untyped]
-    from formulaic.parser.types import Term  # type: ignore[import-untyped]
+    from formulaic.model_spec import ModelSpec
+    from formulaic.parser.types import Term
 
     formula = SimpleFormula([Term([factor]) for factor in factors])
     spec = ModelSpec(formula=formula, ensure_full_rank=False, na_action="raise", output="pandas")

@@ -29,11 +29,14 @@ class Problem:
         Columns of X that are linearly independent.
     n_obs : int
     reml : bool
+    constant : float
+        What the log-likelihood on the user's scale has on top of that in the working basis.
     """
 
     keep: NDArray[np.intp]
     n_obs: int
     reml: bool
+    constant: float = 0.0
 
     @property
     def df(self) -> int:
@@ -63,6 +66,11 @@ class Evaluation:
         except np.linalg.LinAlgError:
             raise ConvergenceError("X'V^-1 X is not positive definite here") from None
 
+    def _kept(self, sums: Array) -> Array:
+        """Rows and columns of the kept columns of X and of y, from the last two axes."""
+        rows, columns = self._rows
+        return np.asarray(sums[..., rows, columns])
+
     @cached_property
     def S_inv_root(self) -> Array:
         """C with S^-1 = C C' for S = X'Vdot^-1 X, (p, p)."""
@@ -88,16 +96,16 @@ class Evaluation:
 
     @property
     def loglik(self) -> float:
-        """Log-likelihood (ML) or restricted log-likelihood (REML)."""
+        """Log-likelihood (ML) or restricted log-likelihood (REML) on the user's scale."""
         df = self.problem.df
         value = df * (LOG_2PI + np.log(self.sigma2) + 1) + self.totals.logdet
         if self.problem.reml:
             value += 2 * np.log(np.diag(self._root)[:-1]).sum()
-        return float(-0.5 * value)
+        return float(self.problem.constant - 0.5 * value)
 
     @cached_property
     def _quad(self) -> Array:
-        return self.totals.quad[:, *self._rows]
+        return self._kept(self.totals.quad)
 
     @cached_property
     def _quad_S(self) -> Array:
@@ -133,8 +141,8 @@ class Evaluation:
         if not self.problem.reml or kr is None:
             return self.totals.info
         C = self.S_inv_root
-        kr_S = np.einsum("klij,ij->kl", kr[:, :, *self._rows][:, :, :-1, :-1], C @ C.T)
-        quads = np.einsum("kij,lji->kl", self._quad_S, self._quad_S)
+        kr_S: Array = np.einsum("klij,ij->kl", self._kept(kr)[..., :-1, :-1], C @ C.T)
+        quads: Array = np.einsum("kij,lji->kl", self._quad_S, self._quad_S)
         return self.totals.info - 0.5 * (kr_S + kr_S.T) + 0.5 * quads
 
     @property
@@ -146,7 +154,7 @@ class Evaluation:
     def observed_info(self) -> Array:
         """Negative Hessian of the profiled log-likelihood by vech(Ddot); needs ``kr``, (K, K)."""
         assert self.totals.kr is not None
-        kr = self.totals.kr[:, :, *self._rows]
+        kr = self._kept(self.totals.kr)
         quad_c = (self._quad @ self.c)[:, :-1] @ self.S_inv_root
         curvature = (kr @ self.c) @ self.c - quad_c @ quad_c.T
         curvature = 0.5 * (curvature + curvature.T) / self.sigma2

@@ -64,7 +64,7 @@ def predict(
         return fitted(fit, level)
     conditional = level == "conditional"
     batch, keys = _new_rows(fit, newdata, groups, Z, conditional)
-    out = _linear(batch.X, fit)
+    out = _linear(batch.X, fit, batch.n_rows)
     if batch.missing is not None:
         out[batch.missing] = np.nan
     if keys is not None:
@@ -133,9 +133,9 @@ def _random_part(fit: LMMResult, batch: NewBatch, keys: GroupKeys, new_levels: s
     return out
 
 
-def _linear(X: list[Array], fit: LMMResult) -> Array:
+def _linear(X: list[Array], fit: LMMResult, n: int) -> Array:
     """X beta over the columns that the fit kept."""
-    out = np.zeros(len(X[0]) if X else 0)
+    out = np.zeros(n)
     for j, beta in zip(fit._keep, fit._estimates.beta, strict=True):
         out += beta * X[j]
     return out
@@ -156,7 +156,7 @@ def _over_rows(
     for start in range(0, design.n_obs, CHUNK):
         rows = slice(start, min(start + CHUNK, design.n_obs))
         batch = design.batch(rows)
-        mean = _linear(batch.X, fit)
+        mean = _linear(batch.X, fit, rows.stop - rows.start)
         if batch.offset is not None:
             mean += batch.offset
         if b is not None:
@@ -179,7 +179,7 @@ def _normalized(fit: LMMResult) -> Array:
             rows = clusters.order[rows]
         batch = design.batch(rows)
         assert batch.y is not None
-        mean = _linear(batch.X, fit)
+        mean = _linear(batch.X, fit, len(rows))
         if batch.offset is not None:
             mean += batch.offset
         Z = np.column_stack(batch.Z)
@@ -223,5 +223,3 @@ def _with_index(values: Array, newdata: Any) -> Array | pd.Series[float]:
 def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
     if value not in choices:
         raise ValueError(f"{name}={value!r}: choose one of {', '.join(map(repr, choices))}")
-
-

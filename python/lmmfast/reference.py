@@ -25,9 +25,7 @@ class ReferenceEngine:
 
     name = "reference"
 
-    def __init__(
-        self, A: Array, Z: Array, weights: Array | None, ptr: NDArray[np.int64]
-    ) -> None:
+    def __init__(self, A: Array, Z: Array, weights: Array | None, ptr: NDArray[np.int64]) -> None:
         self.A, self.Z, self.ptr = A, Z, ptr
         self.R_diag = np.ones(len(A)) if weights is None else 1.0 / weights
 
@@ -59,7 +57,7 @@ class ReferenceEngine:
         return Totals(logdet, gram, trace, quad, info, kr if with_kr else None)
 
     def random_effects(self, Lambda: Array, c: Array, covariance: bool) -> tuple[Array, Array]:
-        """b = D Z'V^-1 r and Var(b | y) = D - D Z'V^-1 Z D, over sigma2."""
+        """Predictions D Z'V^-1 r and Var(b | y) = D - D Z'V^-1 Z D, over sigma2."""
         D = Lambda @ Lambda.T
         effects, variances = [], []
         for i in self._clusters():

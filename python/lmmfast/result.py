@@ -57,6 +57,7 @@ class LMMResult:
         self.nobs, self.n_dropped = design.n_obs, design.n_dropped
         self.missing_counts = design.missing_counts
         self.ngroups = clusters.m
+        self.weighted = basis.weighted
         self.group_sizes = _sizes(clusters)
         self.engine = engine.name
         self.method = "REML" if point.evaluation.problem.reml else "ML"
@@ -177,7 +178,8 @@ class LMMResult:
         import pandas as pd
 
         engine = self._need(self._engine, "the information of theta")
-        evaluation = Evaluation(self._problem, engine.totals(self._Lambda, with_kr=True))
+        totals = engine.totals(self._Lambda, with_kr=self._problem.reml)
+        evaluation = Evaluation(self._problem, totals)
         info = theta_information(
             evaluation, self._basis, self._covariance, self._D, self._estimates.D
         )
@@ -292,9 +294,7 @@ class LMMResult:
         """
         return prediction.fitted(self, level)
 
-    def resid(
-        self, kind: str = "response", level: str = "conditional"
-    ) -> Array | pd.Series[float]:
+    def resid(self, kind: str = "response", level: str = "conditional") -> Array | pd.Series[float]:
         """Residuals of the rows used.
 
         Parameters

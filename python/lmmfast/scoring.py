@@ -33,8 +33,11 @@ DECREMENT_TOLERANCE = 1e-15
 DECREMENT_ROUNDING = 1e-8
 # A scaled eigenvalue of the Hessian below this is a direction of ascent, not rounding.
 SADDLE_TOLERANCE = 1e-7
-# A natural step whose D leaves the cone is brought back to these eigenvalues, relative to the old D.
+# A natural step whose D leaves the cone is brought back to these eigenvalues, in the metric of the
+# old D.
 CONE_FLOOR = 0.02
+# Up to this number of rows the likelihood is searched for other maxima.
+FEW_ROWS = 500
 MAX_KR_DOUBLES = 4_000_000
 # Up to this many rows the information at the start is exact for REML: X may use up what little
 # there is about a variance.
@@ -185,7 +188,7 @@ def make_point(
 
 
 def maximise(search: Search, point: Point) -> tuple[Point, str]:
-    """Find a maximum from a point.
+    """Find a maximum from a point and, of few rows, look for a higher one from other points.
 
     Returns
     -------
@@ -193,6 +196,23 @@ def maximise(search: Search, point: Point) -> tuple[Point, str]:
     reason : str
         "converged", or why the search stopped before.
     """
+    best, reason = _climb(search, point)
+    if search.problem.n_obs > FEW_ROWS or reason != "converged":
+        return best, reason
+    for D in search.covariance.other_starts():
+        other = search.try_evaluate(search.covariance.phi(D), "restart")
+        if other is None:
+            continue
+        other, ending = _climb(search, other)
+        if ending == "converged" and other.loglik > best.loglik + 1e-9:
+            best = other
+        if search.limit is not None:
+            break
+    return best, reason
+
+
+def _climb(search: Search, point: Point) -> tuple[Point, str]:
+    """Find a maximum from one point."""
     if search.covariance.linear:
         point = _natural_steps(search, point)
     return _root_steps(search, point)

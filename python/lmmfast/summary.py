@@ -229,6 +229,8 @@ def _notes(fit: LMMResult, cov: Array | None) -> list[str]:
             "Dropped from the fixed effects, because other columns determine them: "
             f"{', '.join(fit.dropped_columns)}."
         )
+    if fit.weighted:
+        notes.append("Weighted: the residual variance is that of a row of weight one.")
     for term in fit.terms:
         if term.structure.name != "unstructured" and len(term.names) > 1:
             names = ", ".join(term.names)

@@ -59,13 +59,24 @@ class BlockCovariance:
         parts = zip(self.structures, self.sizes, strict=True)
         return np.concatenate([s.longest_units(q) for s, q in parts])
 
+    def other_starts(self) -> list[Array]:
+        """Find further D (q, q) to search from in small data sets."""
+        parts = [s.other_starts(q) for s, q in zip(self.structures, self.sizes, strict=True)]
+        starts = []
+        for k in range(max(len(part) for part in parts)):
+            D = np.zeros((self.q, self.q))
+            for part, c in zip(parts, self.columns, strict=True):
+                D[c, c] = part[k % len(part)]
+            starts.append(D)
+        return starts
+
     @cached_property
     def pairs(self) -> tuple[np.ndarray, np.ndarray]:
         """Row and column of each entry of vech(D)."""
         return vech_pairs(self.q)
 
     def _blocks(self, part: Callable[[RandomStructure, int, slice, slice], Array]) -> Array:
-        """Place the last two axes of each term's part on the diagonal, leading axes by parameter."""
+        """Last two axes of each term's part on the diagonal, leading axes by parameter."""
         parts = [
             part(s, q, c, k)
             for s, q, c, k in zip(

@@ -1,8 +1,9 @@
 """Each model of the oracle tests is fitted once."""
 
-import lmmfast
 import pytest
 from peers import load
+
+import lmmfast
 
 
 @pytest.fixture(scope="session")

@@ -5,6 +5,7 @@ from functools import cache
 from pathlib import Path
 
 import numpy as np
+
 from lmmfast import datasets
 
 EXPECTED = Path(__file__).parent / "expected"

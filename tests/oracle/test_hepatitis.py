@@ -4,10 +4,11 @@ Fixed effects are the intercept, log_days - 6.5 and the baseline titre. With a r
 correlation of intercept and slope is estimated as 1: the answer is right, the fit has not failed.
 """
 
-import lmmfast
 import numpy as np
 import pytest
 from peers import ENGINES, METHODS, assert_close, load, plain_words
+
+import lmmfast
 
 FIXED = "log_titer ~ I(log_days - 6.5) + log_titer_baseline"
 INTERCEPT = f"{FIXED} + (1 | infant)"

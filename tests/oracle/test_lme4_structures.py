@@ -6,7 +6,6 @@ tests at the end need no numbers of a peer.
 
 from types import SimpleNamespace
 
-import lmmfast
 import numpy as np
 import pytest
 from peers import (
@@ -21,6 +20,8 @@ from peers import (
     plain_words,
     scale_of_cov,
 )
+
+import lmmfast
 
 CASES = tuple(expected("structures")["cases"])
 

@@ -5,9 +5,10 @@ import math
 import subprocess
 import sys
 
-import lmmfast as lf
 import numpy as np
 import pytest
+
+import lmmfast as lf
 from lmmfast.cli import as_json, main
 
 SLEEP = "Reaction ~ Days + (Days | Subject)"

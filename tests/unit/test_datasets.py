@@ -8,6 +8,7 @@ from importlib import resources
 import numpy as np
 import pandas as pd
 import pytest
+
 from lmmfast import datasets
 
 # name -> (rows, {factor: number of levels}, numeric columns)

@@ -3,6 +3,7 @@
 import sys
 
 import pytest
+
 from lmmfast import demo
 from lmmfast.cli import main
 

@@ -9,6 +9,7 @@ import polars as pl
 import pyarrow as pa
 import pytest
 from formulaic import Formula
+
 from lmmfast.columns import read_column
 from lmmfast.covariance import D
 from lmmfast.design import check_finite

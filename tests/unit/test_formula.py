@@ -1,6 +1,7 @@
 """Reading formulas: what is understood, and what each mistake is told."""
 
 import pytest
+
 from lmmfast.errors import FormulaError, UnsupportedModelError
 from lmmfast.formula import expand_dot, parse_formula
 

@@ -8,6 +8,7 @@ import pandas as pd
 import polars as pl
 import pyarrow as pa
 import pytest
+
 from lmmfast.columns import read_column
 from lmmfast.errors import DataError
 from lmmfast.frame import model_frame

@@ -2,11 +2,12 @@
 
 import sys
 
-import lmmfast as lf
 import matplotlib
 import numpy as np
 import pandas as pd
 import pytest
+
+import lmmfast as lf
 from lmmfast.plots import LINE, OBSERVED, SUBJECT, PlotError, figure, plot_curves, population_line
 
 matplotlib.use("Agg")

@@ -6,10 +6,11 @@ import time
 import warnings
 from html.parser import HTMLParser
 
-import lmmfast as lf
 import numpy as np
 import pandas as pd
 import pytest
+
+import lmmfast as lf
 from lmmfast.text import decimal_places, shorten, text_table, write_number, write_p
 
 SLEEP = "Reaction ~ Days + (Days | Subject)"

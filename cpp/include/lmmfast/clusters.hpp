@@ -16,8 +16,8 @@ struct Layout {
     int p1 = 0;
 
     int n_fields() const { return n_pairs(q) + q * p1; }
-    int r(int a, int b) const { return pair_index(a, b, q); }         // R(a, b), a <= b
-    int qa(int a, int j) const { return n_pairs(q) + a * p1 + j; }    // (Q'A)(a, j)
+    int r(int a, int b) const { return pair_index(a, b, q); }       // R(a, b), a <= b
+    int qa(int a, int j) const { return n_pairs(q) + a * p1 + j; }  // (Q'A)(a, j)
 };
 
 // Blocks of eight clusters: data[(block * n_fields + field) * lanes + lane], 64-byte aligned.

@@ -10,8 +10,8 @@ namespace lmmfast {
 
 // ptr (n_codes + 1,) and order (n,): rows order[ptr[i]] … order[ptr[i+1]-1] have code i, ascending.
 // Returns false where a code lies outside 0 … n_codes-1.
-inline bool counting_sort(std::span<const std::int64_t> codes, Index n_codes,
-                          std::span<std::int64_t> ptr, std::span<std::int64_t> order) {
+inline bool counting_sort(std::span<const std::int64_t> codes, Index n_codes, std::span<std::int64_t> ptr,
+                          std::span<std::int64_t> order) {
     std::fill(ptr.begin(), ptr.end(), 0);
     for (const auto code : codes) {
         if (code < 0 || code >= n_codes) return false;

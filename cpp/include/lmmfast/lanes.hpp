@@ -21,9 +21,13 @@ using ConstLaneMap = Eigen::Map<const Lane, Eigen::Aligned64>;
 inline constexpr int max_q = 10;
 
 // Number of pairs a <= b out of q: entries of vech of a symmetric (q, q) matrix.
-constexpr int n_pairs(int q) { return q * (q + 1) / 2; }
+constexpr int n_pairs(int q) {
+    return q * (q + 1) / 2;
+}
 
 // Position of the pair a <= b in vech: lower triangle by columns, (0,0) (1,0) ... (q-1,0) (1,1) ...
-constexpr int pair_index(int a, int b, int q) { return a * q - a * (a - 1) / 2 + (b - a); }
+constexpr int pair_index(int a, int b, int q) {
+    return a * q - a * (a - 1) / 2 + (b - a);
+}
 
 }  // namespace lmmfast

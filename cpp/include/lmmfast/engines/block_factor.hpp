@@ -41,8 +41,7 @@ class BlockFactor {
     static constexpr int qmax = Q > 0 ? Q : max_q;
 
   public:
-    BlockFactor(const Layout& layout, const double* Lambda /* (q, q) row-major */)
-        : layout_(layout) {
+    BlockFactor(const Layout& layout, const double* Lambda /* (q, q) row-major */) : layout_(layout) {
         const auto size = static_cast<std::size_t>(q()) * p1();
         if constexpr (P1 == 0) {
             Y_.resize(size);
@@ -136,8 +135,7 @@ class BlockFactor {
 
     Layout layout_;
     double Lambda_[qmax * qmax];
-    Lane F_[qmax * qmax], L_[qmax * qmax], LE_[qmax * qmax], E_inv_[qmax], U_[qmax * qmax],
-        G_[qmax * qmax];
+    Lane F_[qmax * qmax], L_[qmax * qmax], LE_[qmax * qmax], E_inv_[qmax], U_[qmax * qmax], G_[qmax * qmax];
     using Panel = std::conditional_t<(P1 > 0), std::array<Lane, qmax * P1>, std::vector<Lane>>;
     Panel Y_, Y_scaled_, H_;
 };

@@ -29,13 +29,13 @@ struct Column {
 // contiguous rows themselves where order is null. The response is taken about X beta (working
 // residual), rows are multiplied by the square root of their weight.
 struct Rows {
-    std::vector<Column> X;     // p columns
-    std::vector<Column> Z;     // q columns
+    std::vector<Column> X;  // p columns
+    std::vector<Column> Z;  // q columns
     Column y;
-    const double* offset = nullptr;   // in the unit of y before its shift and scale
+    const double* offset = nullptr;  // in the unit of y before its shift and scale
     Index offset_stride = 0;
     const Column* weights = nullptr;
-    const double* beta = nullptr;     // (p,)
+    const double* beta = nullptr;         // (p,)
     const std::int64_t* ptr = nullptr;    // (n_clusters + 1,)
     const std::int64_t* order = nullptr;  // (n_rows,) or null
     Index n_clusters = 0;
@@ -45,11 +45,11 @@ struct Rows {
 
 // What compression leaves besides the clusters themselves.
 struct CompressedSums {
-    std::vector<double> gram;   // (p1, p1): sum of A_i'A_i
-    std::vector<double> perp;   // (p1, p1): sum of A_i'(I - Q_i Q_i')A_i
-    double log_weights = 0.0;   // sum of log w
+    std::vector<double> gram;  // (p1, p1): sum of A_i'A_i
+    std::vector<double> perp;  // (p1, p1): sum of A_i'(I - Q_i Q_i')A_i
+    double log_weights = 0.0;  // sum of log w
     double min_weight = std::numeric_limits<double>::infinity();
-    Index rank_Z = 0;           // sum of the ranks of the Z_i
+    Index rank_Z = 0;  // sum of the ranks of the Z_i
 };
 
 namespace detail {
@@ -201,7 +201,8 @@ class BlockCompressor {
         for (int k = 0; k < q; ++k) {
             Lane* z = column(k);
             const Lane r2 = dot(z, z, n);
-            const Eigen::Array<bool, lanes, 1> independent = r2 > norm2[k] * (rank_tolerance * rank_tolerance);
+            const Eigen::Array<bool, lanes, 1> independent =
+                r2 > norm2[k] * (rank_tolerance * rank_tolerance);
             const Lane r = independent.select(r2.sqrt(), Lane::Zero());
             const Lane r_inv = independent.select(r2.sqrt().inverse(), Lane::Zero());
             fields_[layout_.r(k, k)] = r;
@@ -224,8 +225,7 @@ class BlockCompressor {
     void store(double* out) {
         for (int f = 0; f < layout_.n_fields(); ++f) LaneMap(out + f * lanes) = fields_[f];
         for (int k = 0; k < layout_.q; ++k) projected_.add(&fields_[layout_.qa(k, 0)], 1, 1);
-        for (int k = 0; k < layout_.q; ++k)
-            rank_Z_ += (fields_[layout_.r(k, k)] > 0.0).count();
+        for (int k = 0; k < layout_.q; ++k) rank_Z_ += (fields_[layout_.r(k, k)] > 0.0).count();
     }
 
     // A cluster longer than the tile: its rows go through the lanes in eight strands, each strand
@@ -284,8 +284,8 @@ class BlockCompressor {
     Layout layout_;
     const Rows& rows_;
     int n_columns_;
-    std::vector<Lane> tile_;     // (q + p1, tile_rows): columns of [Z A], a row of eight lanes each
-    std::vector<Lane> fields_;   // (n_fields,)
+    std::vector<Lane> tile_;    // (q + p1, tile_rows): columns of [Z A], a row of eight lanes each
+    std::vector<Lane> fields_;  // (n_fields,)
     CrossProducts perp_, projected_;
     std::vector<Lane> strands_;  // (q, q + p1)
     double log_weights_ = 0.0, min_weight_ = std::numeric_limits<double>::infinity();

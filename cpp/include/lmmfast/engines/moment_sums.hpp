@@ -153,7 +153,8 @@ class ProductSums {
         for (int a = 0; a < q; ++a) {
             product(layout_.gram()).template selfadjointView<Eigen::Lower>().rankUpdate(Y_[a].leftCols(n));
             product(layout_.hh(pair_index(a, a, q)))
-                .template selfadjointView<Eigen::Lower>().rankUpdate(H_[a].leftCols(n));
+                .template selfadjointView<Eigen::Lower>()
+                .rankUpdate(H_[a].leftCols(n));
             for (int b = a + 1; b < q; ++b)
                 product(layout_.hh(pair_index(a, b, q))).noalias() +=
                     H_[a].leftCols(n) * H_[b].leftCols(n).transpose();
@@ -186,7 +187,9 @@ class ProductSums {
 inline Totals assemble(const MomentLayout& layout, const double* sums, const double* perp) {
     const auto [q, p1, with_kr] = layout;
     Totals totals(q, p1, with_kr);
-    struct Pair { int a, b; };
+    struct Pair {
+        int a, b;
+    };
     std::vector<std::vector<Pair>> orders;
     for (int a = 0; a < q; ++a)
         for (int b = a; b < q; ++b)

@@ -79,9 +79,8 @@ inline void sum_blocks(const ClusterBlocks& clusters, const double* Lambda, Inde
 }  // namespace detail
 
 // Totals at Ddot = Lambda Lambda'. `perp` (p1, p1) is the sum of A_i'(I - Q_i Q_i')A_i.
-inline Totals evaluate_moments(const ClusterBlocks& clusters, const double* Lambda,
-                               const double* perp, bool with_kr, int n_threads,
-                               Interrupt& interrupt) {
+inline Totals evaluate_moments(const ClusterBlocks& clusters, const double* Lambda, const double* perp,
+                               bool with_kr, int n_threads, Interrupt& interrupt) {
     const auto [q, p1] = clusters.layout;
     const MomentLayout layout{q, p1, with_kr};
     const Index n_sums = n_partial_sums(clusters.n_blocks, layout.size());

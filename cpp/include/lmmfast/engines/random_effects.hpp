@@ -17,8 +17,7 @@ void block_effects(const BlockFactor<Q, 0>& f, const double* block, const Layout
     std::array<Lane, max_q> x, Fx;
     for (int a = 0; a < q; ++a) {
         x[a].setZero();
-        for (int j = 0; j < layout.p1; ++j)
-            x[a] += ConstLaneMap(block + layout.qa(a, j) * lanes) * c[j];
+        for (int j = 0; j < layout.p1; ++j) x[a] += ConstLaneMap(block + layout.qa(a, j) * lanes) * c[j];
     }
     f.solve_B(x.data());
     for (int k = 0; k < q; ++k) {
@@ -33,7 +32,8 @@ void block_effects(const BlockFactor<Q, 0>& f, const double* block, const Layout
 
 // Var(b | y) / sigma2 = Lambda (I + F'F)^-1 Lambda' = W'W with W = C^-1 Lambda', C C' = I + F'F
 template <int Q>
-void block_covariance(const BlockFactor<Q, 0>& f, const double* Lambda, std::array<Lane, max_q * max_q>& var) {
+void block_covariance(const BlockFactor<Q, 0>& f, const double* Lambda,
+                      std::array<Lane, max_q * max_q>& var) {
     const int q = f.q();
     std::array<Lane, max_q * max_q> C, W;
     for (int a = 0; a < q; ++a)
@@ -83,8 +83,7 @@ inline void random_effects(const ClusterBlocks& clusters, Index n_clusters, cons
                 if (!covariance) continue;
                 detail::block_covariance(factor, Lambda, var);
                 for (int lane = 0; lane < used; ++lane)
-                    for (int e = 0; e < q * q; ++e)
-                        covariance[(k * lanes + lane) * q * q + e] = var[e][lane];
+                    for (int e = 0; e < q * q; ++e) covariance[(k * lanes + lane) * q * q + e] = var[e][lane];
             }
         });
     });
