@@ -36,14 +36,23 @@ CASES = (
 )
 
 
-@pytest.fixture(
-    scope="module",
-    params=[(case, method, engine) for case in CASES for method in METHODS for engine in ENGINES],
-    ids="-".join,
-)
+FITS = [(case, method, engine) for case in CASES for method in METHODS for engine in ENGINES]
+INTERIOR = [key for key in FITS if not expected(key[0])["fits"][key[1]]["on_boundary"]]
+
+
+@pytest.fixture(scope="module", params=FITS, ids="-".join)
 def fitted(request, fit_once):
+    return make_fitted(*request.param, fit_once)
+
+
+@pytest.fixture(scope="module", params=INTERIOR, ids="-".join)
+def interior(request, fit_once):
+    """Only the fits that are not on the boundary; test_boundary looks at the others."""
+    return make_fitted(*request.param, fit_once)
+
+
+def make_fitted(case, method, engine, fit_once):
     """The fit, the expected numbers (``want``) and what they have in common."""
-    case, method, engine = request.param
     spec = expected(case)
     want = spec["fits"][method]
     ((group, component),) = want["varcomp"].items()
@@ -83,29 +92,23 @@ def test_fixed_effects(fitted):
     assert_fixed_effects(fitted.fit, fitted.want, fitted.spec["columns"])
 
 
-def test_variance_components(fitted):
-    if fitted.want["on_boundary"]:
-        pytest.skip("test_boundary compares these")
-    assert list(fitted.fit.cov_re.columns) == fitted.z_names
-    assert_variance_components(fitted.fit, fitted.D, fitted.want["sigma2"])
+def test_variance_components(interior):
+    assert list(interior.fit.cov_re.columns) == interior.z_names
+    assert_variance_components(interior.fit, interior.D, interior.want["sigma2"])
 
 
-def test_theta(fitted):
-    if fitted.want["on_boundary"]:
-        pytest.skip("test_boundary compares these")
-    values = np.array(fitted.want["param_values"])
-    se = np.array(list(fitted.want["se_varcomp_expected"].values()))
+def test_theta(interior):
+    values = np.array(interior.want["param_values"])
+    se = np.array(list(interior.want["se_varcomp_expected"].values()))
     # A covariance near zero is known relative to its standard error.
-    assert_close(fitted.fit.theta, values, 1e-6, np.maximum(np.abs(values), se))
+    assert_close(interior.fit.theta, values, 1e-6, np.maximum(np.abs(values), se))
 
 
-def test_theta_cov(fitted):
-    if fitted.want["on_boundary"]:
-        pytest.skip("no standard errors on the boundary; see test_boundary")
-    cov = np.linalg.inv(fitted.want["info_expected"])
-    se = list(fitted.want["se_varcomp_expected"].values())
-    assert_close(fitted.fit.theta_cov, cov, 1e-5, scale_of_cov(cov))
-    assert_close(fitted.fit.theta_se, se, 1e-5)
+def test_theta_cov(interior):
+    cov = np.linalg.inv(interior.want["info_expected"])
+    se = list(interior.want["se_varcomp_expected"].values())
+    assert_close(interior.fit.theta_cov, cov, 1e-5, scale_of_cov(cov))
+    assert_close(interior.fit.theta_se, se, 1e-5)
 
 
 def test_random_effects(fitted):
