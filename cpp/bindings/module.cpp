@@ -94,23 +94,37 @@ MatrixArray evaluate(const MatrixArray& data, int q, int p1, const MatrixArray& 
     return out;
 }
 
-py::tuple effects(const MatrixArray& data, int q, int p1, Index n_clusters, const MatrixArray& Lambda,
-                  const MatrixArray& c, bool with_covariance, int n_threads) {
-    const ClusterBlocks clusters = blocks(data, q, p1);
-    require(Lambda.size() == q * q, "Lambda must be (q, q)");
-    require(c.size() == p1, "c must be (p1,)");
+void require_roots(int q, Index n_clusters, const ClusterBlocks& clusters, const MatrixArray& Lambda,
+                   const MatrixArray& root) {
+    require(Lambda.size() == q * q && root.size() == q * q, "Lambda and root must be (q, q)");
     require(n_clusters >= 0 && (n_clusters + lanes - 1) / lanes == clusters.n_blocks,
             "n_clusters and blocks differ");
+}
+
+MatrixArray effects(const MatrixArray& data, int q, int p1, Index n_clusters, const MatrixArray& Lambda,
+                    const MatrixArray& root, const MatrixArray& c, int n_threads) {
+    const ClusterBlocks clusters = blocks(data, q, p1);
+    require_roots(q, n_clusters, clusters, Lambda, root);
+    require(c.size() == p1, "c must be (p1,)");
     MatrixArray b({static_cast<py::ssize_t>(n_clusters), py::ssize_t{q}});
-    MatrixArray covariance(
-        {static_cast<py::ssize_t>(with_covariance ? n_clusters : 0), py::ssize_t{q}, py::ssize_t{q}});
-    double* b_out = b.mutable_data();
-    double* covariance_out = with_covariance ? covariance.mutable_data() : nullptr;
+    double* out = b.mutable_data();
     without_gil([&](Interrupt& interrupt) {
-        random_effects(clusters, n_clusters, Lambda.data(), c.data(), b_out, covariance_out, n_threads,
-                       interrupt);
+        random_effects(clusters, n_clusters, Lambda.data(), root.data(), c.data(), out, n_threads, interrupt);
     });
-    return py::make_tuple(b, covariance);
+    return b;
+}
+
+MatrixArray effects_covariance(const MatrixArray& data, int q, int p1, Index n_clusters,
+                               const MatrixArray& Lambda, const MatrixArray& root, int n_threads) {
+    const ClusterBlocks clusters = blocks(data, q, p1);
+    require_roots(q, n_clusters, clusters, Lambda, root);
+    MatrixArray covariance({static_cast<py::ssize_t>(n_clusters), py::ssize_t{q}, py::ssize_t{q}});
+    double* out = covariance.mutable_data();
+    without_gil([&](Interrupt& interrupt) {
+        random_effects_covariance(clusters, n_clusters, Lambda.data(), root.data(), out, n_threads,
+                                  interrupt);
+    });
+    return covariance;
 }
 
 py::tuple group_rows(const IndexArray& codes, Index n_codes) {
@@ -143,7 +157,8 @@ PYBIND11_MODULE(LMMFAST_MODULE, m, pybind11::mod_gil_not_used()) {
     m.def("evaluate", &b::evaluate, py::arg("data").noconvert(), py::arg("q"), py::arg("p1"),
           py::arg("Lambda"), py::arg("perp"), py::arg("with_kr"), py::arg("n_threads"));
     m.def("random_effects", &b::effects, py::arg("data").noconvert(), py::arg("q"), py::arg("p1"),
-          py::arg("n_clusters"), py::arg("Lambda"), py::arg("c"), py::arg("with_covariance"),
-          py::arg("n_threads"));
+          py::arg("n_clusters"), py::arg("Lambda"), py::arg("root"), py::arg("c"), py::arg("n_threads"));
+    m.def("random_effects_covariance", &b::effects_covariance, py::arg("data").noconvert(), py::arg("q"),
+          py::arg("p1"), py::arg("n_clusters"), py::arg("Lambda"), py::arg("root"), py::arg("n_threads"));
     m.def("group_rows", &b::group_rows, py::arg("codes"), py::arg("n_codes"));
 }

@@ -17,7 +17,9 @@ int main() {
         const Eigen::VectorXd c = Eigen::VectorXd::LinSpaced(p + 1, -1.0, 1.0);
         Matrix b(s.m(), q), covariance(s.m(), q * q);
         Interrupt interrupt;
-        random_effects(s.blocks, s.m(), Lambda.data(), c.data(), b.data(), covariance.data(), 2, interrupt);
+        random_effects(s.blocks, s.m(), Lambda.data(), Lambda.data(), c.data(), b.data(), 2, interrupt);
+        random_effects_covariance(s.blocks, s.m(), Lambda.data(), Lambda.data(), covariance.data(), 2,
+                                  interrupt);
         const Matrix D = Lambda * Lambda.transpose();
         for (Index i = 0; i < s.m(); ++i) {
             const Matrix Z = s.Zi(i);

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from numbers import Integral
 from pathlib import Path
 
 from lmmfast.errors import DataError
@@ -26,9 +27,9 @@ def n_threads(requested: int | None = None) -> int:
                 raise DataError(f"LMMFAST_NUM_THREADS={variable!r} is not a whole number") from None
     if requested is None or requested == -1:
         return _available()
-    if requested < 1:
-        raise DataError(f"n_jobs must be a positive number or -1, got {requested}")
-    return requested
+    if not isinstance(requested, Integral) or requested < 1:
+        raise DataError(f"n_jobs must be a positive whole number or -1, got {requested!r}")
+    return int(requested)
 
 
 def _available() -> int:

@@ -2,7 +2,7 @@
 
 Every change of basis is exact algebra, whatever numbers it uses; so shifts, scales and the working
 coefficients may come from a sample of the rows. They only have to be near enough that nothing
-cancels (docs/algorithm.md, section 3).
+cancels (docs/algorithm.md, eq. 3.1-3.2).
 """
 
 from __future__ import annotations
@@ -63,14 +63,14 @@ class Basis:
         A = np.diag(1.0 / self.x_scale[keep])
         if self.unit is not None:
             row = int(np.flatnonzero(keep == self.unit)[0])
-            A[row] -= self.x_shift[keep] / (self.x_scale[keep] * self.unit_value)
+            A[row] -= self.x_shift[keep] / self.x_scale[keep] / self.unit_value
         return A
 
     def z_map(self) -> Array:
         """Matrix A (q, q) with b = A b_working, so that D = A D_working A'."""
         A = np.diag(1.0 / self.z_scale)
         for k in np.flatnonzero(self.z_units >= 0):
-            A[self.z_units[k], k] -= self.z_shift[k] / (self.z_scale[k] * self.z_unit_values[k])
+            A[self.z_units[k], k] -= self.z_shift[k] / self.z_scale[k] / self.z_unit_values[k]
         return A
 
     def working(self, batch: Batch) -> tuple[Array, Array, Array | None]:
@@ -79,7 +79,8 @@ class Basis:
         X = _stack(batch.X, self.x_shift, self.x_scale, len(batch.y))
         Z = _stack(batch.Z, self.z_shift, self.z_scale, len(batch.y))
         y = batch.y if batch.offset is None else batch.y - batch.offset
-        r = (y - self.y_shift) / self.y_scale - X @ self.beta
+        with np.errstate(invalid="ignore"):  # infinite values are found, and named, later
+            r = (y - self.y_shift) / self.y_scale - X @ self.beta
         weights = None if batch.weights is None else batch.weights / self.weight_scale
         return np.column_stack([X, r]), Z, weights
 
@@ -163,7 +164,7 @@ def _shift_and_scale(columns: list[Array], shift: bool) -> tuple[Array, Array]:
             scales[k] = _power_of_two(spread) * unit
         else:
             scales[k] = _power_of_two(float(np.sqrt(np.mean(scaled**2)))) * unit
-    return shifts, scales
+    return shifts, np.clip(scales, 2.0**-1000, 2.0**1000)  # so that 1 / scale is a number too
 
 
 def _power_of_two(x: float | np.floating) -> float:

@@ -139,7 +139,7 @@ def _boundary_sentence(D: Array, term: Term, rank: int) -> str:
 
 
 def _multiplier(point: Point, covariance: BlockCovariance) -> float:
-    """Second-order slope along root parameters that leave D unchanged to first order."""
+    """Second-order slope along directions of phi that leave D unchanged at first (eq. 4.7)."""
     J = covariance.jacobian(point.phi) * point.scale[:, None]
     se = standard_errors(point, covariance)
     row, column = covariance.pairs

@@ -51,11 +51,23 @@ class Clusters:
         return self.keys if self.names is None else self.names[self.keys]
 
     @cached_property
-    def by_label(self) -> NDArray[np.intp]:
-        """Clusters in the order in which they are reported, (m,)."""
+    def by_label(self) -> NDArray[np.intp] | None:
+        """Clusters in the order in which they are reported, (m,); None: as they are stored."""
         if self.m < 2 or bool(np.all(self.keys[:-1] < self.keys[1:])):
-            return np.arange(self.m)
+            return None
         return np.argsort(self.keys, kind="stable")
+
+    def reported(self, values: NDArray[Any]) -> NDArray[Any]:
+        """Reorder values (m, ...) of the stored clusters as they are reported."""
+        return values if self.by_label is None else values[self.by_label]
+
+    def stored(self, values: NDArray[Any]) -> NDArray[Any]:
+        """Undo `reported`."""
+        if self.by_label is None:
+            return values
+        out = np.empty_like(values)
+        out[self.by_label] = values
+        return out
 
     @cached_property
     def row_cluster(self) -> NDArray[np.int64]:

@@ -282,12 +282,12 @@ class HeterogeneousCS(RandomStructure):
         return np.append(np.full(q, np.inf), 1.0)
 
     def other_starts(self, q: int) -> list[Array]:  # noqa: D102
-        starts = [100.0 * np.eye(q), 1e4 * np.eye(q)]
-        if q == 2:
-            return starts
-        # Maxima lie where single standard deviations are zero, with correlations of either sign.
-        for sd in [np.ones(q), *(1.0 - 0.9 * np.eye(q))]:
-            starts += [0.1 * np.outer(sd, sd) * self._C(rho, q) for rho in (-0.9 / (q - 1), 0.9)]
+        # Maxima lie at correlations of either sign and where single standard deviations are zero.
+        C = [self._C(rho, q) for rho in (-0.9 / (q - 1), 0.9)]
+        starts = [100.0 * np.eye(q), *(10.0 * corr for corr in C)]
+        if q > 2:
+            sds = [np.ones(q), *(1.0 - 0.9 * np.eye(q))]
+            starts += [0.1 * np.outer(sd, sd) * corr for sd in sds for corr in C]
         return starts
 
     def _sd(self, phi: Array, q: int) -> tuple[Array, Array, Array]:

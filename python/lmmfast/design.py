@@ -98,6 +98,10 @@ class Design(Protocol):
         """Group of each row used."""
 
     @property
+    def index(self) -> Any:
+        """Index of the rows used in the user's pandas data; None for other kinds of data."""
+
+    @property
     def random_access(self) -> bool:
         """Whether all columns lie in memory, so that ``batch(slice(None))`` costs nothing."""
 

@@ -22,7 +22,7 @@ from lmmfast.design import (
 from lmmfast.errors import DataError
 from lmmfast.frame import Rows, as_float, check_infinite, check_weights, usable_rows
 from lmmfast.keys import GroupKeys, check_key_kind, group_keys
-from lmmfast.tables import is_table, open_table
+from lmmfast.tables import is_table, open_table, row_index
 
 
 @dataclass(frozen=True)
@@ -130,6 +130,7 @@ class ArrayDesign:
         scan = missing == "drop"
         self.y_name, self.group_name = y_name, group_name
         self._y = _read_vector(y, y_name, scan)
+        self._index = row_index(y)
         n = len(self._y)
         self._X, self.x_names = read_matrix(X, "X", x_names, "x", n, scan)
         self._Z: list[Column] | None = None
@@ -159,6 +160,11 @@ class ArrayDesign:
         self.spec = ArraySpec(
             self.x_names, None if Z is None else effects, group_name, self.keys.is_text
         )
+
+    @property
+    def index(self) -> Any:
+        """Index of the rows used if y is a pandas series."""
+        return self._index if self._index is None or self.kept is None else self._index[self.kept]
 
     def _numbers(self) -> list[Column]:
         extra = [column for column in (self._weights, self._offset) if column is not None]

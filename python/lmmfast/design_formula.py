@@ -97,6 +97,7 @@ class FormulaDesign:
             offset_name=offset if isinstance(offset, str) else None,
             text_keys=self.keys.is_text,
         )
+        self._index = table.index
         check_names(self.x_names, "X")
         check_size(self.n_obs, self.x_names)
         self._kept_columns: dict[str, list[NDArray[np.float64]]] | None = None
@@ -118,6 +119,12 @@ class FormulaDesign:
     def missing_counts(self) -> dict[str, int]:
         """Columns with missing values, and how many."""
         return self._frame.missing_counts
+
+    @property
+    def index(self) -> Any:
+        """Index of the rows used of a pandas frame."""
+        kept = self._frame.kept
+        return self._index if self._index is None or kept is None else self._index[kept]
 
     @property
     def y_name(self) -> str:

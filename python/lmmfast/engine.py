@@ -76,8 +76,11 @@ class Engine(Protocol):
     def totals(self, Lambda: Array, with_kr: bool = False) -> Totals:
         """Totals at Ddot = Lambda Lambda'."""
 
-    def random_effects(self, Lambda: Array, c: Array, covariance: bool) -> tuple[Array, Array]:
-        """Predictions (m, q) for c = (-beta, 1) and, on demand, Var(b | y) / sigma2 (m, q, q)."""
+    def random_effects(self, Lambda: Array, root: Array, c: Array) -> Array:
+        """Predictions of root u (m, q), where b = Lambda u, for c = (-beta, 1)."""
+
+    def random_effects_cov(self, Lambda: Array, root: Array) -> Array:
+        """Var(root u | y) / sigma2, (m, q, q)."""
 
 
 class MomentsEngine:
@@ -95,10 +98,20 @@ class MomentsEngine:
         flat = core.evaluate(c.blocks, c.q, c.p1, Lambda, c.perp, with_kr, self.n_threads)
         return unflatten(flat, c.q, c.p1, with_kr)
 
-    def random_effects(self, Lambda: Array, c: Array, covariance: bool) -> tuple[Array, Array]:
-        """Predictions (m, q) for c = (-beta, 1) and, on demand, Var(b | y) / sigma2 (m, q, q)."""
+    def random_effects(self, Lambda: Array, root: Array, c: Array) -> Array:
+        """Predictions of root u (m, q), where b = Lambda u, for c = (-beta, 1)."""
         data = self.clusters
-        effects: tuple[Array, Array] = core.random_effects(
-            data.blocks, data.q, data.p1, data.m, Lambda, c, covariance, self.n_threads
+        return np.asarray(
+            core.random_effects(
+                data.blocks, data.q, data.p1, data.m, Lambda, root, c, self.n_threads
+            )
         )
-        return effects
+
+    def random_effects_cov(self, Lambda: Array, root: Array) -> Array:
+        """Var(root u | y) / sigma2, (m, q, q)."""
+        data = self.clusters
+        return np.asarray(
+            core.random_effects_covariance(
+                data.blocks, data.q, data.p1, data.m, Lambda, root, self.n_threads
+            )
+        )

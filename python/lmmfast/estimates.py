@@ -27,7 +27,7 @@ class Estimates:
     sigma2 : float
         Residual variance.
     loglik : float
-        With all constants (docs/algorithm.md, eq. 1-2).
+        With all constants (docs/algorithm.md, eq. 1.3-1.4).
     theta : ndarray (n_params + 1,)
         Natural variance parameters of all terms, then sigma2.
     """
@@ -43,7 +43,7 @@ class Estimates:
 def make_problem(
     keep: NDArray[np.intp], n_obs: int, reml: bool, basis: Basis, log_weights: float
 ) -> Problem:
-    """Set up the likelihood with the constant of the user's scale (docs/algorithm.md, eq. 23)."""
+    """Set up the likelihood with the constant of the user's scale (docs/algorithm.md, eq. 3.3)."""
     problem = Problem(keep, n_obs, reml)
     constant = 0.5 * log_weights - problem.df * float(np.log(basis.y_scale))
     if reml:
@@ -52,7 +52,7 @@ def make_problem(
 
 
 def estimates(point: Point, basis: Basis, covariance: BlockCovariance) -> Estimates:
-    """Convert the optimum to the user's scale (docs/algorithm.md, eq. 23-26)."""
+    """Convert the optimum to the user's scale (docs/algorithm.md, eq. 5.1-5.2)."""
     evaluation = point.evaluation
     keep = evaluation.problem.keep
     A = basis.x_map(keep)
@@ -60,7 +60,7 @@ def estimates(point: Point, basis: Basis, covariance: BlockCovariance) -> Estima
     beta = basis.y_scale * (A @ working_beta)
     if basis.unit is not None:
         beta[np.flatnonzero(keep == basis.unit)] += basis.y_shift / basis.unit_value
-    variance_unit = basis.y_scale**2 * evaluation.sigma2
+    variance_unit = basis.y_scale * basis.y_scale * evaluation.sigma2
     root = A @ evaluation.S_inv_root
     A_z = basis.z_map()
     D = variance_unit * (A_z @ point.D @ A_z.T)
@@ -78,7 +78,7 @@ def estimates(point: Point, basis: Basis, covariance: BlockCovariance) -> Estima
 def theta_information(
     evaluation: Evaluation, basis: Basis, covariance: BlockCovariance, working_D: Array, D: Array
 ) -> Array:
-    """Expected information for (natural parameters, sigma2) on the user's scale.
+    """Expected information for (natural parameters, sigma2) on the user's scale (eq. 5.3).
 
     Parameters
     ----------
@@ -90,7 +90,7 @@ def theta_information(
         On the user's scale.
     """
     pairs = covariance.pairs
-    unit = basis.y_scale**2 * evaluation.sigma2
+    unit = basis.y_scale * basis.y_scale * evaluation.sigma2
     # Derivatives of the working vech(D) by the user's natural parameters, dD_w = B dD B'.
     B = np.linalg.inv(basis.z_map())
     C = covariance.natural_jacobian(D)

@@ -224,7 +224,9 @@ def fit_design(design: Design, options: Options) -> LMMResult:
             stacklevel=3,
         )
     values = estimates(point, data.basis, covariance)
-    check_scales(design, np.concatenate([values.theta, values.cov_beta.ravel()]), "the estimates")
+    with np.errstate(divide="ignore", over="ignore"):
+        results = np.concatenate([values.theta, values.cov_beta.ravel(), [1.0 / values.sigma2]])
+    check_scales(design, results, "the estimates")
     return LMMResult(
         design=design,
         clusters=clusters,

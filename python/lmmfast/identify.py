@@ -123,8 +123,9 @@ def check_information(point: Point, covariance: BlockCovariance, design: Design)
     largest = float(np.max(size))
     empty = [name for name, value in zip(names, size, strict=True) if value <= 1e-14 * largest]
     if empty:
+        name = next((name for name in empty if name.startswith("var")), empty[0])
         raise NotIdentifiableError(
-            f"the data say nothing about {empty[0]}: its column of Z is zero in (nearly) all rows"
+            f"the data say nothing about {name}: its column of Z is zero in (nearly) all rows"
         )
     scale = np.sqrt(size)
     values, vectors = np.linalg.eigh(info / np.outer(scale, scale))

@@ -1,7 +1,7 @@
 """From totals to likelihood, score and information: small dense algebra, no pass over the data.
 
 Everything is in the working basis and at Vdot = V / sigma2; sigma2 is profiled out
-(docs/algorithm.md, section 3, eq. 14-22).
+(docs/algorithm.md, section 3, eq. 3.4-3.13).
 """
 
 from __future__ import annotations
@@ -58,9 +58,10 @@ class Evaluation:
         rows = np.append(problem.keep, totals.gram.shape[0] - 1)
         self._rows = np.ix_(rows, rows)
         gram = totals.gram[self._rows]
-        scale = np.sqrt(np.diag(gram))
-        if not (np.isfinite(gram).all() and np.isfinite(totals.logdet) and (scale > 0).all()):
+        finite = np.isfinite(gram).all() and np.isfinite(totals.logdet)
+        if not (finite and (np.diag(gram) > 0).all()):
             raise ConvergenceError("the log-likelihood is not finite here")
+        scale = np.sqrt(np.diag(gram))
         try:
             self._root = np.linalg.cholesky(gram / np.outer(scale, scale)) * scale[:, None]
         except np.linalg.LinAlgError:

@@ -7,11 +7,13 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from lmmfast.covariance import Array
 from lmmfast.design import CHUNK, Batch, Design, NewBatch
 from lmmfast.errors import DataError, NewGroupsWarning
 from lmmfast.keys import GroupKeys
+from lmmfast.tables import row_index
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -62,13 +64,18 @@ def predict(
     _check_choice("new_levels", new_levels, ("population", "error"))
     if newdata is None:
         return fitted(fit, level)
-    conditional = level == "conditional"
-    batch, keys = _new_rows(fit, newdata, groups, Z, conditional)
-    out = _linear(batch.X, fit, batch.n_rows)
+    batch, keys = _new_rows(fit, newdata, groups, Z, level == "conditional")
+    group = None if keys is None else _known_groups(fit, keys, batch.n_rows, new_levels)
+    out = np.empty(batch.n_rows)
+    for start in range(0, batch.n_rows, CHUNK):
+        rows = slice(start, min(start + CHUNK, batch.n_rows))
+        out[rows] = _linear([x[rows] for x in batch.X], fit, rows.stop - start)
+        if group is not None:
+            known = group[rows] >= 0
+            for k, z in enumerate(batch.Z):
+                out[rows] += np.where(known, z[rows] * fit._effects[group[rows], k], 0.0)
     if batch.missing is not None:
         out[batch.missing] = np.nan
-    if keys is not None:
-        out += _random_part(fit, batch, keys, new_levels)
     if offset is not None:
         offset = np.asarray(offset, dtype=float)
         if offset.shape != (batch.n_rows,):
@@ -99,38 +106,37 @@ def _new_rows(
     return batch, fit.spec.group_keys(newdata) if conditional else None
 
 
-def _random_part(fit: LMMResult, batch: NewBatch, keys: GroupKeys, new_levels: str) -> Array:
-    """Z b of each row; zero for groups that the fit did not have."""
+def _known_groups(
+    fit: LMMResult, keys: GroupKeys, n_rows: int, new_levels: str
+) -> NDArray[np.intp]:
+    """Position of each row's group among those of the fit; -1 for groups that it did not have."""
     import pandas as pd
 
     known = pd.Index(fit.group_labels)
-    labels = keys.values if keys.labels is None else keys.labels
-    position = known.get_indexer(pd.Index(labels))
     if keys.labels is not None:
-        position = position[keys.values]
+        position = known.get_indexer(pd.Index(keys.labels))[keys.values]
+    else:  # look up one key per run of equal ones
+        values = keys.values
+        starts = np.flatnonzero(np.concatenate([[True], values[1:] != values[:-1]]))[:n_rows]
+        lengths = np.diff(np.append(starts, n_rows))
+        position = np.repeat(known.get_indexer(pd.Index(values[starts])), lengths)
     if keys.missing is not None:
         position = np.where(keys.missing, -1, position)
     unknown = position < 0
-    if unknown.any():
-        first = int(np.argmax(unknown))
-        count = int(unknown.sum())
-        if new_levels == "error":
-            raise DataError(
-                f"{count} of {batch.n_rows} rows belong to groups of {fit.group_name!r} that the "
-                f"fit did not have, the first in row {first}; pass new_levels='population' to "
-                "predict them without random effects"
-            )
-        warnings.warn(
-            f"{count} of {batch.n_rows} rows belong to groups of {fit.group_name!r} that the fit "
-            "did not have: predicted without random effects",
-            NewGroupsWarning,
-            stacklevel=5,
+    if not unknown.any():
+        return position
+    count = f"{int(unknown.sum())} of {n_rows} rows belong to groups of {fit.group_name!r}"
+    if new_levels == "error":
+        raise DataError(
+            f"{count} that the fit did not have, the first in row {int(np.argmax(unknown))}; pass "
+            "new_levels='population' to predict them without random effects"
         )
-    b = fit._effects
-    out = np.zeros(batch.n_rows)
-    for k, z in enumerate(batch.Z):
-        out += np.where(unknown, 0.0, z * b[position, k])
-    return out
+    warnings.warn(
+        f"{count} that the fit did not have: predicted without random effects",
+        NewGroupsWarning,
+        stacklevel=4,
+    )
+    return position
 
 
 def _linear(X: list[Array], fit: LMMResult, n: int) -> Array:
@@ -150,8 +156,7 @@ def _over_rows(
     b = None
     if level == "conditional":
         assert fit._clusters is not None
-        b = np.empty_like(fit._effects)
-        b[fit._clusters.by_label] = fit._effects
+        b = fit._clusters.stored(fit._effects)
         cluster = fit._clusters.row_cluster
     for start in range(0, design.n_obs, CHUNK):
         rows = slice(start, min(start + CHUNK, design.n_obs))
@@ -203,7 +208,7 @@ def _design(fit: LMMResult) -> Design:
 
 def _indexed(fit: LMMResult, values: Array) -> Array | pd.Series[float]:
     """Values of the rows used, with the index of the user's pandas frame if there is one."""
-    index = getattr(fit._design, "index", None)
+    index = _design(fit).index
     if index is None:
         return values
     import pandas as pd
@@ -212,8 +217,8 @@ def _indexed(fit: LMMResult, values: Array) -> Array | pd.Series[float]:
 
 
 def _with_index(values: Array, newdata: Any) -> Array | pd.Series[float]:
-    index = getattr(newdata, "index", None)
-    if index is None or callable(index):
+    index = row_index(newdata)
+    if index is None:
         return values
     import pandas as pd
 

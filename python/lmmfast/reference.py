@@ -56,14 +56,21 @@ class ReferenceEngine:
                 kr += A.T @ (V_inv_dV[:, None] @ V_inv_dV[None, :]) @ V_inv @ A
         return Totals(logdet, gram, trace, quad, info, kr if with_kr else None)
 
-    def random_effects(self, Lambda: Array, c: Array, covariance: bool) -> tuple[Array, Array]:
-        """Predictions D Z'V^-1 r and Var(b | y) = D - D Z'V^-1 Z D, over sigma2."""
-        D = Lambda @ Lambda.T
-        effects, variances = [], []
+    def random_effects(self, Lambda: Array, root: Array, c: Array) -> Array:
+        """Predictions root Lambda'Z'V^-1 r (m, q) for r = A c."""
+        effects = []
         for i in self._clusters():
-            A, Z = self.A[i], self.Z[i]
-            V = Z @ D @ Z.T + np.diag(self.R_diag[i])
-            DZ = D @ Z.T
-            effects.append(DZ @ np.linalg.solve(V, A @ c))
-            variances.append(D - DZ @ np.linalg.solve(V, DZ.T))
-        return np.array(effects), np.array(variances if covariance else [])
+            ZL = self.Z[i] @ Lambda
+            V = ZL @ ZL.T + np.diag(self.R_diag[i])
+            effects.append(root @ ZL.T @ np.linalg.solve(V, self.A[i] @ c))
+        return np.array(effects)
+
+    def random_effects_cov(self, Lambda: Array, root: Array) -> Array:
+        """Var(root u | y) / sigma2 = root (I - Lambda'Z'V^-1 Z Lambda) root', (m, q, q)."""
+        variances = []
+        for i in self._clusters():
+            ZL = self.Z[i] @ Lambda
+            V = ZL @ ZL.T + np.diag(self.R_diag[i])
+            inner = np.eye(len(Lambda)) - ZL.T @ np.linalg.solve(V, ZL)
+            variances.append(root @ inner @ root.T)
+        return np.array(variances)

@@ -68,7 +68,7 @@ class LMMResult:
         self.dropped_columns = [n for n in design.x_names if n not in self.x_names]
         self._basis, self._covariance, self._estimates = basis, covariance, estimates
         self._D, self._Lambda = point.D, covariance.Lambda(point.phi)
-        self._unit = basis.y_scale**2 * point.evaluation.sigma2
+        self._unit = basis.y_scale * basis.y_scale * point.evaluation.sigma2
         c = np.zeros(len(design.x_names) + 1)
         c[np.append(self._keep, len(c) - 1)] = point.evaluation.c
         self._c, self._problem = c, point.evaluation.problem
@@ -245,16 +245,16 @@ class LMMResult:
         """Predictions of the random effects (m, q), groups in sorted order."""
         engine = self._need(self._engine, "the random effects")
         clusters = self._need(self._clusters, "the random effects")
-        b, _ = engine.random_effects(self._Lambda, self._c, covariance=False)
-        b = b @ (self._basis.y_scale * self._basis.z_map().T)
+        root = self._basis.y_scale * self._basis.z_map() @ self._Lambda
+        b = engine.random_effects(self._Lambda, root, self._c)
         check_scales(self._need(self._design, "the random effects"), b, "the random effects")
-        return b[clusters.by_label]
+        return clusters.reported(b)
 
     @cached_property
     def group_labels(self) -> Array:
         """Groups in sorted order (m,)."""
         clusters = self._need(self._clusters, "the groups")
-        return np.asarray(clusters.labels)[clusters.by_label]
+        return clusters.reported(np.asarray(clusters.labels))
 
     @property
     def random_effects(self) -> pd.DataFrame:
@@ -272,10 +272,8 @@ class LMMResult:
         """
         engine = self._need(self._engine, "the covariances of the random effects")
         clusters = self._need(self._clusters, "the covariances of the random effects")
-        _, cov = engine.random_effects(self._Lambda, self._c, covariance=True)
-        A = self._basis.z_map()
-        cov = self._unit * (A @ cov @ A.T)
-        return np.asarray(cov[clusters.by_label])
+        root = np.sqrt(self._unit) * self._basis.z_map() @ self._Lambda
+        return clusters.reported(engine.random_effects_cov(self._Lambda, root))
 
     # -- fitted values and predictions -----------------------------------------------------------
 

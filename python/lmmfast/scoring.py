@@ -159,7 +159,7 @@ class Search:
 def make_point(
     covariance: BlockCovariance, phi: Array, Lambda: Array, evaluation: Evaluation
 ) -> Point:
-    """Pull score and information back from vech(D) to the root parameters."""
+    """Pull score and information back from vech(D) to the root parameters (eq. 4.4-4.6)."""
     J, curvature = covariance.jacobian(phi), covariance.curvature(phi)
     exact = evaluation.totals.kr is not None
     info = evaluation.observed_info if exact else evaluation.profile_info
@@ -247,7 +247,7 @@ def _natural_steps(search: Search, point: Point) -> Point:
 
 
 def natural_step(covariance: BlockCovariance, point: Point) -> tuple[Array, bool] | None:
-    """D after one Fisher scoring step on its natural parameters and sigma2.
+    """D after one Fisher scoring step on its natural parameters and sigma2 (eq. 4.1-4.2).
 
     Returns
     -------

@@ -15,11 +15,12 @@ from lmmfast.errors import DataError
 
 @dataclass(frozen=True)
 class Table:
-    """A user's data frame: names, and columns on request."""
+    """A user's data frame: names, columns on request, and the index of pandas frames."""
 
     names: tuple[str, ...]
     n_rows: int
     fetch: Callable[[str], Any]
+    index: Any = None
 
     def read(self, name: str, *, group: bool = False) -> Column:
         """Read one column; see `lmmfast.columns.read_column`."""
@@ -64,7 +65,13 @@ def open_table(data: Any) -> Table:
 
     names = tuple(name for name in frame.columns if isinstance(name, str))
     _check_duplicates(names)
-    return Table(names, len(frame), fetch)
+    return Table(names, len(frame), fetch, row_index(data))
+
+
+def row_index(data: Any) -> Any:
+    """Index of a pandas frame or series; None for anything else."""
+    pandas = any(c.__module__.startswith("pandas") for c in type(data).__mro__)
+    return data.index if pandas else None
 
 
 def is_table(data: Any) -> bool:

@@ -34,7 +34,7 @@ class LogProduct {
 
 // For one block: B = I + F F' with F = R Lambda, B = L E L' (L unit lower triangular, E diagonal),
 // U = L^-1 R (q, q), Y = L^-1 Q'A (q, p1). Then V^-1 acts through U, Y and E alone:
-// Z'V^-1 Z = U'E^-1 U, Z'V^-1 A = U'E^-1 Y (algorithm.md, eq. 6-8). No square roots.
+// Z'V^-1 Z = U'E^-1 U, Z'V^-1 A = U'E^-1 Y (algorithm.md, eq. 2.4-2.8). No square roots.
 // Q and P1 fix the sizes at compile time; 0 takes them from the layout.
 template <int Q, int P1>
 class BlockFactor {

@@ -1,7 +1,8 @@
 // Rows -> compressed clusters: thin QR of each Z_i by modified Gram-Schmidt, eight clusters at a time.
 //
 // Modified Gram-Schmidt on [Z A] gives R and Q'A as accurately as Householder reflections do
-// (Björck 1967), never forms Z'Z, and leaves (I - QQ')A behind, whose cross-products are summed.
+// (Björck 1967), never forms Z'Z, and leaves (I - QQ')A behind, whose cross-products are summed
+// (docs/algorithm.md, eq. 2.3).
 #pragma once
 
 #include <Eigen/Core>

@@ -2,7 +2,7 @@
 //
 // One pass over the compressed clusters gives all totals at Ddot = Lambda Lambda'. The pass sums
 // products of G = Z'V^-1 Z (q, q), H = Z'V^-1 A (q, p1) and Y; assemble() turns the sums into Totals
-// (docs/algorithm.md, eq. 9-13). Cost O(m q^2 (p + q)), plus O(m q^2 p^2) for the products.
+// (docs/algorithm.md, eq. 2.9-2.15). Cost O(m q^2 (p + q)), plus O(m q^2 (q^2 + p^2)) for the products.
 #pragma once
 
 #include "lmmfast/engines/block_factor.hpp"
