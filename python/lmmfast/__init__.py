@@ -29,6 +29,7 @@ _ERRORS = (
     "FormulaError",
     "LmmError",
     "LmmWarning",
+    "NewDataWarning",
     "NewGroupsWarning",
     "NotIdentifiableError",
     "RankWarning",

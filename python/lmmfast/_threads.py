@@ -18,17 +18,18 @@ def n_threads(requested: int | None = None) -> int:
         Taken as it is if positive; ``-1`` means all. By default ``LMMFAST_NUM_THREADS``, else the
         number of processors that affinity and the cgroup quota leave to this process.
     """
+    source = "n_jobs"
     if requested is None:
         variable = os.environ.get("LMMFAST_NUM_THREADS")
         if variable:
             try:
-                requested = int(variable)
+                requested, source = int(variable), "LMMFAST_NUM_THREADS"
             except ValueError:
                 raise DataError(f"LMMFAST_NUM_THREADS={variable!r} is not a whole number") from None
     if requested is None or requested == -1:
         return _available()
     if not isinstance(requested, Integral) or requested < 1:
-        raise DataError(f"n_jobs must be a positive whole number or -1, got {requested!r}")
+        raise DataError(f"{source} must be a positive whole number or -1, got {requested!r}")
     return int(requested)
 
 

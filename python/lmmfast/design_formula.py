@@ -283,6 +283,12 @@ def _split_part(spec: Any, uses: dict[str, FactorUse], frame: ModelFrame) -> Par
         model=restrict(spec, entries) if index else None,
         columns=columns_of(spec.structure),
         evaluated=columns_of(entries),
+        whole=tuple(
+            factor.expr
+            for entry in entries
+            for factor in entry.term.factors
+            if uses[factor.expr].scope == WHOLE
+        ),
     )
 
 

@@ -39,8 +39,8 @@ class RankWarning(LmmWarning):
     """Columns of X were dropped because other columns determine them."""
 
 
-class MissingRowsWarning(LmmWarning):
-    """Rows with missing values were left out."""
+class NewDataWarning(LmmWarning):
+    """An expression of the formula may mean something else for new rows."""
 
 
 class NewGroupsWarning(LmmWarning):

@@ -56,14 +56,19 @@ def estimates(point: Point, basis: Basis, covariance: BlockCovariance) -> Estima
     evaluation = point.evaluation
     keep = evaluation.problem.keep
     A = basis.x_map(keep)
-    working_beta = evaluation.beta + basis.beta[keep]
+    dropped = np.setdiff1d(np.arange(len(basis.beta)), keep)
+    root = evaluation.S_inv_root
+    # The working residual may be about columns dropped since: X_dropped = X_keep C.
+    C = root @ (root.T @ evaluation.totals.gram[np.ix_(keep, dropped)])
+    working_beta = evaluation.beta + basis.beta[keep] + C @ basis.beta[dropped]
     beta = basis.y_scale * (A @ working_beta)
     if basis.unit is not None:
         beta[np.flatnonzero(keep == basis.unit)] += basis.y_shift / basis.unit_value
     variance_unit = basis.y_scale * basis.y_scale * evaluation.sigma2
-    root = A @ evaluation.S_inv_root
+    root = A @ root
     A_z = basis.z_map()
     D = variance_unit * (A_z @ point.D @ A_z.T)
+    D[(np.diag(D) == 0) & (np.diag(point.D) > 0)] = np.nan  # underflow: see check_scales
     sigma2 = variance_unit * basis.weight_scale
     return Estimates(
         beta=beta,

@@ -16,7 +16,7 @@ from lmmfast.certificate import certify, snap_to_boundary
 from lmmfast.clusters import Clusters, gather
 from lmmfast.compress import compress
 from lmmfast.covariance import Array
-from lmmfast.design import Design
+from lmmfast.design import Design, check_finite
 from lmmfast.engine import Engine, MomentsEngine
 from lmmfast.errors import ConvergenceWarning, DataError, RankWarning, UnsupportedModelError
 from lmmfast.estimates import estimates, independent_columns, make_problem
@@ -208,11 +208,11 @@ def fit_design(design: Design, options: Options) -> LMMResult:
     clusters = gather(design.keys)
     check_clusters(design, clusters)
     covariance = _covariance(design)
-    data = _prepare(design, clusters, options, covariance.q)
+    data = _prepare(design, clusters, options)
     problem = _problem(design, data, options)
     search = Search(problem, covariance, data.engine, options.max_iter, _callback(options))
     point = search.begin(_start(search, data, options))
-    check_information(point, covariance, design)
+    check_information(point, covariance, design, clusters)
     point, reason = maximise(search, point)
     point = snap_to_boundary(search, point)
     certificate = certify(search, point, reason, design.terms)
@@ -223,9 +223,9 @@ def fit_design(design: Design, options: Options) -> LMMResult:
             ConvergenceWarning,
             stacklevel=3,
         )
-    values = estimates(point, data.basis, covariance)
-    with np.errstate(divide="ignore", over="ignore"):
-        results = np.concatenate([values.theta, values.cov_beta.ravel(), [1.0 / values.sigma2]])
+    with np.errstate(all="ignore"):
+        values = estimates(point, data.basis, covariance)
+        results = np.concatenate([values.theta, values.cov_beta.ravel(), 1.0 / values.theta[-1:]])
     check_scales(design, results, "the estimates")
     return LMMResult(
         design=design,
@@ -248,8 +248,8 @@ class Prepared:
     basis: Basis
     gram: Array
     log_weights: float
-    perp: Array | None = None
-    rank_Z: int = 0
+    perp: Array
+    rank_Z: int
 
 
 def _covariance(design: Design) -> BlockCovariance:
@@ -268,24 +268,27 @@ def _covariance(design: Design) -> BlockCovariance:
     return BlockCovariance(tuple(term.structure for term in design.terms), sizes)
 
 
-def _prepare(design: Design, clusters: Clusters, options: Options, q: int) -> Prepared:
+def _prepare(design: Design, clusters: Clusters, options: Options) -> Prepared:
+    """Bring the data into the working basis, for the engine asked for."""
     if options.engine == "reference":
-        basis = choose_basis(design)
-        rows = np.arange(design.n_obs) if clusters.order is None else clusters.order
-        A, Z, weights = basis.working(design.batch(rows))
-        if not (np.isfinite(A).all() and np.isfinite(Z).all()):
-            from lmmfast.design import check_finite
-
-            check_finite(design)
-        log_weights = 0.0 if weights is None else float(np.log(weights).sum())
-        gram = A.T @ (A if weights is None else A * weights[:, None])
-        return Prepared(ReferenceEngine(A, Z, weights, clusters.ptr), basis, gram, log_weights)
+        return _prepare_reference(design, clusters)
     threads = n_threads(options.n_jobs)
     packed = compress(design, clusters, threads)
     engine = MomentsEngine(packed, threads)
     return Prepared(
         engine, packed.basis, packed.gram, packed.log_weights, packed.perp, packed.rank_Z
     )
+
+
+def _prepare_reference(design: Design, clusters: Clusters) -> Prepared:
+    basis = choose_basis(design)
+    rows = np.arange(design.n_obs) if clusters.order is None else clusters.order
+    A, Z, weights = basis.working(design.batch(rows))
+    if not (np.isfinite(A).all() and np.isfinite(Z).all()):
+        check_finite(design)
+    log_weights = 0.0 if weights is None else float(np.log(weights).sum())
+    engine = ReferenceEngine(A, Z, weights, clusters.ptr)
+    return Prepared(engine, basis, engine.gram, log_weights, *engine.beside_Z())
 
 
 def _problem(design: Design, data: Prepared, options: Options) -> Problem:
@@ -302,8 +305,7 @@ def _problem(design: Design, data: Prepared, options: Options) -> Problem:
             f"{len(keep)} fixed effects for {design.n_obs} rows: there must be more rows"
         )
     check_response(design, data.gram, keep, data.basis.y_size)
-    if data.perp is not None:
-        check_within(design, data.gram, data.perp, keep, data.rank_Z)
+    check_within(design, data.gram, data.perp, keep, data.rank_Z)
     return make_problem(keep, design.n_obs, options.reml, data.basis, data.log_weights)
 
 

@@ -7,6 +7,7 @@ whose state (levels, knots, means) was fixed when the model was built.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 
 from lmmfast.columns import Column
 from lmmfast.design import NewBatch, Term, ones, scatter
-from lmmfast.errors import DataError
+from lmmfast.errors import DataError, NewDataWarning
 from lmmfast.formula import ParsedFormula
 from lmmfast.formulaic_compat import MissingAfterEvaluationError, evaluate
 from lmmfast.frame import RowView, as_float
@@ -52,6 +53,7 @@ class Part:
     model: Any  # formulaic.ModelSpec of the columns that need it, or None
     columns: frozenset[str]  # of the data, all that the part uses
     evaluated: frozenset[str]  # of the data, what formulaic must see
+    whole: tuple[str, ...]  # expressions that are not known to go row by row
 
 
 @dataclass(frozen=True, eq=False)
@@ -144,6 +146,15 @@ class FormulaSpec:
         """
         table = open_table(newdata)
         wanted = ["X", *(self.z_parts if random else [])]
+        whole = [expr for name in wanted for expr in self.parts[name].whole]
+        if whole:
+            warnings.warn(
+                f"{whole[0]!r} is evaluated on the new rows alone, with their own means and the "
+                "like: use center(), scale() or another transform that remembers, or compute the "
+                "column beforehand",
+                NewDataWarning,
+                stacklevel=5,
+            )
         needed = sorted(frozenset().union(*(self.parts[name].columns for name in wanted)))
         columns = {name: self._read(table, name) for name in needed}
         offset = None

@@ -19,7 +19,7 @@ SINGULAR = 1e-10
 
 
 def check_clusters(design: Design, clusters: Clusters) -> None:
-    """Refuse a single cluster, and clusters that are all single rows under a random intercept.
+    """Refuse a single cluster.
 
     Raises
     ------
@@ -30,13 +30,6 @@ def check_clusters(design: Design, clusters: Clusters) -> None:
         raise NotIdentifiableError(
             f"{group!r} has a single group ({clusters.labels[0]}): variances between groups need "
             "several; fit a linear model instead, or check the grouping column"
-        )
-    if clusters.m == design.n_obs:
-        names = ", ".join(name for term in design.terms for name in term.names)
-        raise NotIdentifiableError(
-            f"every row is its own group of {group!r} ({clusters.m} groups, {design.n_obs} rows): "
-            f"the variance of the random effects ({names}) and the residual variance cannot be "
-            "told apart; group by something that repeats"
         )
 
 
@@ -101,7 +94,9 @@ def _residual_sum(products: Array, gram: Array, keep: Indices) -> tuple[float, i
     return float(products[-1, -1] - np.sum(coefficients**2 / values[used])), int(used.sum())
 
 
-def check_information(point: Point, covariance: BlockCovariance, design: Design) -> None:
+def check_information(
+    point: Point, covariance: BlockCovariance, design: Design, clusters: Clusters
+) -> None:
     """Refuse variance parameters whose expected information is singular where the search begins.
 
     Raises
@@ -134,6 +129,12 @@ def check_information(point: Point, covariance: BlockCovariance, design: Design)
     confounded = [
         name for name, weight in zip(names, vectors[:, 0], strict=True) if abs(weight) > 0.05
     ]
+    if clusters.m == design.n_obs:
+        raise NotIdentifiableError(
+            f"every row is its own group of {design.group_name!r} ({clusters.m} groups, "
+            f"{design.n_obs} rows): {', '.join(confounded)} cannot be told apart; group by "
+            "something that repeats"
+        )
     raise NotIdentifiableError(
         f"the data cannot tell {', '.join(confounded)} apart: {design.group_name!r} has too few "
         "rows per group, or columns of a random-effects term determine each other; leave a random "

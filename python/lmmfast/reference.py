@@ -32,6 +32,24 @@ class ReferenceEngine:
     def _clusters(self) -> list[slice]:
         return [slice(a, b) for a, b in zip(self.ptr[:-1], self.ptr[1:], strict=True)]
 
+    @property
+    def gram(self) -> Array:
+        """Sum of A_i'W_i A_i, (p + 1, p + 1)."""
+        return self.A.T @ (self.A / self.R_diag[:, None])
+
+    def beside_Z(self) -> tuple[Array, int]:
+        """Cross-products of what of W^1/2 A lies beside W^1/2 Z, and the sum of the ranks."""
+        perp, rank = np.zeros((self.A.shape[1], self.A.shape[1])), 0
+        for i in self._clusters():
+            root = np.sqrt(1.0 / self.R_diag[i])[:, None]
+            A, Z = root * self.A[i], root * self.Z[i]
+            Q, sizes, _ = np.linalg.svd(Z, full_matrices=False)
+            Q = Q[:, sizes > 1e-13 * sizes[0]]
+            rest = A - Q @ (Q.T @ A)
+            perp += rest.T @ rest
+            rank += Q.shape[1]
+        return perp, rank
+
     def totals(self, Lambda: Array, with_kr: bool = False) -> Totals:
         """Totals at Ddot = Lambda Lambda'; ``logdet`` leaves out log|W^-1|, as all engines do."""
         q, p1 = self.Z.shape[1], self.A.shape[1]

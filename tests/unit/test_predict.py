@@ -90,9 +90,8 @@ def test_arrays(fit, data):
         same.predict(X, level="conditional", Z=X)
     with pytest.raises(lf.DataError, match="offset has shape"):
         same.predict(X, offset=np.zeros(3))
-    np.testing.assert_allclose(
-        same.predict(X[:2], offset=[1.0, 2.0]), same.predict(X[:2]) + np.arange(1, 3)
-    )
+    shifted = same.predict(X[:2], offset=[1.0, 2.0])
+    np.testing.assert_allclose(shifted, same.predict(X[:2]) + np.arange(1, 3))
 
 
 def test_wrong_choices(fit, data):
@@ -104,3 +103,11 @@ def test_wrong_choices(fit, data):
     ):
         with pytest.raises(ValueError, match="choose one of"):
             call()
+
+
+def test_expressions_over_all_rows_warn_for_new_ones(data):
+    fit = lf.lmm("Reaction ~ I(Days - Days.mean()) + (1 | Subject)", data)
+    with pytest.warns(lf.NewDataWarning, match="Days - Days.mean"):
+        fit.predict(data[:5])
+    remembered = lf.lmm("Reaction ~ center(Days) + (1 | Subject)", data)
+    np.testing.assert_allclose(remembered.predict(data[:5]), fit.fitted("population")[:5])
