@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lmmfast.covariance import Array
-from lmmfast.design import Batch, Design
+from lmmfast.design import CHUNK, Batch, Design
 from lmmfast.errors import DataError
 
 SAMPLE_ROWS = 4096
@@ -25,10 +25,9 @@ class Basis:
 
     Attributes
     ----------
-    unit : int or None
-        Column of X that is constant; only then are the others and y shifted.
-    unit_value : float
-        Its value.
+    unit : ndarray (p,) or None
+        Coefficients u with X u = 1 in every row; only then are y and the columns with a zero in u
+        shifted.
     z_units : ndarray of int (q,)
         Constant column of Z in the same term, by which a column of Z was shifted; -1: none.
     z_unit_values : ndarray (q,)
@@ -45,8 +44,7 @@ class Basis:
 
     x_shift: Array
     x_scale: Array
-    unit: int | None
-    unit_value: float
+    unit: Array | None
     z_shift: Array
     z_scale: Array
     z_units: NDArray[np.intp]
@@ -62,9 +60,13 @@ class Basis:
         """Matrix taking working coefficients of the kept columns to the user's, (k, k)."""
         A = np.diag(1.0 / self.x_scale[keep])
         if self.unit is not None:
-            row = int(np.flatnonzero(keep == self.unit)[0])
-            A[row] -= self.x_shift[keep] / self.x_scale[keep] / self.unit_value
+            A -= np.outer(self.unit[keep], self.x_shift[keep] / self.x_scale[keep])
         return A
+
+    @property
+    def unit_columns(self) -> NDArray[np.intp]:
+        """Columns of X that make up the constant."""
+        return np.flatnonzero(0.0 if self.unit is None else self.unit)
 
     def z_map(self) -> Array:
         """Matrix A (q, q) with b = A b_working, so that D = A D_working A'."""
@@ -97,8 +99,14 @@ def _stack(columns: list[Array], shifts: Array, scales: Array, n: int) -> Array:
     return out
 
 
-def choose_basis(design: Design) -> Basis:
+def choose_basis(design: Design, centre: bool = True) -> Basis:
     """Choose shifts, scales and working coefficients from a sample of the rows.
+
+    Parameters
+    ----------
+    design : Design
+    centre : bool
+        Shift columns of X and y where X spans the constant.
 
     Raises
     ------
@@ -108,12 +116,12 @@ def choose_basis(design: Design) -> Basis:
     n = design.n_obs
     rows = np.arange(n) if n <= SAMPLE_ROWS else np.linspace(0, n - 1, SAMPLE_ROWS).astype(np.intp)
     sample = design.batch(rows)
-    unit = _constant_column(design, sample)
+    unit = _unit(design, sample) if centre else None
     x_shift, x_scale = _shift_and_scale(sample.X, shift=unit is not None)
-    unit_value = 1.0
     if unit is not None:
-        unit_value = float(sample.X[unit][0])
-        x_shift[unit], x_scale[unit] = 0.0, abs(unit_value)
+        own_shift, own_scale = _shift_and_scale(sample.X, shift=False)
+        x_shift = np.where(unit != 0, own_shift, x_shift)
+        x_scale = np.where(unit != 0, own_scale, x_scale)
     assert sample.y is not None
     y = sample.y if sample.offset is None else sample.y - sample.offset
     (y_shift,), (y_scale,) = _shift_and_scale([y], shift=unit is not None)
@@ -122,7 +130,6 @@ def choose_basis(design: Design) -> Basis:
         x_shift=x_shift,
         x_scale=x_scale,
         unit=unit,
-        unit_value=unit_value,
         z_shift=z_shift,
         z_scale=z_scale,
         z_units=z_units,
@@ -184,12 +191,34 @@ def _is_constant(design: Design, sample: Array, kind: str, position: int) -> boo
     return bool(np.all(whole == sample[0]))
 
 
-def _constant_column(design: Design, sample: Batch) -> int | None:
-    """Column of X that is constant."""
+def _unit(design: Design, sample: Batch) -> Array | None:
+    """Coefficients u with X u = 1: of a constant column, or of indicators that add up to one."""
+    u = np.zeros(len(sample.X))
     if design.unit is not None:
-        return design.unit
-    candidates = (j for j, x in enumerate(sample.X) if _is_constant(design, x, "X", j))
-    return next(candidates, None)
+        u[design.unit] = 1.0
+        return u
+    for j, x in enumerate(sample.X):
+        if _is_constant(design, x, "X", j):
+            u[j] = 1.0 / x[0]
+            return u
+    indicators = [j for j, x in enumerate(sample.X) if bool(np.all((x == 0) | (x == 1)))]
+    if not indicators:
+        return None
+    X = np.column_stack([sample.X[j] for j in indicators])
+    u[indicators] = np.round(np.linalg.lstsq(X, np.ones(len(X)), rcond=1e-10)[0], 12)
+    unseen = [j for j in indicators if not sample.X[j].any()]
+    u[unseen] = 1.0
+    return u if _adds_up_to_one(design, u) else None
+
+
+def _adds_up_to_one(design: Design, u: Array) -> bool:
+    """Whether X u = 1 in every row."""
+    for start in range(0, design.n_obs, CHUNK):
+        X = design.batch(slice(start, min(start + CHUNK, design.n_obs))).X
+        total = sum(u[j] * X[j] for j in np.flatnonzero(u))
+        if not np.allclose(total, 1.0, rtol=0, atol=1e-12):
+            return False
+    return True
 
 
 def _z_basis(design: Design, sample: Batch) -> tuple[Array, Array, NDArray[np.intp], Array]:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lmmfast._dispatch import core
-from lmmfast.basis import Basis, choose_basis
+from lmmfast.basis import Basis
 from lmmfast.clusters import Clusters
 from lmmfast.covariance import Array
 from lmmfast.design import Batch, Design, check_finite
@@ -59,7 +59,9 @@ class BatchSums(NamedTuple):
     rank_Z: int
 
 
-def compress(design: Design, clusters: Clusters, n_threads: int) -> CompressedClusters:
+def compress(
+    design: Design, clusters: Clusters, basis: Basis, n_threads: int
+) -> CompressedClusters:
     """Compress all rows of a design.
 
     A second pass is made only where the sample behind the working basis misled so far that the
@@ -70,7 +72,6 @@ def compress(design: Design, clusters: Clusters, n_threads: int) -> CompressedCl
     DataError
         If a number is not finite or a weight is not positive; names column and row.
     """
-    basis = choose_basis(design)
     for _ in range(3):
         packed = _pass(design, clusters, basis, n_threads)
         better = _better_basis(packed)

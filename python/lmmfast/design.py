@@ -186,6 +186,12 @@ def choose_structures(
     if D is None:
         return [structure(name, hom) for _, name, hom in written]
     chosen = list(D) if isinstance(D, list | tuple) else [D]
+    for choice in chosen:
+        if not isinstance(choice, RandomStructure):
+            raise FormulaError(
+                f"D={choice!r} is no covariance structure: pass lmmfast.D.diag(), .cs(), "
+                ".identity() or .unstructured()"
+            )
     if len(chosen) != len(written):
         raise FormulaError(
             f"D gives {len(chosen)} covariance structures for {len(written)} random-effects terms"

@@ -63,7 +63,7 @@ def estimates(point: Point, basis: Basis, covariance: BlockCovariance) -> Estima
     working_beta = evaluation.beta + basis.beta[keep] + C @ basis.beta[dropped]
     beta = basis.y_scale * (A @ working_beta)
     if basis.unit is not None:
-        beta[np.flatnonzero(keep == basis.unit)] += basis.y_shift / basis.unit_value
+        beta += basis.y_shift * basis.unit[keep]
     variance_unit = basis.y_scale * basis.y_scale * evaluation.sigma2
     root = A @ root
     A_z = basis.z_map()
@@ -108,15 +108,14 @@ def theta_information(
 
 
 def independent_columns(
-    gram: Array, first: int | None, tolerance: float = 1e-12
+    gram: Array, first: NDArray[np.intp], tolerance: float = 1e-12
 ) -> NDArray[np.intp]:
-    """Columns of X that no earlier ones determine, from X'X (p, p); ``first`` goes before all.
+    """Columns of X that no earlier ones determine, from X'X (p, p); ``first`` go before all.
 
     A column goes when less than ``tolerance`` of its sum of squares lies beyond the kept ones.
     """
     p = len(gram)
-    order = [first] if first is not None else []
-    order += [j for j in range(p) if j != first]
+    order = [*first, *np.setdiff1d(np.arange(p), first)]
     kept: list[int] = []
     root = np.zeros((p, p))
     for j in order:

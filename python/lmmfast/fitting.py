@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from lmmfast._dispatch import core
 from lmmfast._threads import n_threads
@@ -242,7 +243,15 @@ def fit_design(design: Design, options: Options) -> LMMResult:
 
 @dataclass(frozen=True)
 class Prepared:
-    """Data in the working basis, ready for evaluations."""
+    """Data in the working basis, ready for evaluations.
+
+    Attributes
+    ----------
+    gram, perp : ndarray (p + 1, p + 1)
+        Cross-products of [X y], whole and beyond the span of Z.
+    rank_Z : int
+        Sum of the ranks of the Z_i.
+    """
 
     engine: Engine
     basis: Basis
@@ -250,6 +259,11 @@ class Prepared:
     log_weights: float
     perp: Array
     rank_Z: int
+
+    @property
+    def keep(self) -> NDArray[np.intp]:
+        """Columns of X that are linearly independent."""
+        return independent_columns(self.gram[:-1, :-1], self.basis.unit_columns)
 
 
 def _covariance(design: Design) -> BlockCovariance:
@@ -270,18 +284,25 @@ def _covariance(design: Design) -> BlockCovariance:
 
 def _prepare(design: Design, clusters: Clusters, options: Options) -> Prepared:
     """Bring the data into the working basis, for the engine asked for."""
+    data = _prepare_engine(design, clusters, options, choose_basis(design))
+    if np.isin(data.basis.unit_columns, data.keep).all():
+        return data
+    # A column that the constant is made of has to go: nothing can be shifted by it.
+    return _prepare_engine(design, clusters, options, choose_basis(design, centre=False))
+
+
+def _prepare_engine(design: Design, clusters: Clusters, options: Options, basis: Basis) -> Prepared:
     if options.engine == "reference":
-        return _prepare_reference(design, clusters)
+        return _prepare_reference(design, clusters, basis)
     threads = n_threads(options.n_jobs)
-    packed = compress(design, clusters, threads)
+    packed = compress(design, clusters, basis, threads)
     engine = MomentsEngine(packed, threads)
     return Prepared(
         engine, packed.basis, packed.gram, packed.log_weights, packed.perp, packed.rank_Z
     )
 
 
-def _prepare_reference(design: Design, clusters: Clusters) -> Prepared:
-    basis = choose_basis(design)
+def _prepare_reference(design: Design, clusters: Clusters, basis: Basis) -> Prepared:
     rows = np.arange(design.n_obs) if clusters.order is None else clusters.order
     A, Z, weights = basis.working(design.batch(rows))
     if not (np.isfinite(A).all() and np.isfinite(Z).all()):
@@ -293,7 +314,7 @@ def _prepare_reference(design: Design, clusters: Clusters) -> Prepared:
 
 def _problem(design: Design, data: Prepared, options: Options) -> Problem:
     """Choose the columns of X and check that there is something to fit."""
-    keep = independent_columns(data.gram[:-1, :-1], data.basis.unit)
+    keep = data.keep
     dropped = [name for j, name in enumerate(design.x_names) if j not in keep]
     if dropped:
         message = f"columns of X determined by the others: {', '.join(dropped)}"
@@ -305,7 +326,7 @@ def _problem(design: Design, data: Prepared, options: Options) -> Problem:
             f"{len(keep)} fixed effects for {design.n_obs} rows: there must be more rows"
         )
     check_response(design, data.gram, keep, data.basis.y_size)
-    check_within(design, data.gram, data.perp, keep, data.rank_Z)
+    check_within(design, data.gram, data.perp, keep, data.rank_Z, options.reml)
     return make_problem(keep, design.n_obs, options.reml, data.basis, data.log_weights)
 
 

@@ -59,7 +59,9 @@ def check_response(design: Design, gram: Array, keep: Indices, y_size: float) ->
     )
 
 
-def check_within(design: Design, gram: Array, perp: Array, keep: Indices, rank_Z: int) -> None:
+def check_within(
+    design: Design, gram: Array, perp: Array, keep: Indices, rank_Z: int, reml: bool
+) -> None:
     """Refuse a response that fixed and random effects together fit exactly.
 
     Parameters
@@ -76,11 +78,14 @@ def check_within(design: Design, gram: Array, perp: Array, keep: Indices, rank_Z
     """
     total, _ = _residual_sum(gram, gram, keep)
     rest, rank = _residual_sum(perp, gram, keep)
-    if design.n_obs > rank_Z + rank and rest <= 1e-24 * total:
+    rows_left = design.n_obs - rank_Z - rank
+    exact = rows_left > 0 and rest <= 1e-24 * total
+    # With ML the fixed effects may use up all that the random effects leave, and nothing is left.
+    if exact or (rows_left == 0 and rank > 0 and not reml):
         raise NotIdentifiableError(
-            f"fixed and random effects fit {design.y_name!r} exactly: the residual variance is "
-            f"zero and the likelihood has no maximum; leave out random effects of "
-            f"{design.group_name!r}"
+            f"fixed and random effects together can fit {design.y_name!r} exactly: the residual "
+            "variance goes to zero and the likelihood has no maximum; leave out random effects of "
+            f"{design.group_name!r}, or fixed effects"
         )
 
 

@@ -180,9 +180,15 @@ class LMMResult:
         engine = self._need(self._engine, "the information of theta")
         totals = engine.totals(self._Lambda, with_kr=self._problem.reml)
         evaluation = Evaluation(self._problem, totals)
-        info = theta_information(
-            evaluation, self._basis, self._covariance, self._D, self._estimates.D
-        )
+        with np.errstate(all="ignore"):
+            info = theta_information(
+                evaluation, self._basis, self._covariance, self._D, self._estimates.D
+            )
+        if not np.isfinite(info).all() or (np.diag(info) == 0).any():
+            raise DataError(
+                f"standard errors of theta exceed the range of double precision: divide "
+                f"{self.y_name!r} by a power of ten"
+            )
         free = np.ones(len(info), dtype=bool)
         ranks = self.certificate.rank.values()
         for params, (rank, q) in zip(self._covariance.params, ranks, strict=True):
