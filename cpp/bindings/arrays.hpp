@@ -18,15 +18,26 @@ using DoubleArray = py::array_t<double>;
 using IndexArray = py::array_t<std::int64_t, py::array::c_style>;
 using MatrixArray = py::array_t<double, py::array::c_style>;
 
+// Far beyond what is practical; sizes computed from it fit into an int.
+inline constexpr int max_p1 = 10000;
+
 inline void require(bool condition, const std::string& message) {
     if (!condition) throw py::value_error(message);
+}
+
+// The array that Python holds, never a converted copy that would be gone before it is used.
+inline py::array existing_array(const py::handle& object) {
+    require(py::isinstance<py::array>(object), "columns must be numpy arrays");
+    return py::reinterpret_borrow<py::array>(object);
 }
 
 // A one-dimensional float64 array of any stride, 0 included; never a copy.
 inline Column column(const py::array& a, Index n_rows, double shift = 0.0, double scale_inv = 1.0) {
     require(py::isinstance<DoubleArray>(a), "a column must be float64");
     require(a.ndim() == 1 && a.shape(0) == n_rows, "a column must be one-dimensional, of n_rows entries");
-    require(a.strides(0) % static_cast<py::ssize_t>(sizeof(double)) == 0, "a column must be aligned");
+    require(a.strides(0) % static_cast<py::ssize_t>(sizeof(double)) == 0 &&
+                reinterpret_cast<std::uintptr_t>(a.data()) % alignof(double) == 0,
+            "a column must be aligned");
     return {static_cast<const double*>(a.data()), a.strides(0) / static_cast<Index>(sizeof(double)), shift,
             scale_inv};
 }
@@ -34,7 +45,7 @@ inline Column column(const py::array& a, Index n_rows, double shift = 0.0, doubl
 inline ClusterBlocks blocks(const MatrixArray& data, int q, int p1) {
     const Layout layout{q, p1};
     require(q >= 1 && q <= max_q, "q must lie in 1 … " + std::to_string(max_q));
-    require(p1 >= 1, "p1 must be positive");
+    require(p1 >= 1 && p1 <= max_p1, "p1 must lie in 1 … " + std::to_string(max_p1));
     require(data.ndim() == 3 && data.shape(1) == layout.n_fields() && data.shape(2) == lanes,
             "blocks must have the shape (n_blocks, n_fields, 8)");
     require(reinterpret_cast<std::uintptr_t>(data.data()) % 64 == 0, "blocks must be 64-byte aligned");

@@ -27,31 +27,43 @@ std::vector<Column> columns(const py::list& arrays, const MatrixArray& shift, co
             "one shift and one scale per column");
     std::vector<Column> out;
     for (std::size_t k = 0; k < arrays.size(); ++k)
-        out.push_back(column(py::cast<py::array>(arrays[k]), n_rows, shift.data()[k], scale_inv.data()[k]));
+        out.push_back(column(existing_array(arrays[k]), n_rows, shift.data()[k], scale_inv.data()[k]));
     return out;
+}
+
+ColumnMap column_map(const py::object& T, int size) {
+    if (T.is_none()) return {};
+    const py::array array = existing_array(T);
+    require(py::isinstance<MatrixArray>(array) && array.ndim() == 2 && array.shape(0) == size &&
+                array.shape(1) == size,
+            "a map of columns must be a square float64 array, one row per column");
+    return {static_cast<const double*>(array.data()), size};
 }
 
 py::tuple compress_rows(const py::list& X, const py::list& Z, const py::array& y, const py::object& weights,
                         const py::object& offset, const IndexArray& ptr, const py::object& order,
                         const MatrixArray& X_shift, const MatrixArray& X_scale_inv,
-                        const MatrixArray& Z_shift, const MatrixArray& Z_scale_inv, double y_shift,
-                        double y_scale_inv, const MatrixArray& beta, MatrixArray out, int n_threads) {
+                        const MatrixArray& Z_shift, const MatrixArray& Z_scale_inv, const py::object& X_map,
+                        const py::object& Z_map, double y_shift, double y_scale_inv, const MatrixArray& beta,
+                        MatrixArray out, int n_threads) {
     const Index n_rows = y.ndim() == 1 ? y.shape(0) : -1;
     const int p1 = static_cast<int>(X.size()) + 1, q = static_cast<int>(Z.size());
     const ClusterBlocks target = blocks(out, q, p1);
     Rows rows;
     rows.X = columns(X, X_shift, X_scale_inv, n_rows);
     rows.Z = columns(Z, Z_shift, Z_scale_inv, n_rows);
+    rows.X_map = column_map(X_map, p1 - 1);
+    rows.Z_map = column_map(Z_map, q);
     rows.y = column(y, n_rows, y_shift, y_scale_inv);
     require(beta.size() == p1 - 1, "beta must have p entries");
     rows.beta = beta.data();
     Column weight_column, offset_column;
     if (!weights.is_none()) {
-        weight_column = column(py::cast<py::array>(weights), n_rows);
+        weight_column = column(existing_array(weights), n_rows);
         rows.weights = &weight_column;
     }
     if (!offset.is_none()) {
-        offset_column = column(py::cast<py::array>(offset), n_rows);
+        offset_column = column(existing_array(offset), n_rows);
         rows.offset = offset_column.data;
         rows.offset_stride = offset_column.stride;
     }
@@ -129,6 +141,7 @@ MatrixArray effects_covariance(const MatrixArray& data, int q, int p1, Index n_c
 
 py::tuple group_rows(const IndexArray& codes, Index n_codes) {
     require(n_codes >= 0, "n_codes must not be negative");
+    require(codes.ndim() == 1, "codes must be one-dimensional");
     IndexArray ptr(n_codes + 1), order(codes.size());
     const std::span<const std::int64_t> code_view(codes.data(), static_cast<std::size_t>(codes.size()));
     const std::span<std::int64_t> ptr_view(ptr.mutable_data(), static_cast<std::size_t>(ptr.size()));
@@ -152,8 +165,8 @@ PYBIND11_MODULE(LMMFAST_MODULE, m, pybind11::mod_gil_not_used()) {
     m.attr("max_q") = lmmfast::max_q;
     m.def("compress_rows", &b::compress_rows, py::arg("X"), py::arg("Z"), py::arg("y"), py::arg("weights"),
           py::arg("offset"), py::arg("ptr"), py::arg("order"), py::arg("X_shift"), py::arg("X_scale_inv"),
-          py::arg("Z_shift"), py::arg("Z_scale_inv"), py::arg("y_shift"), py::arg("y_scale_inv"),
-          py::arg("beta"), py::arg("out").noconvert(), py::arg("n_threads"));
+          py::arg("Z_shift"), py::arg("Z_scale_inv"), py::arg("X_map"), py::arg("Z_map"), py::arg("y_shift"),
+          py::arg("y_scale_inv"), py::arg("beta"), py::arg("out").noconvert(), py::arg("n_threads"));
     m.def("evaluate", &b::evaluate, py::arg("data").noconvert(), py::arg("q"), py::arg("p1"),
           py::arg("Lambda"), py::arg("perp"), py::arg("with_kr"), py::arg("n_threads"));
     m.def("random_effects", &b::effects, py::arg("data").noconvert(), py::arg("q"), py::arg("p1"),

@@ -17,6 +17,10 @@ from lmmfast.design import CHUNK, Batch, Design
 from lmmfast.errors import DataError
 
 SAMPLE_ROWS = 4096
+# Columns of which more than this part lies beyond the earlier ones are left as they are.
+WELL_CONDITIONED = 1e-2
+# Columns of which less than this part lies beyond the earlier ones are dependent (lme4's limit).
+DEPENDENT = 1e-7
 
 
 @dataclass(frozen=True)
@@ -32,8 +36,12 @@ class Basis:
         Constant column of Z in the same term, by which a column of Z was shifted; -1: none.
     z_unit_values : ndarray (q,)
         Value of that constant column.
+    x_mix, z_mix : ndarray (p, p), (q, q) or None
+        Upper triangular: makes nearly dependent columns (powers of a year) nearly orthogonal.
     beta : ndarray (p,)
         Coefficients, in the working basis, of the working residual.
+    excluded : ndarray of int
+        Columns of X that have no part in the basis, because they will be dropped.
     weighted : bool
         Whether rows have weights.
     weight_scale : float
@@ -49,37 +57,58 @@ class Basis:
     z_scale: Array
     z_units: NDArray[np.intp]
     z_unit_values: Array
+    x_mix: Array | None
+    z_mix: Array | None
     y_shift: float
     y_scale: float
     beta: Array
+    excluded: NDArray[np.intp]
     weighted: bool
     weight_scale: float
     y_size: float
 
     def x_map(self, keep: NDArray[np.intp]) -> Array:
         """Matrix taking working coefficients of the kept columns to the user's, (k, k)."""
-        A = np.diag(1.0 / self.x_scale[keep])
+        A = np.diag(1.0 / self.x_scale)
         if self.unit is not None:
-            A -= np.outer(self.unit[keep], self.x_shift[keep] / self.x_scale[keep])
-        return A
+            A -= np.outer(self.unit, self.x_shift / self.x_scale)
+        if self.x_mix is not None:
+            A = A @ self.x_mix
+        return np.asarray(A[np.ix_(keep, keep)])
+
+    def x_log_det(self, keep: NDArray[np.intp]) -> float:
+        """Logarithm of the determinant of `x_map`."""
+        mix = np.ones(len(self.x_scale)) if self.x_mix is None else np.diag(self.x_mix)
+        return float(np.log(mix[keep]).sum() - np.log(self.x_scale[keep]).sum())
 
     @property
     def unit_columns(self) -> NDArray[np.intp]:
         """Columns of X that make up the constant."""
         return np.flatnonzero(0.0 if self.unit is None else self.unit)
 
+    def involved(self, columns: NDArray[np.intp]) -> NDArray[np.intp]:
+        """Those of the columns of X that have a part in y, or in other columns, of the basis."""
+        used = self.beta != 0
+        if self.unit is not None:
+            used |= self.unit != 0
+        if self.x_mix is not None:
+            used |= np.count_nonzero(self.x_mix, axis=1) > 1
+        return columns[used[columns]]
+
     def z_map(self) -> Array:
         """Matrix A (q, q) with b = A b_working, so that D = A D_working A'."""
         A = np.diag(1.0 / self.z_scale)
         for k in np.flatnonzero(self.z_units >= 0):
             A[self.z_units[k], k] -= self.z_shift[k] / self.z_scale[k] / self.z_unit_values[k]
-        return A
+        return A if self.z_mix is None else A @ self.z_mix
 
     def working(self, batch: Batch) -> tuple[Array, Array, Array | None]:
         """Rows in the working basis: A = [X r] (n, p + 1), Z (n, q), weights."""
         assert batch.y is not None
         X = _stack(batch.X, self.x_shift, self.x_scale, len(batch.y))
         Z = _stack(batch.Z, self.z_shift, self.z_scale, len(batch.y))
+        X = X if self.x_mix is None else X @ self.x_mix
+        Z = Z if self.z_mix is None else Z @ self.z_mix
         y = batch.y if batch.offset is None else batch.y - batch.offset
         with np.errstate(invalid="ignore"):  # infinite values are found, and named, later
             r = (y - self.y_shift) / self.y_scale - X @ self.beta
@@ -99,14 +128,14 @@ def _stack(columns: list[Array], shifts: Array, scales: Array, n: int) -> Array:
     return out
 
 
-def choose_basis(design: Design, centre: bool = True) -> Basis:
+def choose_basis(design: Design, excluded: NDArray[np.intp] | None = None) -> Basis:
     """Choose shifts, scales and working coefficients from a sample of the rows.
 
     Parameters
     ----------
     design : Design
-    centre : bool
-        Shift columns of X and y where X spans the constant.
+    excluded : ndarray of int, optional
+        Columns of X that other columns determine.
 
     Raises
     ------
@@ -116,7 +145,8 @@ def choose_basis(design: Design, centre: bool = True) -> Basis:
     n = design.n_obs
     rows = np.arange(n) if n <= SAMPLE_ROWS else np.linspace(0, n - 1, SAMPLE_ROWS).astype(np.intp)
     sample = design.batch(rows)
-    unit = _unit(design, sample) if centre else None
+    excluded = np.empty(0, dtype=np.intp) if excluded is None else excluded
+    unit = _unit(design, sample, excluded)
     x_shift, x_scale = _shift_and_scale(sample.X, shift=unit is not None)
     if unit is not None:
         own_shift, own_scale = _shift_and_scale(sample.X, shift=False)
@@ -134,18 +164,25 @@ def choose_basis(design: Design, centre: bool = True) -> Basis:
         z_scale=z_scale,
         z_units=z_units,
         z_unit_values=z_unit_values,
+        x_mix=None,
+        z_mix=None,
         y_shift=float(y_shift),
         y_scale=float(y_scale),
         beta=np.zeros(len(sample.X)),
+        excluded=excluded,
         weighted=sample.weights is not None,
         weight_scale=1.0 if sample.weights is None else _power_of_two(np.mean(sample.weights)),
         y_size=float(np.max(np.abs(y))) / float(y_scale),
     )
-    A, _, _ = basis.working(sample)
-    if not np.isfinite(A).all():
+    A, Z, _ = basis.working(sample)
+    if not (np.isfinite(A).all() and np.isfinite(Z).all()):
         return basis  # packing meets the same numbers and finds out which they are
-    beta = np.asarray(np.linalg.lstsq(A[:, :-1], A[:, -1], rcond=1e-10)[0], dtype=float)
-    spread = float(np.sqrt(np.mean((A[:, -1] - A[:, :-1] @ beta) ** 2)))
+    basis = replace(basis, x_mix=mix_columns(A[:, :-1], excluded), z_mix=_mix_terms(Z, design))
+    X = A[:, :-1] if basis.x_mix is None else A[:, :-1] @ basis.x_mix
+    used = np.setdiff1d(np.arange(X.shape[1]), excluded)
+    beta = np.zeros(X.shape[1])
+    beta[used] = np.linalg.lstsq(X[:, used], A[:, -1], rcond=1e-10)[0]
+    spread = float(np.sqrt(np.mean((A[:, -1] - X @ beta) ** 2)))
     unscale = _power_of_two(spread) if spread > 0 else 1.0
     return replace(
         basis,
@@ -185,23 +222,25 @@ def _is_constant(design: Design, sample: Array, kind: str, position: int) -> boo
         return False
     if sample.strides == (0,):
         return True
-    if not design.random_access:
-        return False
-    whole = getattr(design.batch(slice(None)), kind)[position]
-    return bool(np.all(whole == sample[0]))
+    for start in range(0, design.n_obs, CHUNK):
+        batch = design.batch(slice(start, min(start + CHUNK, design.n_obs)))
+        if not bool(np.all(getattr(batch, kind)[position] == sample[0])):
+            return False
+    return True
 
 
-def _unit(design: Design, sample: Batch) -> Array | None:
+def _unit(design: Design, sample: Batch, excluded: NDArray[np.intp]) -> Array | None:
     """Coefficients u with X u = 1: of a constant column, or of indicators that add up to one."""
     u = np.zeros(len(sample.X))
     if design.unit is not None:
         u[design.unit] = 1.0
         return u
-    for j, x in enumerate(sample.X):
+    columns = [(j, x) for j, x in enumerate(sample.X) if j not in excluded]
+    for j, x in columns:
         if _is_constant(design, x, "X", j):
             u[j] = 1.0 / x[0]
             return u
-    indicators = [j for j, x in enumerate(sample.X) if bool(np.all((x == 0) | (x == 1)))]
+    indicators = [j for j, x in columns if bool(np.all((x == 0) | (x == 1)))]
     if not indicators:
         return None
     X = np.column_stack([sample.X[j] for j in indicators])
@@ -245,6 +284,40 @@ def _z_basis(design: Design, sample: Batch) -> tuple[Array, Array, NDArray[np.in
         shifts[here], scales[here] = shift, scale
         first += len(term.names)
     return shifts, scales, units, unit_values
+
+
+def mix_columns(X: Array, excluded: NDArray[np.intp]) -> Array | None:
+    """Upper triangular map that makes the columns of a sample nearly orthogonal, if they need it.
+
+    Powers of a year are independent, but so nearly dependent that X'X would have lost what tells
+    them apart. Columns that are dependent to rounding, or excluded, stay as they are and have no
+    part in others.
+    """
+    p = X.shape[1]
+    size = np.linalg.norm(X, axis=0)
+    used = np.setdiff1d(np.flatnonzero(size > 0), excluded)
+    rest = np.abs(np.diag(np.asarray(np.linalg.qr(X[:, used], mode="r")))) / size[used]
+    if len(X) < len(used) or np.min(rest, initial=1.0) > WELL_CONDITIONED:
+        return None
+    used = used[rest > DEPENDENT]
+    R = np.asarray(np.linalg.qr(X[:, used], mode="r"))
+    mix = np.eye(p)
+    lengths = [_power_of_two(size[j] / abs(R[k, k])) for k, j in enumerate(used)]
+    mix[np.ix_(used, used)] = np.linalg.solve(R, np.diag(np.diag(R) * lengths))
+    return np.triu(mix)
+
+
+def _mix_terms(Z: Array, design: Design) -> Array | None:
+    """Mix the columns within unstructured terms, where a change of basis keeps the model."""
+    mix, first, needed = np.eye(Z.shape[1]), 0, False
+    for term in design.terms:
+        here = slice(first, first + len(term.names))
+        if term.structure.invariance == "affine":
+            own = mix_columns(Z[:, here], np.empty(0, dtype=np.intp))
+            if own is not None:
+                mix[here, here], needed = own, True
+        first += len(term.names)
+    return mix if needed else None
 
 
 def check_scales(design: Design, values: Array, what: str) -> None:

@@ -38,7 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         code: int = arguments.command(arguments)
         sys.stdout.flush()
-    except (LmmError, OSError, MemoryError) as error:
+    except (LmmError, OSError, MemoryError, ImportError) as error:
         if isinstance(error, BrokenPipeError):
             # The reader of a pipe has seen enough (`| head`); nothing may be flushed at exit.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -176,13 +176,34 @@ def read_table(path: Path) -> pd.DataFrame:
     try:
         if kind in _PARQUET:
             return pd.read_parquet(path)
-        return pd.read_csv(path, sep=_CSV[kind])
+        _check_header(path, _CSV[kind])
+        # In one piece, not in chunks: a column has one type, even if few of its ids are text.
+        return pd.read_csv(path, sep=_CSV[kind], low_memory=False)
     except ImportError:
         raise DataError(
             f"{path}: parquet files need pyarrow, which is not installed: pip install pyarrow"
         ) from None
+    except LmmError:
+        raise
     except (ValueError, EOFError) as error:  # pandas' and pyarrow's parser errors, encodings
         raise DataError(f"{path}: cannot be read: {error}") from None
+
+
+def _check_header(path: Path, separator: str) -> None:
+    """Raise a DataError if names occur twice or the separator is another one."""
+    import pandas as pd
+
+    header = pd.read_csv(path, sep=separator, header=None, nrows=1, dtype=str)
+    names = header.iloc[0].dropna().tolist()
+    twice = [name for k, name in enumerate(names) if name in names[:k]]
+    if twice:
+        raise DataError(f"{path}: several columns are named {twice[0]!r}: rename or remove them")
+    others = [mark for mark in (";", "\t", ",") if mark != separator and mark in "".join(names)]
+    if len(names) == 1 and others:
+        raise DataError(
+            f"{path}: the separator seems to be {others[0]!r}, not {separator!r}: .csv files must "
+            "have commas, .tsv files tabs"
+        )
 
 
 def as_json(fit: LMMResult, formula: str) -> dict[str, Any]:

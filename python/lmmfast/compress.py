@@ -83,19 +83,17 @@ def compress(
 
 def _better_basis(packed: CompressedClusters) -> Basis | None:
     """Move the working residual where X explains nearly all of its sum of squares."""
-    gram = packed.gram
+    gram, basis = packed.gram, packed.basis
+    used = np.setdiff1d(np.arange(packed.p1 - 1), basis.excluded)
     scale = np.sqrt(np.diag(gram))
     scale[scale == 0] = 1.0
-    beta = np.linalg.lstsq(
-        gram[:-1, :-1] / np.outer(scale[:-1], scale[:-1]),
-        gram[:-1, -1] / (scale[:-1] * scale[-1]),
-        rcond=1e-13,
-    )[0]
-    explained = float(beta @ (gram[:-1, -1] / (scale[:-1] * scale[-1])))
-    if not explained > 1 - 1e-4:
+    correlation = gram / np.outer(scale, scale)
+    slope = np.linalg.lstsq(correlation[np.ix_(used, used)], correlation[used, -1], rcond=1e-13)[0]
+    if not slope @ correlation[used, -1] > 1 - 1e-4:
         return None
-    move = beta * scale[-1] / scale[:-1]
-    return packed.basis.moved(packed.basis.beta + move)
+    beta = basis.beta.copy()
+    beta[used] += slope * scale[-1] / scale[used]
+    return basis.moved(beta)
 
 
 def _pass(design: Design, clusters: Clusters, basis: Basis, n_threads: int) -> CompressedClusters:
@@ -154,6 +152,8 @@ def _compress_batch(
         1.0 / basis.x_scale,
         basis.z_shift,
         1.0 / basis.z_scale,
+        basis.x_mix,
+        basis.z_mix,
         basis.y_shift,
         1.0 / basis.y_scale,
         basis.beta,

@@ -20,9 +20,9 @@ from lmmfast.design import (
     ones,
 )
 from lmmfast.errors import DataError
-from lmmfast.frame import Rows, as_float, check_infinite, check_weights, usable_rows
+from lmmfast.frame import Rows, as_float, check_infinite, check_weights, is_float64, usable_rows
 from lmmfast.keys import GroupKeys, check_key_kind, group_keys
-from lmmfast.tables import is_table, open_table, row_index
+from lmmfast.tables import check_same_index, is_table, open_table, row_index, single_column
 
 
 @dataclass(frozen=True)
@@ -34,12 +34,15 @@ class ArraySpec:
     x_names : tuple of str
     z_names : tuple of str or None
         None: the model has a random intercept and needs no Z.
+    offset_array : bool
+        The fit had an offset, which new data cannot supply by name.
     """
 
     x_names: tuple[str, ...]
     z_names: tuple[str, ...] | None
     group_name: str
     text_keys: bool
+    offset_array: bool = False
 
     def columns(self, X: Any, Z: Any = None, *, random: bool = True) -> NewBatch:
         """Make X and Z from new arrays.
@@ -57,6 +60,8 @@ class ArraySpec:
         DataError
             The number of columns or rows is not what the fit had, or there are no numbers.
         """
+        if Z is not None and self.z_names is None:
+            raise DataError("the fit had a random intercept and no Z: leave Z out")
         x_columns = _read_new_matrix(X, "X", self.x_names)
         n = len(x_columns[0]) if x_columns else len(X)
         z_columns: list[Column] = []
@@ -75,6 +80,7 @@ class ArraySpec:
 
     def group_keys(self, groups: Any) -> GroupKeys:
         """Read the group keys of new rows; rows without a group are marked `missing`."""
+        groups = single_column(self.group_name, groups)
         keys = group_keys([read_column(self.group_name, groups, group=True)])
         check_key_kind(keys, self.text_keys, self.group_name)
         return keys
@@ -128,6 +134,8 @@ class ArrayDesign:
         if missing not in ("drop", "raise"):
             raise ValueError(f"missing={missing!r} must be 'drop' or 'raise'")
         scan = missing == "drop"
+        given = {"y": y, "X": X, "groups": groups, "Z": Z, "weights": weights, "offset": offset}
+        check_same_index({name: row_index(data) for name, data in given.items()})
         self.y_name, self.group_name = y_name, group_name
         self._y = _read_vector(y, y_name, scan)
         self._index = row_index(y)
@@ -143,7 +151,7 @@ class ArrayDesign:
             raise DataError("z_names without Z: give both or neither")
         self._weights = None if weights is None else _read_vector(weights, "weights", scan)
         self._offset = None if offset is None else _read_vector(offset, "offset", scan)
-        group = read_column(group_name, groups, group=True)
+        group = read_column(group_name, single_column(group_name, groups), group=True)
         _check_length([*self._numbers(), group], n)
         self.kept, self.missing_counts = usable_rows([group, *self._numbers()], n, missing)
         if scan:
@@ -158,7 +166,11 @@ class ArrayDesign:
         (structure,) = choose_structures([("(Z | groups)", "us", None)], D)
         self.terms: tuple[Term, ...] = (Term(group_name, effects, structure),)
         self.spec = ArraySpec(
-            self.x_names, None if Z is None else effects, group_name, self.keys.is_text
+            self.x_names,
+            None if Z is None else effects,
+            group_name,
+            self.keys.is_text,
+            offset is not None,
         )
 
     @property
@@ -173,7 +185,7 @@ class ArrayDesign:
     @property
     def random_access(self) -> bool:
         """Whether all columns are float64 in the user's memory and all rows are used."""
-        return self.kept is None and all(c.values.dtype == np.float64 for c in self._numbers())
+        return self.kept is None and all(is_float64(c.values) for c in self._numbers())
 
     def batch(self, rows: Rows) -> Batch:
         """Columns for some of the rows used."""
@@ -198,9 +210,7 @@ class ArrayDesign:
 
 def _read_vector(data: Any, name: str, scan: bool) -> Column:
     """Read y, weights or offset."""
-    if isinstance(data, np.ndarray) and data.ndim == 2 and data.shape[1] == 1:
-        data = data[:, 0]
-    return _number_column(name, data, scan)
+    return _number_column(name, single_column(name, data), scan)
 
 
 def _number_column(name: str, data: Any, scan: bool) -> Column:

@@ -14,7 +14,7 @@ from lmmfast.factors import LEARNED, ROWWISE, WHOLE, FactorUse, analyse_factor
 from lmmfast.formula import ParsedFormula, expand_dot, has_dot, parse_formula
 from lmmfast.formula_spec import ColumnRecipe, FormulaSpec, Part, simple_recipe
 from lmmfast.formulaic_compat import build_specs, learn_state, parse_terms, restrict
-from lmmfast.frame import ModelFrame, Rows, as_float, model_frame
+from lmmfast.frame import ModelFrame, Rows, as_float, is_float64, model_frame
 from lmmfast.keys import GroupKeys, group_keys
 from lmmfast.tables import Table, open_table, suggest
 
@@ -96,6 +96,7 @@ class FormulaDesign:
             number_levels=_number_levels(uses, parts, self._frame),
             offset_name=offset if isinstance(offset, str) else None,
             text_keys=self.keys.is_text,
+            offset_array=offset is not None and not isinstance(offset, str),
         )
         self._index = table.index
         check_names(self.x_names, "X")
@@ -166,11 +167,11 @@ class FormulaDesign:
         return (
             self._frame.kept is None
             and all(in_memory(r) for part in self.spec.parts.values() for r in part.recipes)
-            and all(column.values.dtype == np.float64 for column in extra)
+            and all(is_float64(column.values) for column in extra)
         )
 
     def _is_float64(self, name: str) -> bool:
-        return self._frame.columns[name].values.dtype == np.float64
+        return is_float64(self._frame.columns[name].values)
 
     def batch(self, rows: Rows) -> Batch:
         """Columns for some of the rows used."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from lmmfast.basis import Basis
+from lmmfast.basis import DEPENDENT, Basis
 from lmmfast.covariance import Array
 from lmmfast.objective import Evaluation, Problem
 from lmmfast.scoring import Point
@@ -47,7 +47,7 @@ def make_problem(
     problem = Problem(keep, n_obs, reml)
     constant = 0.5 * log_weights - problem.df * float(np.log(basis.y_scale))
     if reml:
-        constant -= float(np.log(basis.x_scale[keep]).sum())
+        constant += basis.x_log_det(keep)
     return replace(problem, constant=constant)
 
 
@@ -56,16 +56,11 @@ def estimates(point: Point, basis: Basis, covariance: BlockCovariance) -> Estima
     evaluation = point.evaluation
     keep = evaluation.problem.keep
     A = basis.x_map(keep)
-    dropped = np.setdiff1d(np.arange(len(basis.beta)), keep)
-    root = evaluation.S_inv_root
-    # The working residual may be about columns dropped since: X_dropped = X_keep C.
-    C = root @ (root.T @ evaluation.totals.gram[np.ix_(keep, dropped)])
-    working_beta = evaluation.beta + basis.beta[keep] + C @ basis.beta[dropped]
-    beta = basis.y_scale * (A @ working_beta)
+    beta = basis.y_scale * (A @ (evaluation.beta + basis.beta[keep]))
     if basis.unit is not None:
         beta += basis.y_shift * basis.unit[keep]
     variance_unit = basis.y_scale * basis.y_scale * evaluation.sigma2
-    root = A @ root
+    root = A @ evaluation.S_inv_root
     A_z = basis.z_map()
     D = variance_unit * (A_z @ point.D @ A_z.T)
     D[(np.diag(D) == 0) & (np.diag(point.D) > 0)] = np.nan  # underflow: see check_scales
@@ -107,15 +102,24 @@ def theta_information(
     return np.asarray(J @ evaluation.joint_info(working_D[pairs]) @ J.T)
 
 
-def independent_columns(
-    gram: Array, first: NDArray[np.intp], tolerance: float = 1e-12
-) -> NDArray[np.intp]:
-    """Columns of X that no earlier ones determine, from X'X (p, p); ``first`` go before all.
+def independent_columns(gram: Array, basis: Basis, tolerance: float = 1e-12) -> NDArray[np.intp]:
+    """Columns of X that no earlier ones determine; those that make up the constant come first.
 
-    A column goes when less than ``tolerance`` of its sum of squares lies beyond the kept ones.
+    A column goes when less than ``tolerance`` of its sum of squares lies beyond the kept ones; of
+    columns that the basis has mixed less than DEPENDENT^2 of what they were before.
+
+    Parameters
+    ----------
+    gram : ndarray (p, p)
+        X'X in the working basis.
     """
     p = len(gram)
-    order = [*first, *np.setdiff1d(np.arange(p), first)]
+    limit = np.full(p, tolerance)
+    if basis.x_mix is not None:
+        growth = np.diag(basis.x_mix)
+        limit = np.where(growth > 1, DEPENDENT**2 * growth**2, limit)
+    first = basis.unit_columns
+    order = [*first, *np.setdiff1d(np.arange(p), [*first, *basis.excluded])]
     kept: list[int] = []
     root = np.zeros((p, p))
     for j in order:
@@ -128,7 +132,7 @@ def independent_columns(
         for i in range(k):
             row[i] = (scaled[i] - root[i, :i] @ row[:i]) / root[i, i]
         rest = 1.0 - row @ row
-        if rest > tolerance:
+        if rest > limit[j]:
             root[k, :k] = row * np.sqrt(size)
             root[k, k] = np.sqrt(rest * size)
             kept.append(j)

@@ -47,8 +47,10 @@ class Options:
             raise ValueError(f"rank_deficient={self.rank_deficient!r}: choose 'drop' or 'raise'")
         if self.engine not in ("auto", "moments", "reference"):
             raise ValueError(f"engine={self.engine!r}: choose 'auto', 'moments' or 'reference'")
-        if self.max_iter < 1:
-            raise ValueError(f"max_iter={self.max_iter}: at least one evaluation is needed")
+        if not isinstance(self.reml, bool | np.bool_):
+            raise ValueError(f"reml={self.reml!r}: choose True (REML) or False (ML)")
+        if not isinstance(self.max_iter, int | np.integer) or self.max_iter < 1:
+            raise ValueError(f"max_iter={self.max_iter!r}: give a positive whole number")
 
 
 def lmm(
@@ -212,8 +214,11 @@ def fit_design(design: Design, options: Options) -> LMMResult:
     data = _prepare(design, clusters, options)
     problem = _problem(design, data, options)
     search = Search(problem, covariance, data.engine, options.max_iter, _callback(options))
-    point = search.begin(_start(search, data, options))
+    default = covariance.phi(np.eye(covariance.q))
+    point = search.begin(default, "start" if options.start is None else "check")
     check_information(point, covariance, design, clusters)
+    if options.start is not None:
+        point = search.evaluate(_start(covariance, data, options.start), "start")
     point, reason = maximise(search, point)
     point = snap_to_boundary(search, point)
     certificate = certify(search, point, reason, design.terms)
@@ -263,7 +268,7 @@ class Prepared:
     @property
     def keep(self) -> NDArray[np.intp]:
         """Columns of X that are linearly independent."""
-        return independent_columns(self.gram[:-1, :-1], self.basis.unit_columns)
+        return independent_columns(self.gram[:-1, :-1], self.basis)
 
 
 def _covariance(design: Design) -> BlockCovariance:
@@ -284,11 +289,15 @@ def _covariance(design: Design) -> BlockCovariance:
 
 def _prepare(design: Design, clusters: Clusters, options: Options) -> Prepared:
     """Bring the data into the working basis, for the engine asked for."""
-    data = _prepare_engine(design, clusters, options, choose_basis(design))
-    if np.isin(data.basis.unit_columns, data.keep).all():
-        return data
-    # A column that the constant is made of has to go: nothing can be shifted by it.
-    return _prepare_engine(design, clusters, options, choose_basis(design, centre=False))
+    excluded = np.empty(0, dtype=np.intp)
+    while True:
+        data = _prepare_engine(design, clusters, options, choose_basis(design, excluded))
+        dropped = np.setdiff1d(np.arange(len(design.x_names)), data.keep)
+        involved = data.basis.involved(dropped)
+        if len(involved) == 0:
+            return data
+        # Columns that will be dropped must leave no trace in y or in other columns.
+        excluded = np.union1d(excluded, dropped)
 
 
 def _prepare_engine(design: Design, clusters: Clusters, options: Options, basis: Basis) -> Prepared:
@@ -330,13 +339,13 @@ def _problem(design: Design, data: Prepared, options: Options) -> Problem:
     return make_problem(keep, design.n_obs, options.reml, data.basis, data.log_weights)
 
 
-def _start(search: Search, data: Prepared, options: Options) -> Array:
-    """Root parameters to begin with: the user's, or half of the variance to the random effects."""
-    covariance = search.covariance
-    if options.start is None:
-        return covariance.phi(np.eye(covariance.q))
-    theta = options.start.theta if isinstance(options.start, LMMResult) else options.start
-    theta = np.asarray(theta, dtype=float)
+def _start(covariance: BlockCovariance, data: Prepared, start: Any) -> Array:
+    """Root parameters at the user's variance parameters."""
+    theta = start.theta if isinstance(start, LMMResult) else start
+    try:
+        theta = np.asarray(theta, dtype=float)
+    except (TypeError, ValueError):
+        theta = np.empty(0)
     if theta.shape != (covariance.n_params + 1,) or not np.isfinite(theta).all():
         raise ValueError(
             f"start must be {covariance.n_params + 1} finite numbers, like fit.theta of this model"

@@ -7,6 +7,7 @@ whose state (levels, knots, means) was fixed when the model was built.
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 
 from lmmfast.columns import Column
 from lmmfast.design import NewBatch, Term, ones, scatter
-from lmmfast.errors import DataError, NewDataWarning
+from lmmfast.errors import DataError, FormulaError, NewDataWarning
 from lmmfast.formula import ParsedFormula
 from lmmfast.formulaic_compat import MissingAfterEvaluationError, evaluate
 from lmmfast.frame import RowView, as_float
@@ -75,6 +76,8 @@ class FormulaSpec:
         Column that the offset is in.
     text_keys : bool
         Were the group keys text?
+    offset_array : bool
+        The fit had an offset as an array, which new data do not hold.
     """
 
     formula: ParsedFormula
@@ -84,6 +87,7 @@ class FormulaSpec:
     number_levels: dict[str, list[Any]]
     offset_name: str | None
     text_keys: bool = field(default=False)
+    offset_array: bool = False
 
     @property
     def x_names(self) -> tuple[str, ...]:
@@ -119,6 +123,16 @@ class FormulaSpec:
                 raise
             row = view.original_row(error.row)
             raise MissingAfterEvaluationError(error.expression, row) from None
+        except FormulaError as error:
+            expression = _outside_range(error) if new_data else None
+            if expression is None:
+                raise
+            row = view.original_row(_first_row_refused(models, frame))
+            raise DataError(
+                f"{expression!r} is outside the range that it had in the fit, first in row {row} "
+                "(counting from 0): leave these rows out, or fit with extrapolation='clip' or "
+                "another choice of formulaic's within the expression"
+            ) from None
 
     def assemble(
         self, name: str, view: RowView, evaluated: list[NDArray[np.float64]]
@@ -129,7 +143,7 @@ class FormulaSpec:
             for recipe in self.parts[name].recipes
         ]
 
-    def columns(self, newdata: Any, *, random: bool = True) -> NewBatch:
+    def columns(self, newdata: Any, *, random: bool = True, offset: Any = None) -> NewBatch:
         """Make X, Z and the offset for new data.
 
         Parameters
@@ -138,6 +152,8 @@ class FormulaSpec:
             Any that `lmmfast.frame.open_table` takes; the group columns are not needed here.
         random : bool
             Make Z too; without it only the columns of the fixed effects must be there.
+        offset : str or array, optional
+            Column to read instead of the offset column of the fit; an array: none is read.
 
         Raises
         ------
@@ -157,12 +173,8 @@ class FormulaSpec:
             )
         needed = sorted(frozenset().union(*(self.parts[name].columns for name in wanted)))
         columns = {name: self._read(table, name) for name in needed}
-        offset = None
-        if self.offset_name is not None:
-            offset = _read_new(table, self.offset_name)
-            if offset.is_factor:
-                raise DataError(f"the offset {self.offset_name!r} must be numbers")
-        missing = _missing_rows([*columns.values(), *([offset] if offset else [])])
+        added = self._read_offset(table, offset)
+        missing = _missing_rows([*columns.values(), *([added] if added else [])])
         rows = slice(None) if missing is None else np.flatnonzero(~missing)
         view = RowView(columns, rows, table.n_rows)
         if len(view):
@@ -172,7 +184,7 @@ class FormulaSpec:
         X, Z = made["X"], [column for name in wanted[1:] for column in made[name]]
         if not isinstance(rows, slice):
             X, Z = scatter(X, rows, table.n_rows), scatter(Z, rows, table.n_rows)
-        values = as_float(offset.values) if offset else None
+        values = as_float(added.values) if added else None
         if values is not None and missing is not None:
             values = np.where(missing, np.nan, values)
         return NewBatch(table.n_rows, X, Z, values, missing)
@@ -184,6 +196,15 @@ class FormulaSpec:
         keys = group_keys([_read_new(table, name, group=True) for name in names])
         check_key_kind(keys, self.text_keys, self.terms[0].group)
         return keys
+
+    def _read_offset(self, table: Table, given: Any) -> Column | None:
+        name = self.offset_name if given is None else given
+        if not isinstance(name, str):
+            return None
+        column = _read_new(table, name)
+        if column.is_factor:
+            raise DataError(f"the offset {name!r} must be numbers")
+        return column
 
     def _read(self, table: Table, name: str) -> Column:
         """Read a column of new data as the fit knew it: a factor with its levels, or numbers."""
@@ -213,6 +234,25 @@ def _read_new(table: Table, name: str, *, group: bool = False) -> Column:
     if len(column) != table.n_rows:
         raise DataError(f"{name!r} has {len(column)} values, but there are {table.n_rows} rows")
     return column
+
+
+def _outside_range(error: FormulaError) -> str | None:
+    """Return the spline that formulaic refuses to evaluate beyond its bounds."""
+    found = re.search(r"factor `(.*)`.*values extend beyond upper and/or lower", str(error))
+    return None if found is None else found.group(1)
+
+
+def _first_row_refused(models: dict[str, Any], frame: pd.DataFrame) -> int:
+    """Position of the first row that cannot be evaluated, by halving."""
+    low, high = 0, len(frame)  # the first `low` rows can be evaluated, the first `high` cannot
+    while high - low > 1:
+        middle = (low + high) // 2
+        try:
+            evaluate(models, frame.iloc[low:middle], new_data=True)
+            low = middle
+        except FormulaError:
+            high = middle
+    return low
 
 
 def _missing_rows(columns: Iterable[Column]) -> NDArray[np.bool_] | None:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from lmmfast.columns import Column, read_column
 from lmmfast.errors import DataError
-from lmmfast.tables import Table, open_table, suggest
+from lmmfast.tables import Table, check_same_index, open_table, row_index, suggest
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -134,7 +134,16 @@ def _wide(values: NDArray[Any]) -> NDArray[Any]:
 
 def as_float(values: NDArray[Any]) -> NDArray[np.float64]:
     """Convert to float64, without a copy where they are already."""
-    return values.astype(np.float64, copy=False)
+    return values.astype(np.float64, copy=not is_float64(values))
+
+
+def is_float64(values: NDArray[Any]) -> bool:
+    """Whether values can be read where they lie: float64 at whole multiples of 8 bytes."""
+    return (
+        values.dtype == np.float64
+        and values.flags.aligned
+        and all(stride % 8 == 0 for stride in values.strides)
+    )
 
 
 def model_frame(
@@ -169,6 +178,8 @@ def model_frame(
     for name in dict.fromkeys([*variables, *grouping]):
         only_group = name in grouping and name not in set(variables)
         columns[name] = table.read(name, group=only_group)
+    given_indexes = {"weights": row_index(weights), "offset": row_index(offset)}
+    check_same_index({"data": table.index, **given_indexes})
     extra = {
         role: _read_extra(role, given, table)
         for role, given in (("weights", weights), ("offset", offset))

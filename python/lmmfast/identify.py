@@ -79,7 +79,8 @@ def check_within(
     total, _ = _residual_sum(gram, gram, keep)
     rest, rank = _residual_sum(perp, gram, keep)
     rows_left = design.n_obs - rank_Z - rank
-    exact = rows_left > 0 and rest <= 1e-24 * total
+    rounding = 64 * np.finfo(float).eps * perp[-1, -1]
+    exact = rows_left > 0 and rest <= max(1e-24 * total, rounding)
     # With ML the fixed effects may use up all that the random effects leave, and nothing is left.
     if exact or (rows_left == 0 and rank > 0 and not reml):
         raise NotIdentifiableError(
@@ -124,9 +125,12 @@ def check_information(
     empty = [name for name, value in zip(names, size, strict=True) if value <= 1e-14 * largest]
     if empty:
         name = next((name for name in empty if name.startswith("var")), empty[0])
-        raise NotIdentifiableError(
-            f"the data say nothing about {name}: its column of Z is zero in (nearly) all rows"
+        reason = (
+            "its column of Z is zero in (nearly) all rows"
+            if name.startswith("var")
+            else "the two effects never occur together in a group"
         )
+        raise NotIdentifiableError(f"the data say nothing about {name}: {reason}")
     scale = np.sqrt(size)
     values, vectors = np.linalg.eigh(info / np.outer(scale, scale))
     if values[0] > SINGULAR:

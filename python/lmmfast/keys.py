@@ -25,7 +25,8 @@ class GroupKeys:
         copied); else integer codes into `labels`.
     labels : (L,) ndarray or None
         Distinct; each occurs in some row, and they stand in the order in which groups are reported.
-        Combinations ``a:b`` have text labels such as ``"A:a"``.
+        Combinations ``a:b`` have text labels such as ``"A:a"``; a colon or backslash within a part
+        has a backslash before it, so that different combinations have different labels.
     missing : (n,) ndarray of bool or None
         Rows without a group, which only new data can have; their `values` mean nothing.
     """
@@ -91,14 +92,14 @@ def _combine(
 ) -> GroupKeys:
     """Labels are made for the combinations that occur, not for each row."""
     combined = np.zeros(1, dtype=np.int64)
-    labels: list[str] = [""]
+    labels: list[str] = []
     for column in columns:
         codes, names = _codes_and_names(column, present)
         pairs = combined * len(names) + codes
         combined, occurring = _renumber(pairs)
         before, here = np.divmod(occurring, max(len(names), 1))
         labels = [
-            f"{labels[a]}:{names[b]}" if labels[a] else names[b]
+            f"{labels[a]}:{names[b]}" if labels else names[b]
             for a, b in zip(before.tolist(), here.tolist(), strict=True)
         ]
     if kept is None and present is not None:  # new data with missing keys
@@ -130,8 +131,14 @@ def _codes_and_names(
     column = with_used_levels(column, present)
     values = column.values if present is None else column.values[present]
     if column.levels is not None:
-        return values.astype(np.int64), [str(level) for level in column.levels]
+        return values.astype(np.int64), [_part(level) for level in column.levels]
     codes, uniques = _renumber(values)
-    if values.dtype.kind == "f":
-        return codes, [f"{number:.15g}" for number in uniques.tolist()]
-    return codes, [str(number) for number in uniques.tolist()]
+    return codes, [_part(number) for number in uniques.tolist()]
+
+
+def _part(value: Any) -> str:
+    """One part of a label, the same for the same value in any data."""
+    if isinstance(value, float):
+        # Whole numbers as integers: a column that gains a missing value turns into floats.
+        return str(int(value)) if value.is_integer() else repr(float(value))
+    return str(value).replace("\\", "\\\\").replace(":", "\\:")

@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lmmfast.columns import read_column
 from lmmfast.covariance import Array
 from lmmfast.design import CHUNK, Batch, Design, NewBatch
-from lmmfast.errors import DataError, NewGroupsWarning
+from lmmfast.errors import DataError, NewDataWarning, NewGroupsWarning
+from lmmfast.frame import as_float
 from lmmfast.keys import GroupKeys
-from lmmfast.tables import row_index
+from lmmfast.tables import check_same_index, row_index, single_column
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -29,13 +31,15 @@ def fitted(fit: LMMResult, level: str) -> Array | pd.Series[float]:
     return _indexed(fit, _over_rows(fit, level, lambda batch, mean, rows: mean))
 
 
-def residuals(fit: LMMResult, kind: str, level: str) -> Array | pd.Series[float]:
+def residuals(fit: LMMResult, kind: str, level: str | None) -> Array | pd.Series[float]:
     """Residuals of the rows used; see `LMMResult.resid`."""
     _check_choice("kind", kind, ("response", "pearson", "normalized"))
+    if level is None:
+        level = "population" if kind == "normalized" else "conditional"
     _check_choice("level", level, LEVELS)
     if kind == "normalized":
         if level != "population":
-            raise ValueError("normalized residuals are marginal: pass level='population'")
+            raise ValueError("normalized residuals are marginal: level must be 'population'")
         return _indexed(fit, _normalized(fit))
 
     def residual(batch: Batch, mean: Array, rows: slice) -> Array:
@@ -64,7 +68,10 @@ def predict(
     _check_choice("new_levels", new_levels, ("population", "error"))
     if newdata is None:
         return fitted(fit, level)
-    batch, keys = _new_rows(fit, newdata, groups, Z, level == "conditional")
+    given = {"newdata": newdata, "groups": groups, "Z": Z, "offset": offset}
+    check_same_index({name: row_index(data) for name, data in given.items()})
+    _warn_of_new_data(fit, offset)
+    batch, keys = _new_rows(fit, newdata, groups, Z, level == "conditional", offset)
     group = None if keys is None else _known_groups(fit, keys, batch.n_rows, new_levels)
     out = np.empty(batch.n_rows)
     for start in range(0, batch.n_rows, CHUNK):
@@ -74,25 +81,54 @@ def predict(
             known = group[rows] >= 0
             for k, z in enumerate(batch.Z):
                 out[rows] += np.where(known, z[rows] * fit._effects[group[rows], k], 0.0)
-    if batch.missing is not None:
-        out[batch.missing] = np.nan
-    if offset is not None:
-        offset = np.asarray(offset, dtype=float)
-        if offset.shape != (batch.n_rows,):
-            raise DataError(f"offset has shape {offset.shape}, not ({batch.n_rows},)")
-        out += offset
-    elif batch.offset is not None:
+    for missing in (batch.missing, None if keys is None else keys.missing):
+        if missing is not None:
+            out[missing] = np.nan
+    if batch.offset is not None:
         out += batch.offset
+    elif offset is not None:
+        out += _read_offset(offset, batch.n_rows)
     return _with_index(out, newdata)
 
 
+def _warn_of_new_data(fit: LMMResult, offset: Any) -> None:
+    """Warn where the fit alone cannot tell what the predictions of new rows are."""
+    if fit.dropped_columns:
+        warnings.warn(
+            f"columns of X were dropped from the fit ({', '.join(fit.dropped_columns)}): "
+            "predictions hold for new rows only where the columns kept determine these as they "
+            "did in the fit",
+            NewDataWarning,
+            stacklevel=4,
+        )
+    if fit.spec.offset_array and offset is None:
+        warnings.warn(
+            "the fit had an offset given as an array: predictions are without it unless new values "
+            "are given as offset=",
+            NewDataWarning,
+            stacklevel=4,
+        )
+
+
+def _read_offset(given: Any, n_rows: int) -> Array:
+    column = read_column("offset", single_column("offset", given))
+    if column.is_factor:
+        raise DataError("offset must be numbers")
+    if len(column) != n_rows:
+        raise DataError(f"offset has shape ({len(column)},), not ({n_rows},)")
+    values = as_float(column.values)
+    return values if column.missing is None else np.where(column.missing, np.nan, values)
+
+
 def _new_rows(
-    fit: LMMResult, newdata: Any, groups: Any, Z: Any, conditional: bool
+    fit: LMMResult, newdata: Any, groups: Any, Z: Any, conditional: bool, offset: Any
 ) -> tuple[NewBatch, GroupKeys | None]:
     """Columns and, if asked for, group keys of new rows."""
     from lmmfast.design_array import ArraySpec
 
     if isinstance(fit.spec, ArraySpec):
+        if isinstance(offset, str):
+            raise DataError(f"offset={offset!r}: models fitted to arrays need it as an array")
         batch = fit.spec.columns(newdata, Z, random=conditional)
         if not conditional:
             return batch, None
@@ -102,27 +138,30 @@ def _new_rows(
         if len(keys) != batch.n_rows:
             raise DataError(f"groups has {len(keys)} entries for {batch.n_rows} rows")
         return batch, keys
-    batch = fit.spec.columns(newdata, random=conditional)
+    batch = fit.spec.columns(newdata, random=conditional, offset=offset)
     return batch, fit.spec.group_keys(newdata) if conditional else None
 
 
 def _known_groups(
     fit: LMMResult, keys: GroupKeys, n_rows: int, new_levels: str
 ) -> NDArray[np.intp]:
-    """Position of each row's group among those of the fit; -1 for groups that it did not have."""
+    """Position of each row's group among those of the fit; -1 for unknown or missing groups."""
     import pandas as pd
 
     known = pd.Index(fit.group_labels)
-    if keys.labels is not None:
+    if keys.labels is not None and not len(keys.labels):
+        position = np.full(n_rows, -1, dtype=np.intp)  # every key is missing
+    elif keys.labels is not None:
         position = known.get_indexer(pd.Index(keys.labels))[keys.values]
     else:  # look up one key per run of equal ones
         values = keys.values
         starts = np.flatnonzero(np.concatenate([[True], values[1:] != values[:-1]]))[:n_rows]
         lengths = np.diff(np.append(starts, n_rows))
         position = np.repeat(known.get_indexer(pd.Index(values[starts])), lengths)
+    unknown = position < 0
     if keys.missing is not None:
         position = np.where(keys.missing, -1, position)
-    unknown = position < 0
+        unknown &= ~keys.missing
     if not unknown.any():
         return position
     count = f"{int(unknown.sum())} of {n_rows} rows belong to groups of {fit.group_name!r}"
@@ -172,28 +211,54 @@ def _over_rows(
 
 
 def _normalized(fit: LMMResult) -> Array:
-    """L_i^-1 (y_i - X_i beta) with V_i = L_i L_i', cluster by cluster."""
+    """L_i^-1 (y_i - X_i beta) with V_i = L_i L_i', for chunks of whole clusters."""
     design = _design(fit)
     clusters = fit._clusters
     assert clusters is not None
-    D = fit._estimates.D
     out = np.empty(design.n_obs)
-    for i in range(clusters.m):
-        rows = np.arange(clusters.ptr[i], clusters.ptr[i + 1])
+    ptr, first = clusters.ptr, 0
+    while first < clusters.m:
+        last = int(np.searchsorted(ptr, ptr[first] + CHUNK, side="right")) - 1
+        last = max(last, first + 1)  # a cluster larger than a chunk comes alone
+        rows: slice | NDArray[Any] = slice(int(ptr[first]), int(ptr[last]))
         if clusters.order is not None:
             rows = clusters.order[rows]
-        batch = design.batch(rows)
-        assert batch.y is not None
-        mean = _linear(batch.X, fit, len(rows))
-        if batch.offset is not None:
-            mean += batch.offset
-        Z = np.column_stack(batch.Z)
-        R = np.full(len(rows), fit.scale)
-        if batch.weights is not None:
-            R = R / batch.weights
-        root = np.linalg.cholesky(Z @ D @ Z.T + np.diag(R))
-        out[rows] = np.linalg.solve(root, batch.y - mean)
+        out[rows] = _whitened(fit, design.batch(rows), ptr[first : last + 1] - ptr[first])
+        first = last
     return out
+
+
+def _whitened(fit: LMMResult, batch: Batch, ptr: NDArray[np.int64]) -> Array:
+    """L_i^-1 r_i without V_i: each row less its prediction from the rows before it.
+
+    The rows of a cluster update the mean a and the covariance P of its random effects one by one,
+    and (r - z'a) / sqrt(z'P z + sigma2 / w) is the entry of L^-1 r; the j-th rows of all clusters
+    go together. Durbin and Koopman, Time Series Analysis by State Space Methods (2012), 4.3.
+    """
+    assert batch.y is not None
+    r = batch.y - _linear(batch.X, fit, len(batch.y))
+    if batch.offset is not None:
+        r -= batch.offset
+    Z = np.column_stack(batch.Z)
+    R = np.full(len(r), fit.scale) if batch.weights is None else fit.scale / batch.weights
+    sizes = np.diff(ptr)
+    largest_first = np.argsort(-sizes, kind="stable")
+    starts, sizes = ptr[:-1][largest_first], sizes[largest_first]
+    D = fit._estimates.D
+    a = np.zeros((len(starts), len(D)))
+    P = np.repeat(D[None], len(starts), axis=0)
+    for j in range(int(sizes[0])):
+        active = int(np.searchsorted(-sizes, -j, side="left"))  # clusters of more than j rows
+        a, P, at = a[:active], P[:active], starts[:active] + j
+        z = Z[at]
+        Pz = np.einsum("ijk,ik->ij", P, z)
+        variance = np.einsum("ij,ij->i", z, Pz) + R[at]
+        error = r[at] - np.einsum("ij,ij->i", z, a)
+        r[at] = error / np.sqrt(variance)
+        gain = Pz / variance[:, None]
+        a += gain * error[:, None]
+        P -= gain[:, :, None] * Pz[:, None, :]
+    return r
 
 
 def _design(fit: LMMResult) -> Design:

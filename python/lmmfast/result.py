@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -195,7 +196,10 @@ class LMMResult:
             free[params] = rank == q
         cov = np.full(info.shape, np.nan)
         scale = np.sqrt(np.diag(info)[free])
-        inverse = np.linalg.inv(info[np.ix_(free, free)] / np.outer(scale, scale))
+        try:
+            inverse = np.linalg.inv(info[np.ix_(free, free)] / np.outer(scale, scale))
+        except np.linalg.LinAlgError:
+            raise DataError("the information of theta is singular") from None
         cov[np.ix_(free, free)] = inverse / np.outer(scale, scale)
         names = self.theta_names
         return pd.DataFrame(cov, index=names, columns=names)
@@ -298,15 +302,16 @@ class LMMResult:
         """
         return prediction.fitted(self, level)
 
-    def resid(self, kind: str = "response", level: str = "conditional") -> Array | pd.Series[float]:
+    def resid(self, kind: str = "response", level: str | None = None) -> Array | pd.Series[float]:
         """Residuals of the rows used.
 
         Parameters
         ----------
         kind : {"response", "pearson", "normalized"}
             y less fitted values; the same over the residual standard deviation sigma / sqrt(w);
-            or, with V_i = L L', L^-1 (y - X beta) (marginal: ``level`` must be "population").
-        level : {"conditional", "population"}
+            or, with V_i = L L', L^-1 (y - X beta) (marginal: at level "population").
+        level : {"conditional", "population"}, optional
+            Default: "population" for normalized residuals, else "conditional".
         """
         return prediction.residuals(self, kind, level)
 
@@ -333,14 +338,15 @@ class LMMResult:
             warn with their number, or raise.
         groups, Z : array, optional
             For models fitted to arrays, at level "conditional".
-        offset : array (n,), optional
-            Replaces the offset column; by default none where the fit had an array.
+        offset : array (n,) or str, optional
+            Replaces the offset column; a name is that of another column of ``newdata``. Where the
+            fit had an array there is none by default, with a warning.
 
         Returns
         -------
         ndarray or Series (n,)
             A Series with the index of ``newdata`` if that is a pandas frame. NaN in rows with a
-            missing value.
+            missing value, at level "conditional" also in rows without a group.
 
         Raises
         ------
@@ -394,14 +400,20 @@ class LMMResult:
 
         Random effects stay. Fitted values, residuals and covariances of random effects are gone.
         """
-        _ = self._effects, self.group_labels, self.theta_cov
+        self._compute_what_needs_data()
         self._design = self._clusters = self._engine = None
         return self
+
+    def _compute_what_needs_data(self) -> None:
+        """Fill the caches that a fit without data is to keep."""
+        _ = self._effects, self.group_labels
+        with contextlib.suppress(DataError):  # out of range: then there are no standard errors
+            _ = self.theta_cov
 
     def __getstate__(self) -> dict[str, Any]:
         """Pickle without data: see `remove_data`."""
         if self._engine is not None:
-            _ = self._effects, self.group_labels, self.theta_cov
+            self._compute_what_needs_data()
         return {**self.__dict__, "_design": None, "_clusters": None, "_engine": None}
 
     def _series(self, values: Array) -> pd.Series[float]:

@@ -126,10 +126,10 @@ class Search:
                 self.stopped = True
         return point
 
-    def begin(self, phi: Array) -> Point:
+    def begin(self, phi: Array, step: str) -> Point:
         """Evaluate the first point; for REML of few clusters with its exact information."""
         self.with_kr = self.kr_is_affordable and self.problem.n_obs <= EXACT_START_ROWS
-        point = self.evaluate(phi, "start")
+        point = self.evaluate(phi, step)
         self.with_kr = False
         return point
 

@@ -46,8 +46,10 @@ def open_table(data: Any) -> Table:
         return _open_mapping(data)
     import narwhals.stable.v2 as nw
 
-    if any(c.__module__.startswith("pandas") for c in type(data).__mro__):
-        _check_duplicates([name for name in data.columns if isinstance(name, str)])
+    if _is_pandas(data):
+        _check_pandas(data)
+    elif type(data).__module__.startswith("pyarrow") and type(data).__name__ == "RecordBatch":
+        data = _arrow_table(data)
     try:
         frame = nw.from_native(data, eager_only=True)
     except TypeError:
@@ -70,8 +72,71 @@ def open_table(data: Any) -> Table:
 
 def row_index(data: Any) -> Any:
     """Index of a pandas frame or series; None for anything else."""
-    pandas = any(c.__module__.startswith("pandas") for c in type(data).__mro__)
-    return data.index if pandas else None
+    return data.index if _is_pandas(data) and hasattr(data, "iloc") else None
+
+
+def check_same_index(indexes: Mapping[str, Any]) -> None:
+    """Raise a DataError if two pandas indexes (None: there is none) of one length differ.
+
+    Rows are paired by position: another index is most likely another order of rows.
+    """
+    first: tuple[str, Any] | None = None
+    for name, index in indexes.items():
+        if index is None:
+            continue
+        if first is None:
+            first = name, index
+        elif len(index) == len(first[1]) and not index.equals(first[1]):
+            raise DataError(
+                f"{first[0]!r} and {name!r} are paired by position, but their indexes differ: "
+                "align them and use .reset_index(drop=True), or pass .to_numpy()"
+            )
+
+
+def single_column(name: str, data: Any) -> Any:
+    """The one column of a table or matrix; anything else as it is.
+
+    Raises
+    ------
+    DataError
+        The table has another number of columns.
+    """
+    if isinstance(data, np.ndarray) and data.ndim == 2 and data.shape[1] == 1:
+        return data[:, 0]
+    if not is_table(data):
+        return data
+    if hasattr(data, "iloc") and data.shape[1] == 1:
+        return data.iloc[:, 0]  # whatever its name
+    table = open_table(data)
+    if len(table.names) != 1:
+        raise DataError(f"{name!r} is a table of {len(table.names)} columns: give one column")
+    return table.fetch(table.names[0])
+
+
+def _is_pandas(data: Any) -> bool:
+    return any(c.__module__.startswith("pandas") for c in type(data).__mro__)
+
+
+def _check_pandas(data: Any) -> None:
+    """Raise a DataError if it is not a frame with plain, distinct column names."""
+    if not hasattr(data, "columns"):
+        raise DataError(
+            f"data of type pandas {type(data).__name__} are no table: give a frame, and one row as "
+            "d.iloc[[0]] rather than d.iloc[0]"
+        )
+    if data.columns.nlevels > 1:
+        shown = ", ".join(map(repr, data.columns[:5])) + (", ..." if len(data.columns) > 5 else "")
+        raise DataError(
+            f"the columns have names of {data.columns.nlevels} levels: {shown}; join them, such as "
+            "d.columns = ['_'.join(map(str, c)) for c in d.columns]"
+        )
+    _check_duplicates([name for name in data.columns if isinstance(name, str)])
+
+
+def _arrow_table(batch: Any) -> Any:
+    import pyarrow as pa
+
+    return pa.Table.from_batches([batch])
 
 
 def is_table(data: Any) -> bool:
@@ -101,6 +166,7 @@ def _open_mapping(data: Mapping[str, Any]) -> Table:
             f"the columns have different lengths: {odd!r} has {lengths[odd]} values, others have "
             f"{usual}"
         )
+    check_same_index({name: row_index(values) for name, values in data.items()})
     n = next(iter(lengths.values()), 1)
 
     def fetch(name: str) -> Any:

@@ -79,8 +79,10 @@ class Sample:
         weights = None if self.weights is None else self.weights[rows]
         return ReferenceEngine(np.column_stack([self.X, y])[rows], self.Z[rows], weights, self.ptr)
 
-    def compressed(self, core, n_threads: int = 1) -> tuple[np.ndarray, BatchSums]:
-        """Blocks and sums, without any change of basis."""
+    def compressed(
+        self, core, n_threads: int = 1, x_mix=None, z_mix=None
+    ) -> tuple[np.ndarray, BatchSums]:
+        """Blocks and sums, without any shift or scale."""
         p, q, m = self.p1 - 1, self.q, len(self.ptr) - 1
         out = aligned_zeros((-(-m // core.lanes), q * (q + 1) // 2 + q * self.p1, core.lanes))
         sums = BatchSums(
@@ -96,6 +98,8 @@ class Sample:
                 np.ones(p),
                 np.zeros(q),
                 np.ones(q),
+                x_mix,
+                z_mix,
                 0.0,
                 1.0,
                 np.zeros(p),

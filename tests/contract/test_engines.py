@@ -269,3 +269,43 @@ def test_columns_of_any_stride(core):
         order=np.arange(len(data.y))[::-1].copy(),
     )
     assert_totals(flipped.totals(core, Lambda), want, 0.0)
+
+
+@cores
+@pytest.mark.parametrize(("q", "p"), [(1, 1), (2, 4), (3, 15)])
+def test_mixed_columns(core, q, p):
+    """Columns mixed by the kernel are those mixed beforehand, in small and in large clusters."""
+    rng = np.random.default_rng([q, p])
+    data = sample(rng, [*MIXED_SIZES, 100], q, p, weights=True, shuffled=True)
+    x_mix, z_mix = (np.triu(rng.standard_normal((k, k))) + 2 * np.eye(k) for k in (p, q))
+    mixed = replace(data, X=data.X @ x_mix, Z=data.Z @ z_mix)
+    blocks, sums = data.compressed(core, 1, x_mix, z_mix)
+    want_blocks, want_sums = mixed.compressed(core)
+    np.testing.assert_allclose(blocks, want_blocks, rtol=0, atol=1e-11 * np.abs(blocks).max())
+    np.testing.assert_allclose(sums.gram, want_sums.gram, atol=1e-12 * np.abs(sums.gram).max())
+    np.testing.assert_allclose(sums.perp, want_sums.perp, atol=1e-12 * np.abs(sums.gram).max())
+
+
+def test_the_border_refuses_what_would_dangle_or_overflow():
+    rng = np.random.default_rng(0)
+    data = sample(rng, [3, 4], 1, 2)
+    core = CORES[-1]
+    packed, sums = data.compressed(core)
+    for wrong in (data.X[:, 0].tolist(), data.X[:, 0].astype(np.float32)):
+        with pytest.raises(ValueError, match=r"columns must be numpy|must be float64"):
+            replace_column(core, data, wrong)
+    with pytest.raises(ValueError, match="p1 must lie"):
+        core.evaluate(packed, 1, 2**31 - 1, np.eye(1), sums.perp, False, 1)
+    with pytest.raises(ValueError, match="one-dimensional"):
+        core.group_rows(np.zeros((2, 2), dtype=np.int64), 1)
+
+
+def replace_column(core, data, column):
+    """Hand over something else as the first column of X."""
+    out = data.compressed(core)[0]
+    zero, one, none = np.zeros(1), np.ones(1), None
+    ptr, order = data.ptr, data.order
+    return core.compress_rows(
+        [column, data.X[:, 1]], [data.Z[:, 0]], data.y, none, none, ptr, order,
+        np.zeros(2), np.ones(2), zero, one, none, none, 0.0, 1.0, np.zeros(2), out, 1,
+    )  # fmt: skip

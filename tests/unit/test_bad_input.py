@@ -170,6 +170,40 @@ def test_wrong_shapes(call, words):
         call()
 
 
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda d, e: lf.fit(d["y"], e[["x"]], GROUPS),
+        lambda d, e: lf.fit(d["y"], X, e["g"]),
+        lambda d, e: lf.fit(Y, d[["x"]], GROUPS, e[["z"]]),
+        lambda d, e: lf.fit(d["y"], X, GROUPS, weights=e["w"]),
+        lambda d, e: lf.lmm(FORMULA, d, offset=e["w"]),
+        lambda d, e: lf.lmm(FORMULA, {"y": d["y"], "x": d["x"], "g": e["g"]}),
+        lambda d, e: lf.fit(Y, d[["x"]], GROUPS).predict(d[["x"]], "conditional", groups=e["g"]),
+    ],
+)
+def test_indexes_that_differ(call):
+    """Rows are paired by position: a shuffled series must not go unnoticed."""
+    call(FRAME, FRAME)
+    with pytest.raises(DataError, match=r"paired by position.*\.to_numpy\(\)"):
+        call(FRAME, FRAME.sample(frac=1, random_state=0))
+
+
+def test_one_column_frames():
+    want = lf.fit(Y, X, GROUPS)
+    got = lf.fit(FRAME[["y"]], X, FRAME[["g"]])
+    assert got.llf == want.llf
+    assert lf.fit(pd.DataFrame(Y), X, GROUPS[:, None]).llf == want.llf
+    with pytest.raises(DataError, match="'y' is a table of 2 columns"):
+        lf.fit(FRAME[["y", "x"]], X, GROUPS)
+    assert lf.fit(pd.array(Y), X, GROUPS).llf == want.llf
+
+
+def test_names_of_several_levels():
+    with pytest.raises(DataError, match=r"\('a', 'y'\), \('a', 'x'\)"):
+        lf.lmm(FORMULA, pd.concat({"a": FRAME}, axis=1))
+
+
 def test_unknown_columns():
     for formula in ("y ~ nope + (1 | g)", "y ~ x + (nope | g)", "y ~ x + (1 | nope)"):
         with pytest.raises(FormulaError, match="'nope'"):
@@ -406,7 +440,8 @@ def test_start():
     for start in (fit, fit.theta, np.asarray(fit.theta)):
         again = lf.fit(Y, X, GROUPS, X, start=start)
         assert again.llf == pytest.approx(fit.llf, rel=1e-12)
-        assert again.trace[0]["loglik"] == pytest.approx(fit.trace[-1]["loglik"], abs=1e-6)
+        assert [entry["step"] for entry in again.trace[:2]] == ["check", "start"]
+        assert again.trace[1]["loglik"] == pytest.approx(fit.trace[-1]["loglik"], abs=1e-6)
     for start in ([0.0, 1.0], [100.0, 1e-3], [1e-6, 1e3]):  # anywhere leads to the same maximum
         assert lf.fit(Y, X, GROUPS, start=start).llf == pytest.approx(
             lf.fit(Y, X, GROUPS).llf, rel=1e-12

@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import subprocess
 import sys
 
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 
 import lmmfast as lf
-from lmmfast.cli import as_json, main
+from lmmfast.cli import as_json, main, read_table
 
 SLEEP = "Reaction ~ Days + (Days | Subject)"
 
@@ -170,6 +171,10 @@ def test_errors_of_the_model(formula, message, csv, capsys):
         ("latin.csv", b"a,b\n\xff\xfe,1\n", "latin.csv: cannot be read"),
         ("bad.parquet", b"not parquet", "bad.parquet: cannot be read"),
         ("bad.csv.gz", b"not gzip", "gzip"),
+        ("de.csv", b"y;t;g\n1,5;2;a\n2,5;3;b\n", "the separator seems to be ';'"),
+        ("tabs.csv", b"y\tt\n1\t2\n", r"the separator seems to be '\t'"),
+        ("commas.tsv", b"y,t\n1,2\n", "the separator seems to be ','"),
+        ("twice.csv", b"y,t,y\n1,2,3\n", "several columns are named 'y'"),
     ],
 )
 def test_errors_of_the_file(name, content, message, tmp_path, capsys):
@@ -178,6 +183,13 @@ def test_errors_of_the_file(name, content, message, tmp_path, capsys):
         path.write_bytes(content)
     assert main(["fit", SLEEP, str(path)]) == 1
     assert message in error_of(capsys)
+
+
+def test_ids_mostly_numbers(tmp_path):
+    """pandas reads large files in chunks, and gives a column several types."""
+    path = tmp_path / "ids.csv"
+    path.write_text("g,y\n" + "".join(f"{k},{k}\n" for k in range(300_000)) + "x1,1\n")
+    assert set(map(type, read_table(path)["g"])) == {str}
 
 
 def test_parquet_without_pyarrow(tmp_path, capsys, monkeypatch):
@@ -249,6 +261,13 @@ def test_as_a_module(csv):
     failed = run("fit", SLEEP, "absent.csv")
     assert failed.returncode == 1
     assert failed.stderr == "lmmfast: error: absent.csv: no such file\n"
+
+
+def test_unknown_instruction_set(csv):
+    done = run("fit", SLEEP, csv, env={**os.environ, "LMMFAST_CPU": "zz"})
+    assert done.returncode == 1
+    assert done.stderr.startswith("lmmfast: error: LMMFAST_CPU='zz' is not usable here")
+    assert done.stderr.count("\n") == 1
 
 
 def test_closed_pipe(csv):

@@ -534,6 +534,42 @@ class TestArrays:
         assert intercept.Z[0].tolist() == [1.0, 1.0]
 
 
+def test_combined_keys_are_distinct_and_stable():
+    def labels(a, b):
+        keys = group_keys([read_column("a", a), read_column("b", b)])
+        return keys.labels[keys.values].tolist()
+
+    a, b = ["x:y", "x", "x\\", "", "q"], ["z", "y:z", "y", "q", ""]
+    together = labels(a, b)
+    assert together == [r"x\:y:z", r"x:y\:z", r"x\\:y", ":q", "q:"]
+    assert [labels([one], [other])[0] for one, other in zip(a, b, strict=True)] == together
+    assert labels([0.1 + 0.2, 0.3, 2.0], [1, 1, 1]) == ["0.30000000000000004:1", "0.3:1", "2:1"]
+    assert labels(pd.Categorical([2.0]), [1]) == labels([2], [1]) == ["2:1"]
+
+
+def test_columns_of_packed_records():
+    """Fields of 9 bytes: not aligned, and no stride that kernels could use."""
+    d = table()
+    packed = np.zeros(len(d), dtype=[("k", "i1"), ("y", "f8"), ("x", "f8")])
+    packed["y"], packed["x"] = d["y"], d["x"]
+    by_array = ArrayDesign(packed["y"], packed[["x"]], d["g"])
+    by_formula = FormulaDesign("y ~ x + (1 | k)", packed)
+    for design in (by_array, by_formula):
+        assert not design.random_access
+        batch = design.batch(slice(None))
+        for values, name in ((batch.y, "y"), (batch.X[-1], "x")):
+            assert values.flags.aligned and values.strides == (8,)
+            np.testing.assert_array_equal(values, d[name])
+
+
+def test_record_batches():
+    pa = pytest.importorskip("pyarrow")
+    batch = pa.RecordBatch.from_pydict({"y": [1.0, 2.0, 4.0], "g": [1, 1, 2]})
+    design = FormulaDesign("y ~ 1 + (1 | g)", batch)
+    assert design.batch(slice(None)).y.tolist() == [1.0, 2.0, 4.0]
+    assert ArrayDesign([1.0, 2.0, 4.0], batch.select(["y"]), [1, 1, 2]).x_names == ("y",)
+
+
 def test_combined_keys_agree_with_text():
     rng = np.random.default_rng(0)
     a, b = rng.integers(-5, 5, 200) * 10**12, rng.integers(0, 9, 200)

@@ -26,12 +26,20 @@ struct Column {
     double operator[](Index row) const { return (data[row * stride] - shift) * scale_inv; }
 };
 
+// A change of basis of neighbouring columns: column j of the model is sum_{k<=j} T(k, j) x_k, with T
+// (size, size) row-major, upper triangular. Null: none.
+struct ColumnMap {
+    const double* T = nullptr;
+    int size = 0;
+};
+
 // Rows of whole clusters. Cluster i owns rows order[ptr[i]] … order[ptr[i + 1] - 1], or the
 // contiguous rows themselves where order is null. The response is taken about X beta (working
 // residual), rows are multiplied by the square root of their weight.
 struct Rows {
     std::vector<Column> X;  // p columns
     std::vector<Column> Z;  // q columns
+    ColumnMap X_map, Z_map;
     Column y;
     const double* offset = nullptr;  // in the unit of y before its shift and scale
     Index offset_stride = 0;
@@ -158,6 +166,8 @@ class BlockCompressor {
             for (int r = offset; r < n; ++r) column(c)[r].setZero();
         for (int k = 0; k < q; ++k) gather(rows_.Z[k], segments, offset, column(k));
         for (int j = 0; j < p; ++j) gather(rows_.X[j], segments, offset, column(q + j));
+        change_basis(rows_.Z_map, 0, offset, n);
+        change_basis(rows_.X_map, q, offset, n);
         gather_y(segments, offset, column(q + p));
         for (int j = 0; j < p; ++j)
             if (rows_.beta[j] != 0.0)
@@ -168,6 +178,18 @@ class BlockCompressor {
         for (int lane = 0; lane < lanes; ++lane)
             for (int r = 0; r < segments[lane].n; ++r)
                 to[offset + r][lane] = from[rows_.row(segments[lane].begin + r)];
+    }
+    // From the last column to the first, so that the earlier ones are still as they were.
+    void change_basis(const ColumnMap& map, int first, int begin, int end) {
+        if (!map.T) return;
+        for (int j = map.size; j-- > 0;) {
+            for (int r = begin; r < end; ++r) column(first + j)[r] *= map.T[j * map.size + j];
+            for (int k = 0; k < j; ++k) {
+                const double t = map.T[k * map.size + j];
+                if (t == 0.0) continue;
+                for (int r = begin; r < end; ++r) column(first + j)[r] += column(first + k)[r] * t;
+            }
+        }
     }
     void gather_y(const std::array<Segment, lanes>& segments, int offset, Lane* to) {
         if (!rows_.offset) return gather(rows_.y, segments, offset, to);

@@ -149,6 +149,7 @@ class ProductSums {
         return Eigen::Map<Matrix>(products_.data() + (at - layout_.gram()), layout_.p1, layout_.p1);
     }
     void multiply() {
+        if (used_ == 0) return;
         const int q = layout_.q, n = used_;
         for (int a = 0; a < q; ++a) {
             product(layout_.gram()).template selfadjointView<Eigen::Lower>().rankUpdate(Y_[a].leftCols(n));
