@@ -70,14 +70,23 @@ class Clusters:
         return out
 
     @cached_property
-    def row_cluster(self) -> NDArray[np.int64]:
-        """Cluster of each row, (n,)."""
-        by_cluster = np.repeat(np.arange(self.m), self.sizes)
-        if self.order is None:
-            return by_cluster
-        out = np.empty_like(by_cluster)
-        out[self.order] = by_cluster
+    def _row_cluster(self) -> NDArray[np.int64]:
+        """Cluster of each row (n,), for rows that are not in the order of their clusters."""
+        assert self.order is not None
+        out = np.empty(len(self.order), dtype=np.int64)
+        out[self.order] = np.repeat(np.arange(self.m), self.sizes)
         return out
+
+    def spread(self, values: NDArray[Any], rows: slice) -> NDArray[Any]:
+        """Give each of some rows the value (m, ...) of its cluster."""
+        if self.order is not None:
+            return values[self._row_cluster[rows]]
+        first = int(np.searchsorted(self.ptr, rows.start, side="right")) - 1
+        last = int(np.searchsorted(self.ptr, rows.stop, side="left"))
+        counts = np.diff(np.clip(self.ptr[first : last + 1], rows.start, rows.stop)).astype(
+            np.int64
+        )
+        return np.repeat(values[first:last], counts, axis=0)
 
 
 def gather(keys: GroupKeys) -> Clusters:

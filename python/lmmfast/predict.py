@@ -78,9 +78,11 @@ def predict(
         rows = slice(start, min(start + CHUNK, batch.n_rows))
         out[rows] = _linear([x[rows] for x in batch.X], fit, rows.stop - start)
         if group is not None:
-            known = group[rows] >= 0
+            here = group[rows]
+            known = here >= 0
             for k, z in enumerate(batch.Z):
-                out[rows] += np.where(known, z[rows] * fit._effects[group[rows], k], 0.0)
+                effect = z[rows] * fit._effects[here, k]
+                out[rows] += effect if known.all() else np.where(known, effect, 0.0)
     for missing in (batch.missing, None if keys is None else keys.missing):
         if missing is not None:
             out[missing] = np.nan
@@ -192,20 +194,19 @@ def _over_rows(
     """Apply ``compute(batch, mean, rows)`` to chunks of the rows used, in their order."""
     design = _design(fit)
     out = np.empty(design.n_obs)
-    b = None
+    clusters, b = fit._clusters, None
     if level == "conditional":
-        assert fit._clusters is not None
-        b = fit._clusters.stored(fit._effects)
-        cluster = fit._clusters.row_cluster
+        assert clusters is not None
+        b = clusters.stored(fit._effects)
     for start in range(0, design.n_obs, CHUNK):
         rows = slice(start, min(start + CHUNK, design.n_obs))
         batch = design.batch(rows)
         mean = _linear(batch.X, fit, rows.stop - rows.start)
         if batch.offset is not None:
             mean += batch.offset
-        if b is not None:
+        if b is not None and clusters is not None:
             for k, z in enumerate(batch.Z):
-                mean += z * b[cluster[rows], k]
+                mean += z * clusters.spread(b[:, k], rows)
         out[rows] = compute(batch, mean, rows)
     return out
 

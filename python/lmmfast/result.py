@@ -416,6 +416,16 @@ class LMMResult:
             self._compute_what_needs_data()
         return {**self.__dict__, "_design": None, "_clusters": None, "_engine": None}
 
+    def __copy__(self) -> LMMResult:
+        """Copy with the data, which are shared."""
+        new = object.__new__(type(self))
+        new.__dict__.update(self.__dict__)
+        return new
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> LMMResult:
+        """As `copy.copy`: nothing in a fit is meant to be changed."""
+        return self.__copy__()
+
     def _series(self, values: Array) -> pd.Series[float]:
         import pandas as pd
 

@@ -1,5 +1,7 @@
 """Fitted values, residuals and predictions: index, levels, unknown groups, missing values."""
 
+import copy
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -209,3 +211,10 @@ def test_Z_for_a_random_intercept(data):
         fit.predict(X, Z=X)
     one = fit.predict(X[:3], level="conditional", groups=data[["Subject"]][:3])
     np.testing.assert_allclose(one, fit.fittedvalues[:3], rtol=1e-12)
+
+
+def test_copies_keep_the_data(fit):
+    for twin in (copy.copy(fit), copy.deepcopy(fit)):
+        np.testing.assert_array_equal(twin.resid(), fit.resid())
+        twin.remove_data()
+    assert len(fit.fittedvalues) == fit.nobs
