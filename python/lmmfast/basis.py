@@ -137,10 +137,10 @@ def choose_basis(design: Design, excluded: NDArray[np.intp] | None = None) -> Ba
     excluded : ndarray of int, optional
         Columns of X that other columns determine.
 
-    Raises
-    ------
-    DataError
-        If numbers of the sample are not finite.
+    Notes
+    -----
+    Where numbers of the sample are not finite the basis is a rough one: compression meets the same
+    numbers and names them.
     """
     n = design.n_obs
     rows = np.arange(n) if n <= SAMPLE_ROWS else np.linspace(0, n - 1, SAMPLE_ROWS).astype(np.intp)
@@ -176,7 +176,7 @@ def choose_basis(design: Design, excluded: NDArray[np.intp] | None = None) -> Ba
     )
     A, Z, _ = basis.working(sample)
     if not (np.isfinite(A).all() and np.isfinite(Z).all()):
-        return basis  # packing meets the same numbers and finds out which they are
+        return basis
     basis = replace(basis, x_mix=mix_columns(A[:, :-1], excluded), z_mix=_mix_terms(Z, design))
     X = A[:, :-1] if basis.x_mix is None else A[:, :-1] @ basis.x_mix
     used = np.setdiff1d(np.arange(X.shape[1]), excluded)

@@ -67,7 +67,6 @@ class Point:
     D: Array
     evaluation: Evaluation
     g: Array
-    H: Array
     scale: Array
     values: Array
     vectors: Array
@@ -178,7 +177,6 @@ def make_point(
         D=Lambda @ Lambda.T,
         evaluation=evaluation,
         g=g,
-        H=H,
         scale=scale,
         values=values,
         vectors=vectors,
