@@ -1,0 +1,12 @@
+// The parts of the extension module, a file each.
+#pragma once
+
+#include <pybind11/pybind11.h>
+
+namespace lmmfast::bindings {
+
+void bind_grouping(pybind11::module_& m);
+void bind_packing(pybind11::module_& m);
+void bind_moments(pybind11::module_& m);
+
+}  // namespace lmmfast::bindings

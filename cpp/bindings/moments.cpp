@@ -1,0 +1,71 @@
+// The moments engine: totals and random effects of compressed clusters.
+#include "lmmfast/engines/moments.hpp"
+
+#include "arrays.hpp"
+#include "bind.hpp"
+#include "lmmfast/engines/random_effects.hpp"
+#include "release.hpp"
+
+namespace lmmfast::bindings {
+
+namespace {
+
+MatrixArray evaluate(const MatrixArray& data, int q, int p1, const MatrixArray& Lambda,
+                     const MatrixArray& perp, bool with_kr, int n_threads) {
+    const ClusterBlocks clusters = blocks(data, q, p1);
+    require(Lambda.size() == q * q, "Lambda must be (q, q)");
+    require(perp.size() == p1 * p1, "perp must be (p1, p1)");
+    Totals totals(q, p1, with_kr);
+    without_gil([&](Interrupt& interrupt) {
+        totals = evaluate_moments(clusters, Lambda.data(), perp.data(), with_kr, n_threads, interrupt);
+    });
+    MatrixArray out(static_cast<py::ssize_t>(totals.values.size()));
+    std::copy(totals.values.begin(), totals.values.end(), out.mutable_data());
+    return out;
+}
+
+void require_roots(int q, Index n_clusters, const ClusterBlocks& clusters, const MatrixArray& Lambda,
+                   const MatrixArray& root) {
+    require(Lambda.size() == q * q && root.size() == q * q, "Lambda and root must be (q, q)");
+    require(n_clusters >= 0 && (n_clusters + lanes - 1) / lanes == clusters.n_blocks,
+            "n_clusters and blocks differ");
+}
+
+MatrixArray effects(const MatrixArray& data, int q, int p1, Index n_clusters, const MatrixArray& Lambda,
+                    const MatrixArray& root, const MatrixArray& c, int n_threads) {
+    const ClusterBlocks clusters = blocks(data, q, p1);
+    require_roots(q, n_clusters, clusters, Lambda, root);
+    require(c.size() == p1, "c must be (p1,)");
+    MatrixArray b({static_cast<py::ssize_t>(n_clusters), py::ssize_t{q}});
+    double* out = b.mutable_data();
+    without_gil([&](Interrupt& interrupt) {
+        random_effects(clusters, n_clusters, Lambda.data(), root.data(), c.data(), out, n_threads, interrupt);
+    });
+    return b;
+}
+
+MatrixArray effects_covariance(const MatrixArray& data, int q, int p1, Index n_clusters,
+                               const MatrixArray& Lambda, const MatrixArray& root, int n_threads) {
+    const ClusterBlocks clusters = blocks(data, q, p1);
+    require_roots(q, n_clusters, clusters, Lambda, root);
+    MatrixArray covariance({static_cast<py::ssize_t>(n_clusters), py::ssize_t{q}, py::ssize_t{q}});
+    double* out = covariance.mutable_data();
+    without_gil([&](Interrupt& interrupt) {
+        random_effects_covariance(clusters, n_clusters, Lambda.data(), root.data(), out, n_threads,
+                                  interrupt);
+    });
+    return covariance;
+}
+
+}  // namespace
+
+void bind_moments(py::module_& m) {
+    m.def("evaluate", &evaluate, py::arg("data").noconvert(), py::arg("q"), py::arg("p1"), py::arg("Lambda"),
+          py::arg("perp"), py::arg("with_kr"), py::arg("n_threads"));
+    m.def("random_effects", &effects, py::arg("data").noconvert(), py::arg("q"), py::arg("p1"),
+          py::arg("n_clusters"), py::arg("Lambda"), py::arg("root"), py::arg("c"), py::arg("n_threads"));
+    m.def("random_effects_covariance", &effects_covariance, py::arg("data").noconvert(), py::arg("q"),
+          py::arg("p1"), py::arg("n_clusters"), py::arg("Lambda"), py::arg("root"), py::arg("n_threads"));
+}
+
+}  // namespace lmmfast::bindings

@@ -1,0 +1,91 @@
+// Rows -> compressed clusters.
+#include "arrays.hpp"
+#include "bind.hpp"
+#include "lmmfast/engines/compress.hpp"
+#include "release.hpp"
+
+namespace lmmfast::bindings {
+
+namespace {
+
+std::vector<Column> columns(const py::list& arrays, const MatrixArray& shift, const MatrixArray& scale_inv,
+                            Index n_rows) {
+    require(shift.size() == static_cast<py::ssize_t>(arrays.size()) && scale_inv.size() == shift.size(),
+            "one shift and one scale per column");
+    std::vector<Column> out;
+    for (std::size_t k = 0; k < arrays.size(); ++k)
+        out.push_back(column(existing_array(arrays[k]), n_rows, shift.data()[k], scale_inv.data()[k]));
+    return out;
+}
+
+ColumnMap column_map(const py::object& T, int size) {
+    if (T.is_none()) return {};
+    const py::array array = existing_array(T);
+    require(py::isinstance<MatrixArray>(array) && array.ndim() == 2 && array.shape(0) == size &&
+                array.shape(1) == size,
+            "a map of columns must be a square float64 array, one row per column");
+    return {static_cast<const double*>(array.data()), size};
+}
+
+py::tuple compress_rows(const py::list& X, const py::list& Z, const py::array& y, const py::object& weights,
+                        const py::object& offset, const IndexArray& ptr, const py::object& order,
+                        const MatrixArray& X_shift, const MatrixArray& X_scale_inv,
+                        const MatrixArray& Z_shift, const MatrixArray& Z_scale_inv, const py::object& X_map,
+                        const py::object& Z_map, double y_shift, double y_scale_inv, const MatrixArray& beta,
+                        MatrixArray out, int n_threads) {
+    const Index n_rows = y.ndim() == 1 ? y.shape(0) : -1;
+    const int p1 = static_cast<int>(X.size()) + 1, q = static_cast<int>(Z.size());
+    const ClusterBlocks target = blocks(out, q, p1);
+    Rows rows;
+    rows.X = columns(X, X_shift, X_scale_inv, n_rows);
+    rows.Z = columns(Z, Z_shift, Z_scale_inv, n_rows);
+    rows.X_map = column_map(X_map, p1 - 1);
+    rows.Z_map = column_map(Z_map, q);
+    rows.y = column(y, n_rows, y_shift, y_scale_inv);
+    require(beta.size() == p1 - 1, "beta must have p entries");
+    rows.beta = beta.data();
+    Column weight_column, offset_column;
+    if (!weights.is_none()) {
+        weight_column = column(existing_array(weights), n_rows);
+        rows.weights = &weight_column;
+    }
+    if (!offset.is_none()) {
+        offset_column = column(existing_array(offset), n_rows);
+        rows.offset = offset_column.data;
+        rows.offset_stride = offset_column.stride;
+    }
+    require(ptr.ndim() == 1 && ptr.size() >= 1, "ptr must have n_clusters + 1 entries");
+    rows.n_clusters = ptr.size() - 1;
+    rows.ptr = ptr.data();
+    require(target.n_blocks == (rows.n_clusters + lanes - 1) / lanes, "one block per eight clusters");
+    require(ptr.data()[0] >= 0 && ptr.data()[rows.n_clusters] <= n_rows, "ptr exceeds the rows");
+    for (Index i = 0; i < rows.n_clusters; ++i)
+        require(rows.ptr[i] <= rows.ptr[i + 1], "ptr must not decrease");
+    IndexArray order_array;
+    if (!order.is_none()) {
+        order_array = py::cast<IndexArray>(order);
+        require(order_array.ndim() == 1 && order_array.size() == n_rows, "order must have n_rows entries");
+        for (Index k = 0; k < n_rows; ++k)
+            require(order_array.data()[k] >= 0 && order_array.data()[k] < n_rows, "order exceeds the rows");
+        rows.order = order_array.data();
+    }
+    CompressedSums sums;
+    double* data = out.mutable_data();
+    without_gil(
+        [&](Interrupt& interrupt) { sums = compress(target.layout, rows, data, n_threads, interrupt); });
+    MatrixArray gram({p1, p1}), perp({p1, p1});
+    std::copy(sums.gram.begin(), sums.gram.end(), gram.mutable_data());
+    std::copy(sums.perp.begin(), sums.perp.end(), perp.mutable_data());
+    return py::make_tuple(gram, perp, sums.log_weights, sums.min_weight, sums.rank_Z);
+}
+
+}  // namespace
+
+void bind_packing(py::module_& m) {
+    m.def("compress_rows", &compress_rows, py::arg("X"), py::arg("Z"), py::arg("y"), py::arg("weights"),
+          py::arg("offset"), py::arg("ptr"), py::arg("order"), py::arg("X_shift"), py::arg("X_scale_inv"),
+          py::arg("Z_shift"), py::arg("Z_scale_inv"), py::arg("X_map"), py::arg("Z_map"), py::arg("y_shift"),
+          py::arg("y_scale_inv"), py::arg("beta"), py::arg("out").noconvert(), py::arg("n_threads"));
+}
+
+}  // namespace lmmfast::bindings
