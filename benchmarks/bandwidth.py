@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import time
 from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 
 import numpy as np
 
@@ -23,7 +24,7 @@ def add(threads: int, repeats: int = 10) -> float:
     rng = np.random.default_rng(0)
     a, b, c = rng.random(ELEMENTS), rng.random(ELEMENTS), np.zeros(ELEMENTS)
     ends = np.linspace(0, ELEMENTS, threads + 1).astype(int)
-    segments = [slice(*pair) for pair in zip(ends[:-1], ends[1:], strict=True)]
+    segments = [slice(*pair) for pair in pairwise(ends)]
 
     def one(rows: slice) -> None:
         np.add(a[rows], b[rows], out=c[rows])

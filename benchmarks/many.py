@@ -14,7 +14,7 @@ import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from peers import PEERS
@@ -37,10 +37,18 @@ class Route:
     fits: int
 
 
+class Many(NamedTuple):
+    """A workload: what it is, how to make its data from a seed, and all routes."""
+
+    about: str
+    make: Callable[[int], dict[str, np.ndarray]]
+    routes: list[Route]
+
+
 def measurements(workload: str, options: argparse.Namespace) -> list[dict[str, Any]]:
     """Measure all routes of a workload, each in a process of its own."""
     about, make, routes = WORKLOADS[workload]
-    versions = {peer.name: peer for peer in PEERS.values()}
+    peers = {peer.name: peer for peer in PEERS.values()}
     done = []
     with tempfile.TemporaryDirectory() as folder:
         for name, column in make(options.seed).items():
@@ -48,7 +56,7 @@ def measurements(workload: str, options: argparse.Namespace) -> list[dict[str, A
         for index, route in enumerate(routes):
             if options.peers and route.name not in options.peers:
                 continue
-            if not versions[route.name].available():
+            if not peers[route.name].available():
                 continue
             job = {
                 "workload": workload,
@@ -80,7 +88,7 @@ def child(job: dict[str, Any]) -> dict[str, Any]:
     assert route.prepare is not None
     data = {path.stem: np.load(path) for path in Path(job["folder"]).glob("*.npy")}
     warnings.simplefilter("ignore")  # singular fits among the many
-    PEERS_BY_NAME[route.name].prepare()
+    next(peer for peer in PEERS.values() if peer.name == route.name).prepare()
     work = route.prepare(data, job["fits"])
     give_back_memory()
     loglik, cold = timed(work)
@@ -88,9 +96,6 @@ def child(job: dict[str, Any]) -> dict[str, Any]:
     while len(warm) < job["repeats"] and cold + sum(warm) < job["seconds"]:
         warm.append(timed(work)[1])
     return {"cold": cold, "warm": warm, "loglik": float(np.ravel(loglik)[0])}
-
-
-PEERS_BY_NAME = {peer.name: peer for peer in PEERS.values()}
 
 
 # Data
@@ -234,8 +239,9 @@ def matrix_loop(model: Callable[..., Any], data: dict[str, Any], fits: int) -> F
 
 
 def mixedlm_formula(data: dict[str, Any], fits: int) -> Fits:
-    import lmmfast
     import mixedlm_rs
+
+    import lmmfast
 
     frame = lmmfast.datasets.sleepstudy()
 
@@ -254,53 +260,41 @@ def lme_python_loop(data: dict[str, Any], fits: int) -> Fits:
     return loop(fits, lambda k: lme_python.lmer(SLOPE, data=frame, reml=True).log_likelihood)
 
 
-class Many(tuple):  # type: ignore[type-arg]
-    """(about, data, routes) of a workload."""
-
-    routes = property(lambda self: self[2])
-
-
-WORKLOADS = {
+WORKLOADS: dict[str, Many] = {
     "small": Many(
-        (
-            f"`{SLEEPSTUDY}`, 180 rows, REML, one fit after the other",
-            sleepstudy,
-            [
-                Route("lmmfast", "fit, arrays", lmmfast_arrays, 200),
-                Route("lmmfast", "lmm, formula", lmmfast_formula, 100),
-                Route("mixedlm-rs", "arrays", mixedlm_loop, 100),
-                Route("mixedlm-rs", "formula", mixedlm_formula, 50),
-                Route("glmm", "formula", glmm_loop, 100),
-                Route("lme-python", "formula", lme_python_loop, 100),
-                Route("lme4", "lmer", None, 50),
-                Route("statsmodels", "arrays", statsmodels_loop, 10),
-            ],
-        )
+        f"`{SLEEPSTUDY}`, 180 rows, REML, one fit after the other",
+        sleepstudy,
+        [
+            Route("lmmfast", "fit, arrays", lmmfast_arrays, 200),
+            Route("lmmfast", "lmm, formula", lmmfast_formula, 100),
+            Route("mixedlm-rs", "arrays", mixedlm_loop, 100),
+            Route("mixedlm-rs", "formula", mixedlm_formula, 50),
+            Route("glmm", "formula", glmm_loop, 100),
+            Route("lme-python", "formula", lme_python_loop, 100),
+            Route("lme4", "lmer", None, 50),
+            Route("statsmodels", "arrays", statsmodels_loop, 10),
+        ],
     ),
     "many-responses": Many(
-        (
-            f"{RESPONSES:,} responses, {SUBJECTS} subjects × {ROWS_EACH} rows, `{SLOPE}`, REML",
-            responses,
-            [
-                Route("lmmfast", "fit_many", lmmfast_many, RESPONSES),
-                Route("lmmfast", "loop of fit, arrays", lmmfast_arrays, RESPONSES),
-                Route("glmm", "loop", glmm_loop, RESPONSES),
-                Route("mixedlm-rs", "loop, arrays", mixedlm_loop, RESPONSES),
-                Route("lme4", "refit", None, RESPONSES),
-            ],
-        )
+        f"{RESPONSES:,} responses, {SUBJECTS} subjects × {ROWS_EACH} rows, `{SLOPE}`, REML",
+        responses,
+        [
+            Route("lmmfast", "fit_many", lmmfast_many, RESPONSES),
+            Route("lmmfast", "loop of fit, arrays", lmmfast_arrays, RESPONSES),
+            Route("glmm", "loop", glmm_loop, RESPONSES),
+            Route("mixedlm-rs", "loop, arrays", mixedlm_loop, RESPONSES),
+            Route("lme4", "refit", None, RESPONSES),
+        ],
     ),
     "many-models": Many(
-        (
-            f"{SEGMENTS:,} segments of {SEGMENT_CLUSTERS} clusters, `{SLOPE}` in each, REML",
-            segments,
-            [
-                Route("lmmfast", "lmm_by", lmmfast_by, SEGMENTS),
-                Route("lmmfast", "loop of lmm", lmmfast_each, SEGMENTS // 20),
-                Route("glmm", "loop", glmm_loop, SEGMENTS // 20),
-                Route("mixedlm-rs", "loop, arrays", mixedlm_loop, SEGMENTS // 20),
-            ],
-        )
+        f"{SEGMENTS:,} segments of {SEGMENT_CLUSTERS} clusters, `{SLOPE}` in each, REML",
+        segments,
+        [
+            Route("lmmfast", "lmm_by", lmmfast_by, SEGMENTS),
+            Route("lmmfast", "loop of lmm", lmmfast_each, SEGMENTS // 20),
+            Route("glmm", "loop", glmm_loop, SEGMENTS // 20),
+            Route("mixedlm-rs", "loop, arrays", mixedlm_loop, SEGMENTS // 20),
+        ],
     ),
 }
 DEFAULT = ("small",)

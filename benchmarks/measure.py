@@ -45,7 +45,7 @@ def child(job: dict[str, Any]) -> dict[str, Any]:
 
 
 def another(job: dict[str, Any], cold: float, warm: list[float]) -> bool:
-    """Whether to fit once more: all repeats within ``seconds``, at least one within ``patience``."""
+    """Whether to fit again: all repeats within ``seconds``, one at least within ``patience``."""
     if len(warm) >= job["repeats"]:
         return False
     return cold + sum(warm) < job["seconds"] or (not warm and cold < job["patience"])

@@ -47,6 +47,9 @@ def panel(ax: Any, points: list[tuple[dict[str, Any], float]], label: str) -> No
     ax.spines[["top", "right"]].set_visible(False)
     sizes = [f["clusters"] for f, _ in points]
     ax.set_xlim(min(sizes) / 1.4, max(sizes) * (max(sizes) / min(sizes)) ** 0.42)
+    for axis in (ax.xaxis, ax.yaxis):
+        axis.set_minor_formatter("")
+    ax.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
     label_ends(ax, lines)
 
 

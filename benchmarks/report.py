@@ -78,7 +78,7 @@ def write(results: Figures, path: Path) -> None:
     for name, about in PICTURES.items():
         measured = [f for f in results["measurements"] if f["workload"] == name and "cold" in f]
         if len({f["clusters"] for f in measured}) > 1:
-            folder.mkdir(exist_ok=True)
+            folder.mkdir(parents=True, exist_ok=True)
             picture = folder / f"benchmarks-{name}.png"
             plots.figure(measured, about, picture)
             told = f"Time and peak memory against the number of clusters, {about}"
@@ -99,7 +99,7 @@ def markdown(results: Figures) -> str:
     sections: list[tuple[str, list[str]]] = [
         ("## The run", told(results)),
         ("## At a glance", glance_table(measured)),
-        ("## Where a peer wins", wins(measured)),
+        ("## Where a peer wins", wins(measured, results["many"])),
         ("## One pass and the speed of memory", pass_table(stages)),
         ("## Packing and the formula path", packing_table(stages)),
         ("## Threads", threads_table(stages)),
@@ -107,7 +107,9 @@ def markdown(results: Figures) -> str:
     for name, group in grouped(measured, "workload"):
         workload = WORKLOADS[name]
         heading = f"## {name}: {workload.about}"
-        sections.append((heading, [f"`{workload.short_formula}`, {method}", "", *fits_table(group)]))
+        sections.append(
+            (heading, [f"`{workload.short_formula}`, {method}", "", *fits_table(group)])
+        )
     sections.append(("## What comes after the fit", after_table(measured)))
     for name, group in grouped(results["many"], "workload"):
         sections.append((f"## {name}: {group[0]['about']}", many_table(group)))
@@ -153,7 +155,7 @@ def glance_table(measurements: list[Figures]) -> list[str]:
     return table(head, rows, "lrlrrrr")
 
 
-def wins(measurements: list[Figures]) -> list[str]:
+def wins(measurements: list[Figures], many: list[Figures]) -> list[str]:
     """Say in words where a peer was faster, or took less memory, than lmmfast."""
     faster, first, leaner = [], [], []
     for name, of_workload in grouped(measurements, "workload"):
@@ -172,6 +174,13 @@ def wins(measurements: list[Figures]) -> list[str]:
                 if known(f["peak"]) and known(ours["peak"]) and f["peak"] < ours["peak"]:
                     pair = f"{megabytes(f['peak'])} MB against {megabytes(ours['peak'])} MB"
                     leaner.append(f"- {where}, {pair}")
+    for name, group in grouped(many, "workload"):
+        for f in group:
+            ours = leader(group)
+            if f["name"] != "lmmfast" and "cold" in f and ours and each(f) < each(ours):
+                pair = f"{microseconds(f)} µs a fit against {microseconds(ours)} µs"
+                told = f"{name}: {f['name']}, {f['route']}, {pair}"
+                faster.append(f"- {told} ({times(each(f) / each(ours))})")
     lines: list[str] = []
     for what, found in (
         ("Faster than lmmfast, fastest fits", faster),
@@ -179,7 +188,7 @@ def wins(measurements: list[Figures]) -> list[str]:
         ("Less peak memory than lmmfast", leaner),
     ):
         lines += [f"{what}:", "", *(found or ["- none in this run"]), ""]
-    return lines[:-1] if measurements else []
+    return lines[:-1] if any(f["name"] != "lmmfast" for f in measurements + many) else []
 
 
 def pass_table(stages: list[Figures]) -> list[str]:
@@ -302,13 +311,12 @@ def after_table(measurements: list[Figures]) -> list[str]:
 
 def many_table(group: list[Figures]) -> list[str]:
     """One row a library: time of all fits or, where only some were run, of one."""
-    ours = next((f for f in group if f["name"] == "lmmfast" and "cold" in f), None)
+    ours = leader(group)
     rows = []
     for f in group:
         if "cold" not in f:
             rows.append([f["name"], f["route"], "", reason(f), "", "", ""])
             continue
-        each = best(f) / f["fits"]
         rows.append(
             [
                 f["name"],
@@ -316,12 +324,27 @@ def many_table(group: list[Figures]) -> list[str]:
                 f"{f['fits']:,}",
                 seconds(f["cold"]),
                 seconds(best(f)),
-                f"{1e6 * each:,.0f}",
-                times(each / (best(ours) / ours["fits"])) if ours else "–",
+                microseconds(f),
+                times(each(f) / each(ours)) if ours else "–",
             ]
         )
     head = "library", "how", "fits", "first s", "best s", "µs a fit", "ratio"
     return table(head, rows, "llrrrrr")
+
+
+def leader(group: list[Figures]) -> Figures | None:
+    """Find lmmfast's first route of many fits."""
+    return next((f for f in group if f["name"] == "lmmfast" and "cold" in f), None)
+
+
+def each(f: Figures) -> float:
+    """Seconds of one fit among many."""
+    return best(f) / f["fits"]
+
+
+def microseconds(f: Figures) -> str:
+    """Time of one fit among many."""
+    return f"{1e6 * each(f):,.0f}"
 
 
 def grouped(measurements: list[Figures], key: str) -> list[tuple[Any, list[Figures]]]:

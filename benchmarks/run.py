@@ -23,12 +23,13 @@ import simulate
 from peers import PEERS, Peer
 from workloads import WORKLOADS, Workload
 
-PATIENCE = 1 / 3  # of the budget: a first fit that took less is repeated at least once
+PATIENCE = 0.5  # of the budget: a first fit that took less is repeated at least once
 ROOM = 0.9  # of the memory available: what a fit may be expected to take
-STARTED, LOADED = 15, 10**6  # seconds to start a process, rows loaded a second: at worst
+BRIEF = 0.5  # seconds: shorter fits are mostly fixed costs and tell nothing of larger ones
+STARTED, LOADED = 30, 10**6  # seconds to start a process, rows loaded a second: at worst
 STAGE_ROWS = 200_000  # stages of smaller data would tell of caches, not of memory
 QUICK = {"budget": 5.0, "seconds": 3.0, "repeats": 3}
-FULL = {"budget": 60.0, "seconds": 15.0, "repeats": 5}
+FULL = {"budget": 40.0, "seconds": 8.0, "repeats": 5}
 
 
 def main() -> None:
@@ -37,15 +38,19 @@ def main() -> None:
     began = time.perf_counter()
     peers = [peer for peer in PEERS.values() if not options.peers or peer.name in options.peers]
     installed = [peer for peer in peers if peer.available()]
-    chosen = [name for name in WORKLOADS if name in options.workload]
-    runs = [Run(WORKLOADS[name], installed, options).all_sizes() for name in chosen]
+    runs: dict[str, Run] = {}
+    for name, workload in WORKLOADS.items():
+        if name in options.workload:
+            like = runs.get(workload.like or "")
+            slowness = dict(like.slowness) if like else {}
+            runs[name] = Run(workload, installed, options, slowness).all_sizes()
     results = {
         "machine": report.machine(),
         "versions": {peer.name: peer.version() for peer in peers},
         "notes": {peer.key: peer.note for peer in installed if peer.note},
         "options": {key: getattr(options, key) for key in ("reml", "seed", "quick", *FULL)},
-        "measurements": [figures for run in runs for figures in run.measured],
-        "stages": [figures for run in runs for figures in run.stages],
+        "measurements": [figures for run in runs.values() for figures in run.measured],
+        "stages": [figures for run in runs.values() for figures in run.stages],
         "many": [
             figures
             for name in many.WORKLOADS
@@ -85,9 +90,7 @@ def parse() -> argparse.Namespace:
         "--budget", type=float, help="skip a fit that is expected to take more seconds than this"
     )
     parser.add_argument("--repeats", type=int, help="warm fits after the first")
-    parser.add_argument(
-        "--seconds", type=float, help="no further warm fit after so many seconds"
-    )
+    parser.add_argument("--seconds", type=float, help="no further warm fit after so many seconds")
     parser.add_argument("--seed", type=int, default=2025)
     parser.add_argument("--json", type=Path, help="write all figures here")
     parser.add_argument(
@@ -135,7 +138,7 @@ class Run:
 
     def at_size(self, folder: str, place: dict[str, Any], pilot: bool, last: bool) -> None:
         """Measure every peer on one set of files; of pilots only the first fit, briefly."""
-        budget = self.options.budget / 10 if pilot else self.options.budget
+        budget = max(self.options.budget / 10, 3.0) if pilot else self.options.budget
         job = place | {
             "folder": folder,
             "reml": self.options.reml,
@@ -151,7 +154,8 @@ class Run:
             if "stopped" in figures:
                 self.slowness[peer.key] = figures["stopped"] / place["rows"]
             if "cold" in figures:
-                self.slowness[peer.key] = report.best(figures) / place["rows"]
+                took = report.best(figures)
+                self.slowness[peer.key] = took / place["rows"] if took > BRIEF else 0.0
                 if figures["peak"] is not None:
                     self.size[peer.key] = figures["peak"] / place["rows"]
             name = {"peer": peer.key, "name": peer.name, "route": peer.route, "kind": peer.kind}

@@ -51,7 +51,9 @@ def write(folder: Path, clusters: int, workload: Workload, seed: int) -> int:
 
     for k, name in enumerate(workload.covariates):
         if workload.repeated and k < 2:
-            column = np.tile(np.arange(counts[0]), clusters) if k == 0 else rng.normal(size=clusters)
+            column = (
+                np.tile(np.arange(counts[0]), clusters) if k == 0 else rng.normal(size=clusters)
+            )
             column = column.astype(float) if k == 0 else column[id]
         else:
             column = rng.uniform(0.0, 3.0, n) if k == 0 else rng.standard_normal(n)

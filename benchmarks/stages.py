@@ -15,49 +15,59 @@ from typing import Any
 import bandwidth
 import numpy as np
 import simulate
-from process import fastest, give_back_memory, read_peak, serve, start_peak, timed
+from process import fastest, give_back_memory, read_peak, serve, start_peak
 from workloads import WORKLOADS, Workload
 
 SECONDS = 5.0  # no further repeat of a stage after so many seconds
+Best = Callable[..., float]  # seconds of the fastest of several runs
 
 
 def child(job: dict[str, Any]) -> dict[str, Any]:
     """Measure all stages of ``job``: folder, workload, reml, repeats."""
-    import lmmfast
     from lmmfast._threads import n_threads
 
-    workload, folder = WORKLOADS[job["workload"]], Path(job["folder"])
     threads = list(dict.fromkeys((1, n_threads())))
     best = partial(fastest, repeats=job["repeats"], seconds=SECONDS)
-    data = simulate.load(folder, workload, "arrays")
-    figures: dict[str, Any] = {"threads": threads, "sum": best(lambda: (data.X.sum(), data.y.sum()))}
+    return {"threads": threads} | from_arrays(job, threads, best) | from_frame(job, threads, best)
 
-    from_arrays = partial(pack_arrays, data)
-    packed, _ = timed(lambda: from_arrays(threads[-1]))
-    figures["packed_bytes"] = packed.blocks.nbytes
-    figures |= one_pass(packed, threads, best)
+
+def from_arrays(job: dict[str, Any], threads: list[int], best: Best) -> dict[str, Any]:
+    """NumPy's sums, a pass, packing and whole fits."""
+    import lmmfast
+
+    data = simulate.load(Path(job["folder"]), WORKLOADS[job["workload"]], "arrays")
+    packed = pack_arrays(data, threads[-1])
+    figures = {"packed_bytes": packed.blocks.nbytes} | one_pass(packed, threads, best)
     del packed
-    figures["arrays"] = [best(partial(from_arrays, k)) for k in threads]
-    figures["arrays_peak"] = peak(partial(from_arrays, threads[-1]))
-    figures["fit"] = [
-        best(lambda k=k: lmmfast.fit(*data, reml=job["reml"], n_jobs=k)) for k in threads
-    ]
-    del data, from_arrays
-
-    from_frame = partial(pack_frame, simulate.load(folder, workload, "pandas"), workload)
-    figures["frame"] = [best(partial(from_frame, k)) for k in threads]
-    figures["frame_peak"] = peak(partial(from_frame, threads[-1]))
-    return figures
+    whole = partial(lmmfast.fit, *data, reml=job["reml"])
+    return figures | {
+        "sum": best(lambda: (data.X.sum(), data.y.sum())),
+        "arrays": [best(partial(pack_arrays, data, k)) for k in threads],
+        "arrays_peak": peak(partial(pack_arrays, data, threads[-1])),
+        "fit": [best(partial(whole, n_jobs=k)) for k in threads],
+    }
 
 
-def one_pass(packed: Any, threads: list[int], best: Callable[..., float]) -> dict[str, Any]:
+def from_frame(job: dict[str, Any], threads: list[int], best: Best) -> dict[str, Any]:
+    """Packing from a data frame by a formula."""
+    workload = WORKLOADS[job["workload"]]
+    work = partial(pack_frame, simulate.load(Path(job["folder"]), workload, "pandas"), workload)
+    return {
+        "frame": [best(partial(work, k)) for k in threads],
+        "frame_peak": peak(partial(work, threads[-1])),
+    }
+
+
+def one_pass(packed: Any, threads: list[int], best: Best) -> dict[str, Any]:
     """Seconds of an evaluation and bandwidth of memory, right after each other."""
     from lmmfast.engine import MomentsEngine
 
     Lambda = 0.7 * np.eye(packed.q)
     return {
         "add": [bandwidth.add(k) for k in threads],
-        "pass": [best(partial(MomentsEngine(packed, k).totals, Lambda), repeats=20) for k in threads],
+        "pass": [
+            best(partial(MomentsEngine(packed, k).totals, Lambda), repeats=20) for k in threads
+        ],
     }
 
 

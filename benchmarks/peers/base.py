@@ -41,7 +41,7 @@ class Peer:
         return f"{self.name} ({self.route})"
 
     def version(self) -> str | None:
-        """Version installed, None if there is none (nothing is imported)."""
+        """Version installed, None if there is none; nothing heavy is imported."""
         try:
             return importlib.metadata.version(self.distribution)
         except importlib.metadata.PackageNotFoundError:

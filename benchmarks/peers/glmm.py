@@ -22,8 +22,6 @@ class Glmm(Peer):
         """Fit; the options leave out work that lmmfast does not do in a fit."""
         import glmm
 
-        result = glmm.fit(
-            data, workload.formula, reml=reml, satterthwaite=False, wald_se="rx"
-        )
+        result = glmm.fit(data, workload.formula, reml=reml, satterthwaite=False, wald_se="rx")
         vech = np.asarray(result.varcorr[0], dtype=float).ravel()
         return Fit(float(result.loglik), [*map(float, vech), float(result.dispersion)], result)

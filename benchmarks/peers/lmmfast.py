@@ -16,6 +16,14 @@ class Lmmfast(Peer):
 
     name = module = distribution = "lmmfast"
 
+    def version(self) -> str | None:
+        """Version of the package that is imported, installed or not (a light import)."""
+        try:
+            import lmmfast
+        except ImportError:
+            return None
+        return str(lmmfast.__version__)
+
     def prepare(self) -> None:
         """Import what lmmfast itself imports at the first fit or formula."""
         import formulaic  # noqa: F401
