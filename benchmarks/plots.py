@@ -35,20 +35,26 @@ def figure(measured: list[dict[str, Any]], title: str, path: Path) -> None:
     panel(axes[1], memory, "peak memory of a fit, MB")
     how = "; solid: arrays, dashed: formula and data frame or columns" if both else ""
     fig.suptitle(f"{title[0].upper()}{title[1:]}, clusters of 2 to 8 rows{how}", fontsize=11)
-    fig.savefig(path, dpi=110, metadata={"Software": None})
+    fig.savefig(path, dpi=100, metadata={"Software": None})
     plt.close(fig)
 
 
 def panel(ax: Any, points: list[tuple[dict[str, Any], float]], label: str) -> None:
     """One line for each peer, with its name at its end."""
     lines = [draw(ax, *one) for one in series(points)]
+    from matplotlib.ticker import NullLocator
+
     ax.set(xscale="log", yscale="log", xlabel="clusters", ylabel=label)
     ax.grid(which="major", color="0.88", linewidth=0.8)
     ax.spines[["top", "right"]].set_visible(False)
-    sizes = [f["clusters"] for f, _ in points]
-    ax.set_xlim(min(sizes) / 1.4, max(sizes) * (max(sizes) / min(sizes)) ** 0.42)
-    for axis in (ax.xaxis, ax.yaxis):
-        axis.set_minor_formatter("")
+    sizes = sorted({f["clusters"] for f, _ in points})
+    ax.set_xticks(sizes)
+    low, high = sizes[0], sizes[-1]
+    ax.set_xlim(low / 1.4, high * (high / low) ** 0.42)
+    bottom, top = ax.get_ylim()
+    ax.set_ylim(bottom, top * (top / bottom) ** SPACING)  # room for a label moved up
+    ax.xaxis.set_minor_locator(NullLocator())
+    ax.yaxis.set_minor_formatter("")
     ax.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
     label_ends(ax, lines)
 
@@ -76,7 +82,7 @@ def draw(ax: Any, f: dict[str, Any], x: list[float], y: list[float]) -> Series:
         linewidth=2.4 if f["name"] == "lmmfast" else 1.4,
         linestyle="--" if formula else "-",
         markerfacecolor="white" if formula else colour,
-        zorder=3 if f["name"] == "lmmfast" else 2,
+        zorder=5 if f["name"] == "lmmfast" else 2,
     )
     return f, x, y
 
@@ -98,6 +104,8 @@ def label_ends(ax: Any, lines: list[Series]) -> None:
                 textcoords="offset points",
                 va="center",
                 fontsize=9,
+                zorder=4,
+                bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.75, "pad": 0.6},
                 color=STYLE.get(name, ("0.4", ""))[0],
                 fontweight="bold" if name == "lmmfast" else "normal",
             )
