@@ -142,14 +142,15 @@ def glance_table(measurements: list[Figures]) -> list[str]:
     rows = []
     for name, of_workload in grouped(measurements, "workload"):
         for _, group in reversed(grouped(of_workload, "clusters")):
-            rated = [(ratio(f, group), f) for f in group if f["name"] != "lmmfast" and "cold" in f]
-            rated = [(r, f) for r, f in rated if r is not None]
+            rated = [
+                (best(f) / best(ours), f, ours)
+                for f in group
+                if f["name"] != "lmmfast" and "cold" in f and (ours := reference(f, group))
+            ]
             if rated:
-                r, f = min(rated, key=lambda pair: pair[0])
-                ours = seconds(best(reference(f, group)))
-                rows.append(
-                    [name, count(f), f["peer"], ours, seconds(best(f)), times(r), saved(f, group)]
-                )
+                r, f, ours = min(rated, key=lambda three: three[0])
+                spent = [seconds(best(ours)), seconds(best(f)), times(r), memory_ratio(f, ours)]
+                rows.append([name, count(f), f["peer"], *spent])
                 break
     head = "workload", "clusters", "fastest peer", "lmmfast s", "peer s", "ratio", "memory ratio"
     return table(head, rows, "lrlrrrr")
@@ -339,7 +340,7 @@ def leader(group: list[Figures]) -> Figures | None:
 
 def each(f: Figures) -> float:
     """Seconds of one fit among many."""
-    return best(f) / f["fits"]
+    return best(f) / int(f["fits"])
 
 
 def microseconds(f: Figures) -> str:
@@ -364,10 +365,9 @@ def ratio(f: Figures, group: list[Figures]) -> float | None:
     return best(f) / best(ours) if ours else None
 
 
-def saved(f: Figures, group: list[Figures]) -> str:
-    """Peak memory divided by that of lmmfast by the same kind of route."""
-    ours = reference(f, group)
-    there = ours and known(f["peak"]) and known(ours["peak"]) and ours["peak"] > 0
+def memory_ratio(f: Figures, ours: Figures) -> str:
+    """Peak memory divided by that of lmmfast."""
+    there = known(f["peak"]) and known(ours["peak"]) and ours["peak"] > 0
     return times(f["peak"] / ours["peak"]) if there else "–"
 
 

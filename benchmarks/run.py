@@ -38,29 +38,28 @@ def main() -> None:
     began = time.perf_counter()
     peers = [peer for peer in PEERS.values() if not options.peers or peer.name in options.peers]
     installed = [peer for peer in peers if peer.available()]
-    runs: dict[str, Run] = {}
-    for name, workload in WORKLOADS.items():
-        if name in options.workload:
-            like = runs.get(workload.like or "")
-            slowness = dict(like.slowness) if like else {}
-            runs[name] = Run(workload, installed, options, slowness).all_sizes()
-    results = {
+    results: dict[str, Any] = {
         "machine": report.machine(),
         "versions": {peer.name: peer.version() for peer in peers},
         "notes": {peer.key: peer.note for peer in installed if peer.note},
         "options": {key: getattr(options, key) for key in ("reml", "seed", "quick", *FULL)},
-        "measurements": [figures for run in runs.values() for figures in run.measured],
-        "stages": [figures for run in runs.values() for figures in run.stages],
-        "many": [
-            figures
-            for name in many.WORKLOADS
-            if name in options.workload
-            for figures in many.measurements(name, options)
-        ],
+        "measurements": [],
+        "stages": [],
+        "many": [],
     }
-    results["minutes"] = (time.perf_counter() - began) / 60
-    if options.json:
-        options.json.write_text(json.dumps(results, indent=1) + "\n")
+    runs: dict[str, Run] = {}
+    for name in (name for name in (*WORKLOADS, *many.WORKLOADS) if name in options.workload):
+        if name in WORKLOADS:
+            like = runs.get(WORKLOADS[name].like or "")
+            slowness = dict(like.slowness) if like else {}
+            runs[name] = Run(WORKLOADS[name], installed, options, slowness).all_sizes()
+            results["measurements"] += runs[name].measured
+            results["stages"] += runs[name].stages
+        else:
+            results["many"] += many.measurements(name, options)
+        results["minutes"] = (time.perf_counter() - began) / 60
+        if options.json:  # after each workload: nothing is lost with a run cut short
+            options.json.write_text(json.dumps(results, indent=1) + "\n")
     print(report.markdown(results))
     if options.markdown:
         report.write(results, options.markdown)

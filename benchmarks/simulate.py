@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from workloads import Workload
@@ -91,10 +91,10 @@ def load(folder: Path, workload: Workload, kind: str) -> Any:
     return columns
 
 
-def read(folder: Path, name: str, mode: str | None = None) -> np.ndarray:
+def read(folder: Path, name: str, mode: Literal["r"] | None = None) -> np.ndarray:
     """One column, or the elementwise product of two (``t:x1``)."""
     first, _, second = name.partition(":")
-    column = np.load(folder / f"{first}.npy", mmap_mode=mode)
+    column: np.ndarray = np.load(folder / f"{first}.npy", mmap_mode=mode)
     return column * read(folder, second, mode) if second else column
 
 
