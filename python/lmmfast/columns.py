@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 _NUMERIC_OBJECTS = ("integer", "floating", "mixed-integer-float", "decimal")
+_FEW = 1024  # rows that tell whether equal values stand together
 _TIME_OBJECTS = ("datetime", "datetime64", "date", "time", "timedelta", "timedelta64", "period")
 
 
@@ -39,7 +40,11 @@ class Column:
         None: nothing is missing.
     keeps_order : bool
         The user chose the order of the levels (pandas Categorical, polars Enum, ordered arrow
-        dictionary); otherwise they are to be sorted.
+        dictionary), or they are sorted; otherwise they are to be sorted.
+    finite : bool
+        Known to hold no NaN and no infinity; False: not known.
+    occurring : bool
+        Known to have no levels but those of the rows used, in their order.
     """
 
     name: str
@@ -47,6 +52,8 @@ class Column:
     levels: pd.Index[Any] | None = None
     missing: NDArray[np.bool_] | None = None
     keeps_order: bool = False
+    finite: bool = False
+    occurring: bool = False
 
     @property
     def is_factor(self) -> bool:
@@ -85,19 +92,19 @@ def read_column(name: str, data: Any, *, group: bool = False) -> Column:
 
 def _from_numpy(name: str, data: Any, group: bool) -> Column:
     masked = None
-    if isinstance(data, np.ma.MaskedArray):
-        masked, data = np.ma.getmaskarray(data), data.data
-    array = np.asarray(data)
-    if array.dtype.kind in "US" and not isinstance(data, np.ndarray):
-        array = np.array(data, dtype=object)  # NumPy has made text of the numbers in a mixed list
+    if type(data) is np.ndarray:
+        array: NDArray[Any] = data
+    else:
+        if isinstance(data, np.ma.MaskedArray):
+            masked, data = np.ma.getmaskarray(data), data.data
+        array = np.asarray(data)
+        if array.dtype.kind in "US" and not isinstance(data, np.ndarray):
+            array = np.array(data, dtype=object)  # NumPy made text of the numbers in a mixed list
     if array.ndim != 1:
         raise DataError(f"column {name!r} must have one dimension, not shape {array.shape}")
     kind = array.dtype.kind
     if kind in "biuf":
-        missing = _nan_mask(array)
-        if masked is not None and masked.any():
-            missing = masked if missing is None else missing | masked
-        return Column(name, array, missing=missing)
+        return _numbers(name, array, masked if masked is not None and masked.any() else None)
     if kind == "O":
         return _from_objects(name, array, group)
     if kind in "US":
@@ -107,11 +114,21 @@ def _from_numpy(name: str, data: Any, group: bool) -> Column:
     raise _unusable(name, str(array.dtype))
 
 
-def _nan_mask(values: NDArray[Any]) -> NDArray[np.bool_] | None:
-    if values.dtype.kind != "f" or np.isfinite(values).all():
-        return None
-    mask: NDArray[np.bool_] = np.isnan(values)
-    return mask if mask.any() else None
+def _numbers(name: str, values: NDArray[Any], missing: NDArray[np.bool_] | None) -> Column:
+    """Make a number column; NaN is missing too."""
+    if values.dtype.kind != "f" or all_finite(values):
+        return Column(name, values, missing=missing, finite=True)
+    nan = np.isnan(values)
+    if nan.any():
+        missing = nan if missing is None else missing | nan
+    return Column(name, values, missing=missing)
+
+
+def all_finite(values: NDArray[Any]) -> bool:
+    """Whether no value is NaN or infinite; needs no memory where the sum tells that."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        total = values.sum()
+    return bool(np.isfinite(total)) or bool(np.isfinite(values).all())
 
 
 def _unusable(name: str, dtype: str) -> DataError:
@@ -197,6 +214,9 @@ def _from_pandas(name: str, data: Any, group: bool) -> Column:
         array: Any = series.array
         return _from_arrow(name, array.__arrow_array__(), group)
     if isinstance(dtype, pd.StringDtype):
+        array = series.array
+        if dtype.storage == "pyarrow":
+            return _from_arrow(name, array.__arrow_array__(), group)
         return _factorize(name, series)
     if isinstance(dtype, pd.SparseDtype):
         return _from_numpy(name, np.asarray(series), group)
@@ -225,12 +245,8 @@ def _from_polars(name: str, data: Any, group: bool) -> Column:
     if isinstance(dtype, pl.Decimal):
         data = data.cast(pl.Float64)
     if data.dtype.is_numeric() or data.dtype == pl.Boolean:
-        values = _polars_values(data)
         missing = data.is_null().to_numpy() if data.null_count() else None
-        nan = _nan_mask(values)
-        if nan is not None:
-            missing = nan if missing is None else missing | nan
-        return Column(name, values, missing=missing)
+        return _numbers(name, _polars_values(data), missing)
     if data.dtype == pl.Null:
         return Column(name, np.zeros(len(data)), missing=np.ones(len(data), dtype=bool))
     if data.dtype.is_temporal() and group:
@@ -265,6 +281,10 @@ def _polars_text(name: str, data: Any) -> Column:
     import pandas as pd
     import polars as pl
 
+    if _has_runs(_polars_changes(data[:_FEW])):
+        changes = _polars_changes(data)
+        values = data.filter(pl.Series(np.append(True, changes)))
+        return _repeat(_polars_text(name, values), changes)
     if importlib.util.find_spec("pyarrow") is not None:
         return _from_arrow(name, data.to_arrow(), group=False)
     levels = data.unique().drop_nulls().sort()
@@ -274,13 +294,19 @@ def _polars_text(name: str, data: Any) -> Column:
     return _factor(name, codes, pd.Index(levels.to_list(), dtype=object))
 
 
+def _polars_changes(data: Any) -> NDArray[np.bool_]:
+    """Whether each value but the first differs from the one before it, (n - 1,)."""
+    changes: NDArray[np.bool_] = data[1:].ne_missing(data[:-1]).to_numpy()
+    return changes
+
+
 def _from_arrow(name: str, data: Any, group: bool) -> Column:
     import pyarrow as pa
 
     kind = data.type
     text = pa.types.is_string(kind) or pa.types.is_large_string(kind)
     if text or (hasattr(pa.types, "is_string_view") and pa.types.is_string_view(kind)):
-        return _arrow_dictionary(name, data.dictionary_encode(), ordered=False)
+        return _arrow_text(name, data)
     if pa.types.is_dictionary(kind):
         return _arrow_dictionary(name, data, ordered=kind.ordered)
     if pa.types.is_decimal(kind):
@@ -297,11 +323,7 @@ def _from_arrow(name: str, data: Any, group: bool) -> Column:
     if data.null_count:
         missing = _arrow_values(data.is_null())
         data = data.fill_null(pa.scalar(0).cast(data.type))
-    values = _arrow_values(data)
-    nan = _nan_mask(values)
-    if nan is not None:
-        missing = nan if missing is None else missing | nan
-    return Column(name, values, missing=missing)
+    return _numbers(name, _arrow_values(data), missing)
 
 
 def _arrow_values(data: Any) -> NDArray[Any]:
@@ -325,6 +347,54 @@ def _arrow_codes(chunk: Any) -> NDArray[Any]:
     return codes
 
 
+def _arrow_text(name: str, data: Any) -> Column:
+    """Of a run of equal texts, which ids often have, only the first is looked up."""
+    import pandas as pd
+    import pyarrow as pa
+
+    if not pa.types.is_string(data.type) and not pa.types.is_large_string(data.type):
+        return _arrow_dictionary(name, data.dictionary_encode(), ordered=False)
+    if data.null_count:
+        return _arrow_dictionary(name, data.dictionary_encode(), ordered=False)
+    if _has_runs(_arrow_changes(data[:_FEW])):
+        changes = _arrow_changes(data)
+        starts = pa.array(np.append(True, changes))
+        return _repeat(_arrow_text(name, data.filter(starts)), changes)
+    if _arrow_ascending(data[:_FEW]) and _arrow_ascending(data):
+        codes = np.arange(len(data), dtype=np.int32)
+        return Column(name, codes, pd.Index(data.to_pandas()), keeps_order=True)
+    return _arrow_dictionary(name, data.dictionary_encode(), ordered=False)
+
+
+def _arrow_changes(data: Any) -> NDArray[np.bool_]:
+    """Whether each value but the first differs from the one before it, (n - 1,)."""
+    import pyarrow.compute as pc
+
+    return _arrow_values(pc.not_equal(data[1:], data[:-1]))
+
+
+def _arrow_ascending(data: Any) -> bool:
+    """Whether each value is larger than the one before it."""
+    import pyarrow.compute as pc
+
+    return pc.all(pc.less(data[:-1], data[1:])).as_py() is not False
+
+
+def _has_runs(changes: NDArray[np.bool_]) -> bool:
+    """Whether looking up one value a run saves more than finding the runs costs."""
+    return 2 * int(np.count_nonzero(changes)) < len(changes)
+
+
+def _repeat(runs: Column, changes: NDArray[np.bool_]) -> Column:
+    """Rows of a factor whose runs are given, with where the next run begins, (n - 1,)."""
+    starts = np.flatnonzero(changes) + 1
+    lengths = np.diff(starts, prepend=0, append=len(changes) + 1)
+    missing = None if runs.missing is None else np.repeat(runs.missing, lengths)
+    return Column(
+        runs.name, np.repeat(runs.values, lengths), runs.levels, missing, runs.keeps_order
+    )
+
+
 def _arrow_dictionary(name: str, data: Any, *, ordered: bool) -> Column:
     import pandas as pd
     import pyarrow as pa
@@ -334,5 +404,7 @@ def _arrow_dictionary(name: str, data: Any, *, ordered: bool) -> Column:
     else:
         chunks = [data]
     codes = np.concatenate([_arrow_codes(chunk) for chunk in chunks])
-    levels = pd.Index(chunks[0].dictionary.to_pylist())
+    dictionary = chunks[0].dictionary
+    text = pa.types.is_string(dictionary.type) or pa.types.is_large_string(dictionary.type)
+    levels = pd.Index(dictionary.to_pandas() if text else dictionary.to_pylist())
     return _factor(name, codes, levels, keeps_order=ordered)

@@ -17,10 +17,12 @@ from lmmfast.design import (
     check_names,
     check_size,
     choose_structures,
+    kernel_column,
+    kernel_ready,
     ones,
 )
 from lmmfast.errors import DataError
-from lmmfast.frame import Rows, as_float, check_infinite, check_weights, is_float64, usable_rows
+from lmmfast.frame import Rows, as_float, check_infinite, check_weights, usable_rows
 from lmmfast.keys import GroupKeys, check_key_kind, group_keys
 from lmmfast.tables import check_same_index, is_table, open_table, row_index, single_column
 
@@ -184,15 +186,15 @@ class ArrayDesign:
 
     @property
     def random_access(self) -> bool:
-        """Whether all columns are float64 in the user's memory and all rows are used."""
-        return self.kept is None and all(is_float64(c.values) for c in self._numbers())
+        """Whether all columns lie in the user's memory as the kernels take them."""
+        return self.kept is None and all(kernel_ready(c.values) for c in self._numbers())
 
     def batch(self, rows: Rows) -> Batch:
         """Columns for some of the rows used."""
         located = rows if self.kept is None else self.kept[rows]
 
-        def take(column: Column) -> NDArray[np.float64]:
-            return as_float(column.values[located])
+        def take(column: Column) -> NDArray[Any]:
+            return kernel_column(column.values[located])
 
         y = take(self._y)
         return Batch(
