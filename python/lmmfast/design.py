@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from lmmfast.covariance import RandomStructure
+from lmmfast.covariance import RandomStructure, structure
 from lmmfast.errors import DataError, FormulaError
 from lmmfast.frame import Rows, as_float
 from lmmfast.keys import GroupKeys as GroupKeys
@@ -192,8 +192,8 @@ def check_size(n_obs: int, x_names: Sequence[str]) -> None:
 
 def check_names(names: Sequence[str], what: str) -> None:
     """Raise a DataError if two columns have the same name."""
-    twice = [name for k, name in enumerate(names) if name in names[:k]]
-    if twice:
+    if len(set(names)) < len(names):
+        twice = [name for k, name in enumerate(names) if name in names[:k]]
         raise DataError(f"{what} has two columns named {twice[0]!r}: give them distinct names")
 
 
@@ -209,8 +209,6 @@ def choose_structures(
     D : RandomStructure, sequence of them, or None
         The user's choice; replaces plain ``( | )`` terms only.
     """
-    from lmmfast.covariance import structure
-
     if D is None:
         return [structure(name, hom) for _, name, hom in written]
     chosen = list(D) if isinstance(D, list | tuple) else [D]

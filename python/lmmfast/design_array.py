@@ -216,8 +216,8 @@ def _read_vector(data: Any, name: str, scan: bool) -> Column:
 
 
 def _number_column(name: str, data: Any, scan: bool) -> Column:
-    plain = type(data) is np.ndarray and data.ndim == 1 and data.dtype.kind == "f"
-    column = Column(name, data) if plain and not scan else read_column(name, data)
+    plain = not scan and type(data) is np.ndarray and data.ndim == 1 and data.dtype.kind == "f"
+    column = Column(name, data) if plain else read_column(name, data)
     if column.is_factor:
         raise DataError(
             f"{name!r} is text or categorical: arrays must be numbers; use a formula to code "
@@ -249,11 +249,15 @@ def read_matrix(
         Search floating-point columns for NaN.
     """
     columns, given = _columns_of(data, role)
+    plain = type(data) is np.ndarray and data.dtype.kind == "f" and not scan
     if names is not None and len(names) != len(columns):
         raise DataError(f"{role} has {len(columns)} columns, but {len(names)} names are given")
     chosen = tuple(names or given or (f"{prefix}{j}" for j in range(len(columns))))
     check_names(chosen, role)
-    read = [_number_column(name, one, scan) for name, one in zip(chosen, columns, strict=True)]
+    read = [
+        Column(name, one) if plain else _number_column(name, one, scan)
+        for name, one in zip(chosen, columns, strict=True)
+    ]
     if n is not None:
         _check_length(read, n)
     return read, chosen
@@ -273,7 +277,7 @@ def _columns_of(data: Any, role: str) -> tuple[list[Any], list[str] | None]:
         return [array], None
     if array.ndim != 2:
         raise DataError(f"{role} must have two dimensions (rows, columns), not shape {array.shape}")
-    return [array[:, j] for j in range(array.shape[1])], None
+    return list(array.T), None
 
 
 def _read_new_matrix(data: Any, role: str, names: tuple[str, ...]) -> list[Column]:
@@ -292,7 +296,7 @@ def _read_new_matrix(data: Any, role: str, names: tuple[str, ...]) -> list[Colum
 
 def _check_length(columns: Sequence[Column], n: int) -> None:
     for column in columns:
-        if len(column) != n:
+        if len(column.values) != n:
             raise DataError(f"{column.name!r} has {len(column)} rows, but y has {n}")
 
 

@@ -294,7 +294,8 @@ def with_used_levels(column: Column, kept: NDArray[np.intp] | None) -> Column:
         return column
     codes = column.values if kept is None else column.values[kept]
     used = np.flatnonzero(np.bincount(codes, minlength=len(column.levels)))
-    if not column.keeps_order and not _are_sorted(column.levels):
+    in_order = column.keeps_order or _are_sorted(column.levels)
+    if not in_order:
         try:
             used = used[np.asarray(column.levels[used].argsort())]
         except TypeError:
@@ -302,7 +303,8 @@ def with_used_levels(column: Column, kept: NDArray[np.intp] | None) -> Column:
                 f"column {column.name!r} mixes types that have no common order: convert it to "
                 "text or numbers first"
             ) from None
-    if len(used) == len(column.levels) and np.array_equal(used, np.arange(len(used))):
+        in_order = bool((used[:-1] < used[1:]).all())
+    if in_order and len(used) == len(column.levels):
         return replace(column, occurring=True)
     recode = np.full(len(column.levels) + 1, -1, dtype=np.int32)  # the last one serves code -1
     recode[used] = np.arange(len(used), dtype=np.int32)
