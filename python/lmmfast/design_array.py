@@ -95,8 +95,8 @@ class ArrayDesign:
     ----------
     y : (n,) array
     X : (n, p) array or table
-        Any number dtype and memory order; float64 columns are not copied, others are converted a
-        column at a time when they are asked for. Tables keep their column names.
+        Any number dtype and memory order; columns of the `lmmfast.design.KERNEL_DTYPES` are not
+        copied, others are converted when they are asked for. Tables keep their column names.
     groups : (n,) array
         Integers, text or categories.
     Z : (n, q) array or table, optional

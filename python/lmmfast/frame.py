@@ -140,17 +140,10 @@ def _wide(values: NDArray[Any]) -> NDArray[Any]:
 
 
 def as_float(values: NDArray[Any]) -> NDArray[np.float64]:
-    """Convert to float64, without a copy where they are already."""
-    return values.astype(np.float64, copy=not is_float64(values))
-
-
-def is_float64(values: NDArray[Any]) -> bool:
-    """Whether values can be read where they lie: float64 at whole multiples of 8 bytes."""
-    return (
-        values.dtype == np.float64
-        and values.flags.aligned
-        and all(stride % 8 == 0 for stride in values.strides)
-    )
+    """Convert a column (n,) to float64; no copy where it can be read as float64 where it lies."""
+    if values.dtype == np.float64 and values.flags.aligned and values.strides[0] % 8 == 0:
+        return values
+    return values.astype(np.float64)
 
 
 def model_frame(
@@ -283,6 +276,22 @@ def check_weights(weights: Column | None, kept: NDArray[np.intp] | None) -> None
         )
 
 
+def _occurring(
+    codes: NDArray[Any], n_levels: int, kept: NDArray[np.intp] | None
+) -> NDArray[np.bool_]:
+    """Which levels occur in the rows used, (n_levels,); often a few rows have them all."""
+    found = np.zeros(n_levels, dtype=bool)
+    n = len(codes) if kept is None else len(kept)
+    step = max(n_levels, 1 << 16)
+    for start in range(0, n, step):
+        rows = slice(start, start + step)
+        here = codes[rows] if kept is None else codes[kept[rows]]
+        found |= np.bincount(here, minlength=n_levels) > 0
+        if found.all():
+            break
+    return found
+
+
 def _are_sorted(levels: pd.Index[Any]) -> bool:
     """Whether sorting can be spared; a look at arrow's text would cost as much as sorting."""
     return levels.dtype == object and bool(levels.is_monotonic_increasing)
@@ -292,8 +301,7 @@ def with_used_levels(column: Column, kept: NDArray[np.intp] | None) -> Column:
     """Drop the levels that do not occur in the rows used, and sort the rest."""
     if column.levels is None or column.occurring:
         return column
-    codes = column.values if kept is None else column.values[kept]
-    used = np.flatnonzero(np.bincount(codes, minlength=len(column.levels)))
+    used = np.flatnonzero(_occurring(column.values, len(column.levels), kept))
     in_order = column.keeps_order or _are_sorted(column.levels)
     if not in_order:
         try:

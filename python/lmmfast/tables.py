@@ -88,9 +88,7 @@ def check_same_index(indexes: Mapping[str, Any]) -> None:
             continue
         if first is None:
             first = name, index
-        elif (
-            index is not first[1] and len(index) == len(first[1]) and not index.equals(first[1])
-        ):
+        elif index is not first[1] and len(index) == len(first[1]) and not index.equals(first[1]):
             raise DataError(
                 f"{first[0]!r} and {name!r} are paired by position, but their indexes differ: "
                 "align them and use .reset_index(drop=True), or pass .to_numpy()"
