@@ -104,6 +104,7 @@ class Basis:
 
     def working(self, batch: Batch) -> tuple[Array, Array, Array | None]:
         """Rows in the working basis: A = [X r] (n, p + 1), Z (n, q), weights."""
+        batch = batch.as_float()
         assert batch.y is not None
         X = _stack(batch.X, self.x_shift, self.x_scale, len(batch.y))
         Z = _stack(batch.Z, self.z_shift, self.z_scale, len(batch.y))
@@ -144,7 +145,7 @@ def choose_basis(design: Design, excluded: NDArray[np.intp] | None = None) -> Ba
     """
     n = design.n_obs
     rows = np.arange(n) if n <= SAMPLE_ROWS else np.linspace(0, n - 1, SAMPLE_ROWS).astype(np.intp)
-    sample = design.batch(rows)
+    sample = design.batch(rows).as_float()
     excluded = np.empty(0, dtype=np.intp) if excluded is None else excluded
     unit = _unit(design, sample, excluded)
     x_shift, x_scale = _shift_and_scale(sample.X, shift=unit is not None)

@@ -8,13 +8,21 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lmmfast.design import Batch, Term, check_names, check_size, choose_structures
+from lmmfast.design import (
+    Batch,
+    Term,
+    check_names,
+    check_size,
+    choose_structures,
+    kernel_column,
+    kernel_ready,
+)
 from lmmfast.errors import DataError, FormulaError
 from lmmfast.factors import LEARNED, ROWWISE, WHOLE, FactorUse, analyse_factor
 from lmmfast.formula import ParsedFormula, expand_dot, has_dot, parse_formula
-from lmmfast.formula_spec import ColumnRecipe, FormulaSpec, Part, simple_recipe
+from lmmfast.formula_spec import ColumnRecipe, FormulaSpec, Part, simple_recipes
 from lmmfast.formulaic_compat import build_specs, learn_state, parse_terms, restrict
-from lmmfast.frame import ModelFrame, Rows, as_float, is_float64, model_frame
+from lmmfast.frame import ModelFrame, Rows, model_frame
 from lmmfast.keys import GroupKeys, group_keys
 from lmmfast.tables import Table, open_table, suggest
 
@@ -156,22 +164,22 @@ class FormulaDesign:
     @property
     def random_access(self) -> bool:
         """Whether every column is a view of the user's memory."""
-
-        def in_memory(recipe: ColumnRecipe) -> bool:
-            return recipe.factors is not None and (
-                not recipe.factors
-                or (len(recipe.factors) == 1 and self._is_float64(recipe.factors[0]))
-            )
-
         extra = [c for c in (self._frame.weights, self._frame.offset) if c is not None]
         return (
             self._frame.kept is None
-            and all(in_memory(r) for part in self.spec.parts.values() for r in part.recipes)
-            and all(is_float64(column.values) for column in extra)
+            and all(self._in_memory(r) for part in self.spec.parts.values() for r in part.recipes)
+            and all(kernel_ready(column.values) for column in extra)
         )
 
-    def _is_float64(self, name: str) -> bool:
-        return is_float64(self._frame.columns[name].values)
+    def _in_memory(self, recipe: ColumnRecipe) -> bool:
+        if not recipe.factors:
+            return recipe.factors is not None
+        first, *others = recipe.factors
+        return (
+            not others
+            and isinstance(first, str)
+            and kernel_ready(self._frame.columns[first].values)
+        )
 
     def batch(self, rows: Rows) -> Batch:
         """Columns for some of the rows used."""
@@ -186,7 +194,7 @@ class FormulaDesign:
                 for name in self.spec.parts
             }
         weights, offset = (
-            None if column is None else as_float(column.values[view.rows])
+            None if column is None else kernel_column(column.values[view.rows])
             for column in (self._frame.weights, self._frame.offset)
         )
         Z = [column for name in self.spec.z_parts for column in made[name]]
@@ -266,9 +274,9 @@ def _split_part(spec: Any, uses: dict[str, FactorUse], frame: ModelFrame) -> Par
     recipes: list[ColumnRecipe] = []
     entries, index = [], 0
     for entry in spec.structure:
-        recipe = simple_recipe(entry, frame.columns)
-        if recipe is not None:
-            recipes.append(recipe)
+        simple = simple_recipes(entry, frame.columns)
+        if simple is not None:
+            recipes += simple
             continue
         recipes += [ColumnRecipe(None, index + j) for j in range(len(entry.columns))]
         index += len(entry.columns)
