@@ -91,7 +91,9 @@ def compiled_maximise(
     max_evaluations: int,
     start: Array | None,
 ) -> Optimum | None:
-    """Search without Python (cpp/include/lmmfast/resumable_search.hpp), as `lmmfast.scoring.maximise` would.
+    """Search in the core, as the loop of `lmmfast.scoring` would.
+
+    The search itself is cpp/include/lmmfast/resumable_search.hpp.
 
     Parameters
     ----------
