@@ -7,7 +7,7 @@
 #endif
 // Threads may have little stack (128 kB with musl): Eigen's temporaries go to the heap early.
 #ifndef EIGEN_STACK_ALLOCATION_LIMIT
-#define EIGEN_STACK_ALLOCATION_LIMIT 16384
+#define EIGEN_STACK_ALLOCATION_LIMIT 32768
 #endif
 #include <Eigen/Core>
 #include <cstdint>
