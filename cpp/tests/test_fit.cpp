@@ -78,7 +78,9 @@ FitOptions options_for(const Data& d, bool reml, bool weighted, std::vector<Rand
     return options;
 }
 
-double relative(const Eigen::MatrixXd& a, const Eigen::MatrixXd& b) { return (a - b).norm() / b.norm(); }
+double relative(const Eigen::MatrixXd& a, const Eigen::MatrixXd& b) {
+    return (a - b).norm() / b.norm();
+}
 
 void check_optimum(const Data& d, bool reml, bool weighted, const std::vector<RandomTerm>& terms) {
     const Fit found = fit(d.y, d.X, d.Z, d.groups, options_for(d, reml, weighted, terms));

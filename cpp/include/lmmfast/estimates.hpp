@@ -44,8 +44,7 @@ inline Estimates estimates(const Optimum& optimum, const Problem& problem, const
     out.D *= variance_unit;
     // A variance that is too small for a double is none.
     for (Index k = 0; k < out.D.rows(); ++k)
-        if (out.D(k, k) == 0 && optimum.D(k, k) > 0)
-            out.D(k, k) = std::numeric_limits<double>::quiet_NaN();
+        if (out.D(k, k) == 0 && optimum.D(k, k) > 0) out.D(k, k) = std::numeric_limits<double>::quiet_NaN();
     out.sigma2 = variance_unit * basis.weight_scale;
     out.loglik = optimum.loglik;
     out.theta.resize(covariance.n_params() + 1);

@@ -82,7 +82,8 @@ inline FitStatus prepare(const FitInput& input, Workspace& space, FitOutcome& ou
     PackedClusters& packed = out.packed;
     packed.layout = {out.basis.q(), out.basis.p() + 1};
     packed.n_clusters = input.data.n_clusters;
-    packed.data = AlignedDoubles(static_cast<std::size_t>(packed.n_blocks() * packed.layout.n_fields() * lanes));
+    packed.data =
+        AlignedDoubles(static_cast<std::size_t>(packed.n_blocks() * packed.layout.n_fields() * lanes));
     Regression on_X;
     std::vector<int> keep;
     for (int pass = 1;; ++pass) {

@@ -46,15 +46,15 @@ struct FitOptions {
 
 struct Fit {
     bool converged = false;
-    std::string status;             // "fitted", or why not
-    Eigen::VectorXd beta;           // (p,)
-    Eigen::MatrixXd cov_beta;       // (p, p)
-    Eigen::MatrixXd D;              // (q, q)
+    std::string status;        // "fitted", or why not
+    Eigen::VectorXd beta;      // (p,)
+    Eigen::MatrixXd cov_beta;  // (p, p)
+    Eigen::MatrixXd D;         // (q, q)
     double sigma2 = std::numeric_limits<double>::quiet_NaN();
     double loglik = std::numeric_limits<double>::quiet_NaN();  // with all constants
-    int evaluations = 0;            // passes over the groups
-    std::vector<std::int64_t> groups;  // (m,): the distinct groups, ascending
-    Eigen::MatrixXd random_effects;    // (m, q): predictions of b_i, a row per entry of `groups`
+    int evaluations = 0;                                       // passes over the groups
+    std::vector<std::int64_t> groups;                          // (m,): the distinct groups, ascending
+    Eigen::MatrixXd random_effects;  // (m, q): predictions of b_i, a row per entry of `groups`
 };
 
 namespace detail {
