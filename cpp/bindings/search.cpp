@@ -1,11 +1,11 @@
 // The search for the maximum, all of it without the GIL.
-#include "lmmfast/search.hpp"
-
 #include <optional>
 #include <utility>
 
 #include "arrays.hpp"
 #include "bind.hpp"
+#include "evaluate.hpp"
+#include "lmmfast/resumable_search.hpp"
 #include "release.hpp"
 
 namespace lmmfast::bindings {
@@ -46,27 +46,23 @@ MatrixArray array(const RowMatrix& A) {
     return MatrixArray({static_cast<py::ssize_t>(A.rows()), static_cast<py::ssize_t>(A.cols())}, A.data());
 }
 
-// Steps by name, and a row of numbers each: loglik, decrement, smallest eigenvalue, phi.
-py::tuple trace(const std::vector<TraceEntry>& entries, int n_params) {
-    py::list steps(entries.size());
-    MatrixArray numbers({static_cast<py::ssize_t>(entries.size()), py::ssize_t{3} + n_params});
-    double* row = numbers.mutable_data();
-    for (std::size_t k = 0; k < entries.size(); ++k, row += 3 + n_params) {
+// Of each evaluation: the step, (loglik, decrement, smallest eigenvalue), phi.
+py::tuple trace(const std::vector<TraceEntry>& entries) {
+    py::list steps(entries.size()), numbers(entries.size()), phis(entries.size());
+    for (std::size_t k = 0; k < entries.size(); ++k) {
         const TraceEntry& entry = entries[k];
         steps[k] = step_name(entry.step);
-        row[0] = entry.loglik;
-        row[1] = entry.decrement;
-        row[2] = entry.smallest_eigenvalue;
-        std::copy(entry.phi.begin(), entry.phi.end(), row + 3);
+        numbers[k] = py::make_tuple(entry.loglik, entry.decrement, entry.smallest_eigenvalue);
+        phis[k] = array(entry.phi);
     }
-    return py::make_tuple(steps, numbers);
+    return py::make_tuple(steps, numbers, phis);
 }
 
 // None where the search could not begin.
-py::object maximise_blocks(const MatrixArray& data, int q, int p1, const MatrixArray& perp,
-                           const std::vector<std::pair<std::string, int>>& terms, std::vector<int> keep,
-                           Index n_obs, bool reml, double constant, const std::optional<MatrixArray>& start,
-                           int max_evaluations, int n_threads) {
+py::object maximise(const MatrixArray& data, int q, int p1, const MatrixArray& perp,
+                    const std::vector<std::pair<std::string, int>>& terms, std::vector<int> keep, Index n_obs,
+                    bool reml, double constant, const std::optional<MatrixArray>& start, int max_evaluations,
+                    int n_threads) {
     const ClusterBlocks clusters = blocks(data, q, p1);
     require(perp.size() == Index{p1} * p1, "perp must be (p1, p1)");
     std::vector<RandomTerm> random_terms;
@@ -83,10 +79,13 @@ py::object maximise_blocks(const MatrixArray& data, int q, int p1, const MatrixA
     SearchOptions options;
     options.max_evaluations = max_evaluations;
     options.start = start ? start->data() : nullptr;
-    Optimum found;
+    Search search(problem, covariance, options);
     without_gil([&](Interrupt& interrupt) {
-        found = maximise(clusters, perp.data(), problem, covariance, options, n_threads, interrupt);
+        while (!search.done())
+            search.tell(evaluate_blocks(clusters, search.Lambda(), perp.data(), search.with_kr(), n_threads,
+                                        interrupt));
     });
+    const Optimum& found = search.optimum();
     if (found.status == Status::failed || found.status == Status::not_identified) return py::none();
     return py::dict("status"_a = status_name(found.status), "phi"_a = array(found.phi),
                     "Lambda"_a = array(found.Lambda), "D"_a = array(found.D), "sigma2"_a = found.sigma2,
@@ -94,15 +93,15 @@ py::object maximise_blocks(const MatrixArray& data, int q, int p1, const MatrixA
                     "loglik"_a = found.loglik, "decrement"_a = found.decrement,
                     "smallest_eigenvalue"_a = found.smallest_eigenvalue, "ranks"_a = found.ranks,
                     "multiplier"_a = found.on_boundary() ? py::cast(found.multiplier) : py::none(),
-                    "trace"_a = trace(found.trace, covariance.n_params()));
+                    "trace"_a = trace(found.trace));
 }
 
 }  // namespace
 
 void bind_search(py::module_& m) {
-    m.def("maximise", &maximise_blocks, py::arg("data").noconvert(), py::arg("q"), py::arg("p1"),
-          py::arg("perp"), py::arg("terms"), py::arg("keep"), py::arg("n_obs"), py::arg("reml"),
-          py::arg("constant"), py::arg("start"), py::arg("max_evaluations"), py::arg("n_threads"));
+    m.def("maximise", &maximise, py::arg("data").noconvert(), py::arg("q"), py::arg("p1"), py::arg("perp"),
+          py::arg("terms"), py::arg("keep"), py::arg("n_obs"), py::arg("reml"), py::arg("constant"),
+          py::arg("start"), py::arg("max_evaluations"), py::arg("n_threads"));
 }
 
 }  // namespace lmmfast::bindings

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from lmmfast._dispatch import core
 from lmmfast._threads import n_threads
 from lmmfast.basis import Basis, check_scales, choose_basis
-from lmmfast.certificate import certify, snap_to_boundary
+from lmmfast.certificate import certify, conclude, snap_to_boundary
 from lmmfast.clusters import Clusters, gather
 from lmmfast.compress import compress
 from lmmfast.covariance import Array
@@ -23,9 +23,10 @@ from lmmfast.errors import ConvergenceWarning, DataError, RankWarning, Unsupport
 from lmmfast.estimates import estimates, independent_columns, make_problem
 from lmmfast.identify import check_clusters, check_information, check_response, check_within
 from lmmfast.objective import Problem
+from lmmfast.optimum import Optimum, compiled_maximise
 from lmmfast.reference import ReferenceEngine
 from lmmfast.result import LMMResult
-from lmmfast.scoring import Search, maximise
+from lmmfast.scoring import Search, log_evaluation, maximise
 from lmmfast.terms import BlockCovariance
 
 
@@ -213,15 +214,8 @@ def fit_design(design: Design, options: Options) -> LMMResult:
     covariance = _covariance(design)
     data = _prepare(design, clusters, options)
     problem = _problem(design, data, options)
-    search = Search(problem, covariance, data.engine, options.max_iter, _callback(options))
-    default = covariance.phi(np.eye(covariance.q))
-    point = search.begin(default, "start" if options.start is None else "check")
-    check_information(point, covariance, design, clusters)
-    if options.start is not None:
-        point = search.evaluate(_start(covariance, data, options.start), "start")
-    point, reason = maximise(search, point)
-    point = snap_to_boundary(search, point)
-    certificate = certify(search, point, reason, design.terms)
+    optimum = _maximise(design, clusters, data, problem, covariance, options)
+    certificate = certify(optimum, covariance, design.terms)
     if not certificate.converged:
         warnings.warn(
             f"{certificate}; see fit.trace. A simpler random-effects structure, or max_iter= and "
@@ -230,7 +224,7 @@ def fit_design(design: Design, options: Options) -> LMMResult:
             stacklevel=3,
         )
     with np.errstate(all="ignore"):
-        values = estimates(point, data.basis, covariance)
+        values = estimates(optimum, problem.keep, data.basis, covariance)
         results = np.concatenate([values.theta, values.cov_beta.ravel(), 1.0 / values.theta[-1:]])
     check_scales(design, results, "the estimates")
     return LMMResult(
@@ -239,10 +233,10 @@ def fit_design(design: Design, options: Options) -> LMMResult:
         engine=data.engine,
         basis=data.basis,
         covariance=covariance,
-        point=point,
+        problem=problem,
+        optimum=optimum,
         estimates=values,
         certificate=certificate,
-        trace=search.trace,
     )
 
 
@@ -337,6 +331,33 @@ def _problem(design: Design, data: Prepared, options: Options) -> Problem:
     check_response(design, data.gram, keep, data.basis.y_size)
     check_within(design, data.gram, data.perp, keep, data.rank_Z, options.reml)
     return make_problem(keep, design.n_obs, options.reml, data.basis, data.log_weights)
+
+
+def _maximise(
+    design: Design,
+    clusters: Clusters,
+    data: Prepared,
+    problem: Problem,
+    covariance: BlockCovariance,
+    options: Options,
+) -> Optimum:
+    """Search by the compiled loop where nobody watches, else by the one in Python."""
+    start = None if options.start is None else _start(covariance, data, options.start)
+    callback = _callback(options)
+    if callback is None:
+        optimum = compiled_maximise(problem, covariance, data.engine, options.max_iter, start)
+        if optimum is not None:
+            for entry in optimum.trace:
+                log_evaluation(entry)
+            return optimum
+    search = Search(problem, covariance, data.engine, options.max_iter, callback)
+    default = covariance.phi(np.eye(covariance.q))
+    point = search.begin(default, "start" if start is None else "check")
+    check_information(point, covariance, design, clusters)
+    if start is not None:
+        point = search.evaluate(start, "start")
+    point, reason = maximise(search, point)
+    return conclude(search, snap_to_boundary(search, point), reason)
 
 
 def _start(covariance: BlockCovariance, data: Prepared, start: Any) -> Array:
