@@ -4,7 +4,7 @@
 #include <limits>
 
 #include "lmmfast/basis.hpp"
-#include "lmmfast/search.hpp"
+#include "lmmfast/resumable_search.hpp"
 
 namespace lmmfast {
 

@@ -38,19 +38,24 @@ struct Gathered {
         Z.resize(n, static_cast<Index>(data.Z.size()));
         y.resize(n);
         weights.resize(data.weights ? n : 0);
-        for (Index j = 0; j < X.cols(); ++j) copy(data, data.X[static_cast<std::size_t>(j)], X.col(j).data());
-        for (Index k = 0; k < Z.cols(); ++k) copy(data, data.Z[static_cast<std::size_t>(k)], Z.col(k).data());
-        copy(data, data.y, y.data());
-        if (data.weights) copy(data, *data.weights, weights.data());
-        if (data.offset)
-            for (Index k = 0; k < n; ++k) y[k] -= (*data.offset)[data.row(k)];
+        for (Index j = 0; j < X.cols(); ++j) read(data, data.X[static_cast<std::size_t>(j)], X.col(j).data());
+        for (Index k = 0; k < Z.cols(); ++k) read(data, data.Z[static_cast<std::size_t>(k)], Z.col(k).data());
+        read(data, data.y, y.data());
+        if (data.weights) read(data, *data.weights, weights.data());
+        if (data.offset) {
+            offset_.resize(n);
+            read(data, *data.offset, offset_.data());
+            y -= offset_;
+        }
     }
 
   private:
-    static void copy(const DataView& data, const Column& from, double* to) {
+    static void read(const DataView& data, const Column& from, double* to) {
         const Index n = data.n_rows();
         for (Index k = 0; k < n; ++k) to[k] = from[data.row(k)];
     }
+
+    Eigen::VectorXd offset_;
 };
 
 }  // namespace lmmfast
