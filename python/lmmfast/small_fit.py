@@ -6,6 +6,7 @@ result here, and `lmmfast.fitting` goes the general way, which has names and exp
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING
 
 from lmmfast._dispatch import core
@@ -20,7 +21,7 @@ from lmmfast.estimates import Estimates
 from lmmfast.objective import Problem
 from lmmfast.optimum import compiled_terms, is_compiled, read_optimum
 from lmmfast.result import LMMResult
-from lmmfast.scoring import log_evaluation
+from lmmfast.scoring import log_evaluation, logger
 from lmmfast.terms import BlockCovariance
 
 if TYPE_CHECKING:
@@ -76,8 +77,9 @@ def fit_small(
     packed = CompressedClusters(**found["clusters"], basis=basis)
     problem = Problem(found["keep"], design.n_obs, options.reml, found["constant"])
     optimum = read_optimum(found["optimum"], max_evaluations)
-    for entry in optimum.trace:
-        log_evaluation(entry)
+    if logger.isEnabledFor(logging.DEBUG):
+        for entry in optimum.trace:
+            log_evaluation(entry)
     return LMMResult(
         design=design,
         clusters=clusters,
