@@ -10,7 +10,7 @@ import logging
 from typing import TYPE_CHECKING
 
 from lmmfast._dispatch import core
-from lmmfast._threads import n_threads
+from lmmfast._threads import one_thread
 from lmmfast.basis import SAMPLE_ROWS, Basis
 from lmmfast.certificate import certify
 from lmmfast.clusters import Clusters
@@ -55,7 +55,7 @@ def fit_small(
     """
     if not is_small(design, covariance, options):
         return None
-    threads = n_threads(options.n_jobs)
+    threads = one_thread(options.n_jobs)
     rows = design.batch(slice(None))
     max_evaluations = int(options.max_iter)
     found = core.fit_rows(
