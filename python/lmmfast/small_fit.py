@@ -19,7 +19,7 @@ from lmmfast.design import Design
 from lmmfast.engine import MomentsEngine
 from lmmfast.estimates import Estimates
 from lmmfast.objective import Problem
-from lmmfast.optimum import compiled_terms, is_compiled, read_optimum
+from lmmfast.optimum import MOST_EVALUATIONS, compiled_terms, is_compiled, read_optimum
 from lmmfast.result import LMMResult
 from lmmfast.scoring import log_evaluation, logger
 from lmmfast.terms import BlockCovariance
@@ -57,7 +57,7 @@ def fit_small(
         return None
     threads = one_thread(options.n_jobs)
     rows = design.batch(slice(None))
-    max_evaluations = int(options.max_iter)
+    max_evaluations = min(int(options.max_iter), MOST_EVALUATIONS)
     found = core.fit_rows(
         rows.X,
         rows.Z,

@@ -246,6 +246,10 @@ def test_sleepstudy(small):
     assert abs(fit.llf - -871.8141359790) < 1e-9
 
 
+def test_any_max_iter_will_do(small):
+    assert small(lambda: lf.fit(**plain(), max_iter=10**12)).certificate.converged
+
+
 def outcome(call) -> tuple[Any, ...]:
     """What a call raises, or its log-likelihood, and what it warns of."""
     with warnings.catch_warnings(record=True) as caught:
