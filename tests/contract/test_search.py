@@ -28,6 +28,7 @@ SEEDS = range(6)
 @pytest.fixture(params=sorted(LEVELS))
 def core(request, monkeypatch):
     monkeypatch.setattr(optimum, "core", LEVELS[request.param])
+    monkeypatch.setattr("lmmfast.fitting.fit_small", lambda *_: None)
 
 
 def formula(sizes: list[int]) -> str:
