@@ -5,7 +5,7 @@
 #include "arrays.hpp"
 #include "bind.hpp"
 #include "evaluate.hpp"
-#include "lmmfast/resumable_search.hpp"
+#include "optimum.hpp"
 #include "release.hpp"
 
 namespace lmmfast::bindings {
@@ -39,13 +39,6 @@ const char* status_name(Status status) {
     }
 }
 
-MatrixArray array(const Vector& x) {
-    return MatrixArray(static_cast<py::ssize_t>(x.size()), x.data());
-}
-MatrixArray array(const RowMatrix& A) {
-    return MatrixArray({static_cast<py::ssize_t>(A.rows()), static_cast<py::ssize_t>(A.cols())}, A.data());
-}
-
 // Of each evaluation: the step, (loglik, decrement, smallest eigenvalue), phi.
 py::tuple trace(const std::vector<TraceEntry>& entries) {
     py::list steps(entries.size()), numbers(entries.size()), phis(entries.size());
@@ -58,16 +51,33 @@ py::tuple trace(const std::vector<TraceEntry>& entries) {
     return py::make_tuple(steps, numbers, phis);
 }
 
-// None where the search could not begin.
-py::object maximise(const MatrixArray& data, int q, int p1, const MatrixArray& perp,
-                    const std::vector<std::pair<std::string, int>>& terms, std::vector<int> keep, Index n_obs,
-                    bool reml, double constant, const std::optional<MatrixArray>& start, int max_evaluations,
-                    int n_threads) {
+}  // namespace
+
+std::vector<RandomTerm> random_terms(const TermList& terms) {
+    std::vector<RandomTerm> out;
+    for (const auto& [name, columns] : terms) out.push_back({structure(name), columns});
+    return out;
+}
+
+py::object optimum_or_none(const Optimum& found) {
+    if (found.status == Status::failed || found.status == Status::not_identified) return py::none();
+    return py::dict("status"_a = status_name(found.status), "phi"_a = array(found.phi),
+                    "Lambda"_a = array(found.Lambda), "D"_a = array(found.D), "sigma2"_a = found.sigma2,
+                    "beta"_a = array(found.beta), "S_inv_root"_a = array(found.S_inv_root),
+                    "loglik"_a = found.loglik, "decrement"_a = found.decrement,
+                    "smallest_eigenvalue"_a = found.smallest_eigenvalue, "ranks"_a = found.ranks,
+                    "multiplier"_a = found.on_boundary() ? py::cast(found.multiplier) : py::none(),
+                    "trace"_a = trace(found.trace));
+}
+
+namespace {
+
+py::object maximise(const MatrixArray& data, int q, int p1, const MatrixArray& perp, const TermList& terms,
+                    std::vector<int> keep, Index n_obs, bool reml, double constant,
+                    const std::optional<MatrixArray>& start, int max_evaluations, int n_threads) {
     const ClusterBlocks clusters = blocks(data, q, p1);
     require(perp.size() == Index{p1} * p1, "perp must be (p1, p1)");
-    std::vector<RandomTerm> random_terms;
-    for (const auto& [name, columns] : terms) random_terms.push_back({structure(name), columns});
-    const RandomCovariance covariance(std::move(random_terms));
+    const RandomCovariance covariance(random_terms(terms));
     require(covariance.q() == q, "the terms must have q columns");
     for (std::size_t j = 0; j < keep.size(); ++j)
         require(keep[j] >= (j ? keep[j - 1] + 1 : 0) && keep[j] < p1 - 1,
@@ -85,15 +95,7 @@ py::object maximise(const MatrixArray& data, int q, int p1, const MatrixArray& p
             search.tell(evaluate_blocks(clusters, search.Lambda(), perp.data(), search.with_kr(), n_threads,
                                         interrupt));
     });
-    const Optimum& found = search.optimum();
-    if (found.status == Status::failed || found.status == Status::not_identified) return py::none();
-    return py::dict("status"_a = status_name(found.status), "phi"_a = array(found.phi),
-                    "Lambda"_a = array(found.Lambda), "D"_a = array(found.D), "sigma2"_a = found.sigma2,
-                    "beta"_a = array(found.beta), "S_inv_root"_a = array(found.S_inv_root),
-                    "loglik"_a = found.loglik, "decrement"_a = found.decrement,
-                    "smallest_eigenvalue"_a = found.smallest_eigenvalue, "ranks"_a = found.ranks,
-                    "multiplier"_a = found.on_boundary() ? py::cast(found.multiplier) : py::none(),
-                    "trace"_a = trace(found.trace));
+    return optimum_or_none(search.optimum());
 }
 
 }  // namespace

@@ -33,6 +33,13 @@ def n_threads(requested: int | None = None) -> int:
     return int(requested)
 
 
+def one_thread(requested: int | None = None) -> int:
+    """Return 1, for work too short to be shared out, once the request is found to be valid."""
+    if requested is not None or os.environ.get("LMMFAST_NUM_THREADS"):
+        n_threads(requested)
+    return 1
+
+
 def _available() -> int:
     if hasattr(os, "sched_getaffinity"):
         count = len(os.sched_getaffinity(0))

@@ -27,6 +27,7 @@ from lmmfast.optimum import Optimum, compiled_maximise
 from lmmfast.reference import ReferenceEngine
 from lmmfast.result import LMMResult
 from lmmfast.scoring import Search, log_evaluation, maximise
+from lmmfast.small_fit import fit_small
 from lmmfast.terms import BlockCovariance
 
 
@@ -212,6 +213,14 @@ def fit_design(design: Design, options: Options) -> LMMResult:
     clusters = gather(design.keys)
     check_clusters(design, clusters)
     covariance = _covariance(design)
+    result = fit_small(design, clusters, covariance, options)
+    return _fit_general(design, clusters, covariance, options) if result is None else result
+
+
+def _fit_general(
+    design: Design, clusters: Clusters, covariance: BlockCovariance, options: Options
+) -> LMMResult:
+    """Stages of a fit one by one, with names for whatever is wrong."""
     data = _prepare(design, clusters, options)
     problem = _problem(design, data, options)
     optimum = _maximise(design, clusters, data, problem, covariance, options)
@@ -221,7 +230,7 @@ def fit_design(design: Design, options: Options) -> LMMResult:
             f"{certificate}; see fit.trace. A simpler random-effects structure, or max_iter= and "
             "start=, may help",
             ConvergenceWarning,
-            stacklevel=3,
+            stacklevel=4,
         )
     with np.errstate(all="ignore"):
         values = estimates(optimum, problem.keep, data.basis, covariance)
@@ -323,7 +332,7 @@ def _problem(design: Design, data: Prepared, options: Options) -> Problem:
         message = f"columns of X determined by the others: {', '.join(dropped)}"
         if options.rank_deficient == "raise":
             raise DataError(f"{message}; leave them out, or pass rank_deficient='drop'")
-        warnings.warn(f"dropped {message}", RankWarning, stacklevel=4)
+        warnings.warn(f"dropped {message}", RankWarning, stacklevel=5)
     if len(keep) >= design.n_obs:
         raise DataError(
             f"{len(keep)} fixed effects for {design.n_obs} rows: there must be more rows"

@@ -87,6 +87,16 @@ def trace_entry(
     }
 
 
+def is_compiled(covariance: BlockCovariance) -> bool:
+    """Whether the compiled search knows all structures."""
+    return all(type(structure) in COMPILED for structure in covariance.structures)
+
+
+def compiled_terms(covariance: BlockCovariance) -> list[tuple[str, int]]:
+    """Structure and number of columns of each term, as the core wants them."""
+    return [(s.name, q) for s, q in zip(covariance.structures, covariance.sizes, strict=True)]
+
+
 def compiled_maximise(
     problem: Problem,
     covariance: BlockCovariance,
@@ -111,7 +121,7 @@ def compiled_maximise(
     """
     if not isinstance(engine, MomentsEngine):
         return None
-    if any(type(structure) not in COMPILED for structure in covariance.structures):
+    if not is_compiled(covariance):
         return None
     data = engine.clusters
     found = core.maximise(
@@ -119,7 +129,7 @@ def compiled_maximise(
         data.q,
         data.p1,
         data.perp,
-        [(s.name, q) for s, q in zip(covariance.structures, covariance.sizes, strict=True)],
+        compiled_terms(covariance),
         problem.keep.tolist(),
         problem.n_obs,
         bool(problem.reml),
@@ -130,6 +140,11 @@ def compiled_maximise(
     )
     if found is None:
         return None
+    return read_optimum(found, max_evaluations)
+
+
+def read_optimum(found: dict[str, Any], max_evaluations: int) -> Optimum:
+    """Read what the core says about the end of a search."""
     steps, numbers, phis = found.pop("trace")
     trace = [
         trace_entry(k, step, loglik, decrement, smallest_eigenvalue, phi)

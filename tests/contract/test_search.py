@@ -28,6 +28,7 @@ SEEDS = range(6)
 @pytest.fixture(params=sorted(LEVELS))
 def core(request, monkeypatch):
     monkeypatch.setattr(optimum, "core", LEVELS[request.param])
+    monkeypatch.setattr("lmmfast.fitting.fit_small", lambda *_: None)
 
 
 def formula(sizes: list[int]) -> str:
@@ -115,6 +116,7 @@ def test_what_is_compiled(monkeypatch, caplog):
     data = table([2], 0)
     found = []
     original = optimum.compiled_maximise
+    monkeypatch.setattr("lmmfast.fitting.fit_small", lambda *_: None)
     monkeypatch.setattr(
         "lmmfast.fitting.compiled_maximise",
         lambda *args: found.append(original(*args)) or found[-1],

@@ -42,7 +42,13 @@ void sum_blocks(const ClusterBlocks& clusters, const double* Lambda, Index begin
 // Below this number of columns sums run in packs; above it, packs are stacked into matrix products.
 inline constexpr int max_p1_in_packs = 12;
 // Sizes that the compiler gets to know: loops unroll, and the small matrices stay in registers.
-inline constexpr int max_fixed_q = 3, max_fixed_p1 = 6;
+#ifndef LMMFAST_MAX_FIXED_Q
+#define LMMFAST_MAX_FIXED_Q 3
+#endif
+#ifndef LMMFAST_MAX_FIXED_P1
+#define LMMFAST_MAX_FIXED_P1 6
+#endif
+inline constexpr int max_fixed_q = LMMFAST_MAX_FIXED_Q, max_fixed_p1 = LMMFAST_MAX_FIXED_P1;
 
 template <int Q, int P1>
 void sum_blocks_in_packs(const ClusterBlocks& clusters, const double* Lambda, Index begin, Index end,

@@ -1,0 +1,131 @@
+// Whole fits of small data sets, all of it without the GIL.
+#include <optional>
+
+#include "arrays.hpp"
+#include "bind.hpp"
+#include "evaluate.hpp"
+#include "lmmfast/fit_rows.hpp"
+#include "optimum.hpp"
+#include "release.hpp"
+
+namespace lmmfast::bindings {
+
+namespace {
+
+using namespace py::literals;
+
+std::vector<Column> columns(const py::list& arrays, Index n_rows) {
+    std::vector<Column> out;
+    for (const auto& array : arrays) out.push_back(column(existing_array(array), n_rows));
+    return out;
+}
+
+void require_rows(const DataView& data, Index n_rows, const std::optional<IndexArray>& order) {
+    require(data.n_clusters >= 1 && data.ptr[0] == 0 && data.ptr[data.n_clusters] == n_rows,
+            "ptr must run from 0 to the number of rows");
+    for (Index i = 0; i < data.n_clusters; ++i)
+        require(data.ptr[i] <= data.ptr[i + 1], "ptr must not decrease");
+    if (!order) return;
+    require(order->ndim() == 1 && order->size() == n_rows, "order must have n_rows entries");
+    for (Index k = 0; k < n_rows; ++k)
+        require(order->data()[k] >= 0 && order->data()[k] < n_rows, "order exceeds the rows");
+}
+
+py::object array_or_none(const Eigen::VectorXd& x) {
+    return x.size() ? py::object(array(x)) : py::none();
+}
+py::object array_or_none(const Eigen::MatrixXd& A) {
+    return A.size() ? py::object(array(RowMatrix(A))) : py::none();
+}
+py::array_t<py::ssize_t> indices(const std::vector<int>& values) {
+    py::array_t<py::ssize_t> out(static_cast<py::ssize_t>(values.size()));
+    std::copy(values.begin(), values.end(), out.mutable_data());
+    return out;
+}
+MatrixArray square(const std::vector<double>& values, int size) {
+    return MatrixArray({size, size}, values.data());
+}
+
+// The fields of Python's Basis.
+py::dict basis_dict(const Basis& b) {
+    return py::dict("x_shift"_a = array(b.x_shift), "x_scale"_a = array(b.x_scale),
+                    "unit"_a = array_or_none(b.unit), "z_shift"_a = array(b.z_shift),
+                    "z_scale"_a = array(b.z_scale), "z_units"_a = indices(b.z_units),
+                    "z_unit_values"_a = array(b.z_unit_values), "x_mix"_a = array_or_none(b.x_mix),
+                    "z_mix"_a = array_or_none(b.z_mix), "y_shift"_a = b.y_shift, "y_scale"_a = b.y_scale,
+                    "beta"_a = array(b.beta), "excluded"_a = indices(b.excluded), "weighted"_a = b.weighted,
+                    "weight_scale"_a = b.weight_scale, "y_size"_a = b.y_size);
+}
+
+// The fields of Python's CompressedClusters except the basis; the blocks change hands.
+py::dict clusters_dict(PackedClusters& packed, Index n_obs) {
+    const auto [q, p1] = packed.layout;
+    const py::ssize_t n_blocks = packed.n_blocks(), n_fields = packed.layout.n_fields();
+    double* data = packed.data.release();
+    const py::capsule owner(data, [](void* p) { AlignedDoubles::Free()(static_cast<double*>(p)); });
+    const CompressedSums& sums = packed.sums;
+    return py::dict("blocks"_a = MatrixArray({n_blocks, n_fields, py::ssize_t{lanes}}, data, owner),
+                    "q"_a = q, "p1"_a = p1, "m"_a = packed.n_clusters, "n_obs"_a = n_obs,
+                    "gram"_a = square(sums.gram, p1), "perp"_a = square(sums.perp, p1),
+                    "log_weights"_a = sums.log_weights, "rank_Z"_a = sums.rank_Z);
+}
+
+py::dict estimates_dict(const Estimates& e) {
+    return py::dict("beta"_a = array(e.beta), "cov_beta"_a = array(e.cov_beta), "D"_a = array(e.D),
+                    "sigma2"_a = e.sigma2, "loglik"_a = e.loglik, "theta"_a = array(e.theta));
+}
+
+// Only the status where that is not "fitted".
+py::dict fit(const py::list& X, const py::list& Z, const py::array& y,
+             const std::optional<py::array>& weights, const std::optional<py::array>& offset,
+             const IndexArray& ptr, const std::optional<IndexArray>& order, const TermList& terms,
+             std::optional<int> unit, bool reml, int max_evaluations) {
+    const Index n_rows = y.ndim() == 1 ? y.shape(0) : -1;
+    FitInput input;
+    input.data.X = columns(X, n_rows);
+    input.data.Z = columns(Z, n_rows);
+    input.data.y = column(y, n_rows);
+    Column weight_column, offset_column;
+    if (weights) {
+        weight_column = column(*weights, n_rows);
+        input.data.weights = &weight_column;
+    }
+    if (offset) {
+        offset_column = column(*offset, n_rows);
+        input.data.offset = &offset_column;
+    }
+    require(ptr.ndim() == 1 && ptr.size() >= 1, "ptr must have n_clusters + 1 entries");
+    input.data.ptr = ptr.data();
+    input.data.n_clusters = ptr.size() - 1;
+    if (order) input.data.order = order->data();
+    require_rows(input.data, n_rows, order);
+    input.terms = random_terms(terms);
+    require(RandomCovariance(input.terms).q() == static_cast<int>(Z.size()), "the terms must have q columns");
+    require(!X.empty() && static_cast<int>(X.size()) < max_p1, "too few or too many columns of X");
+    input.known_unit = unit.value_or(-1);
+    require(input.known_unit >= -1 && input.known_unit < static_cast<int>(X.size()), "no such column");
+    input.reml = reml;
+    require(max_evaluations >= 1, "max_evaluations must be positive");
+    input.search.max_evaluations = max_evaluations;
+    FitOutcome out;
+    without_gil([&](Interrupt& interrupt) {
+        Workspace space;
+        out = fit_rows(input, space, evaluate_blocks, interrupt);
+    });
+    if (out.status != FitStatus::fitted) return py::dict("status"_a = describe(out.status));
+    return py::dict("status"_a = describe(out.status), "basis"_a = basis_dict(out.basis),
+                    "clusters"_a = clusters_dict(out.packed, out.problem.n_obs),
+                    "keep"_a = indices(out.problem.keep), "constant"_a = out.problem.constant,
+                    "optimum"_a = optimum_or_none(out.optimum),
+                    "estimates"_a = estimates_dict(out.estimates));
+}
+
+}  // namespace
+
+void bind_fit(py::module_& m) {
+    m.def("fit_rows", &fit, py::arg("X"), py::arg("Z"), py::arg("y"), py::arg("weights"), py::arg("offset"),
+          py::arg("ptr"), py::arg("order"), py::arg("terms"), py::arg("unit"), py::arg("reml"),
+          py::arg("max_evaluations"));
+}
+
+}  // namespace lmmfast::bindings
