@@ -15,7 +15,7 @@ from lmmfast._threads import n_threads
 from lmmfast.basis import Basis, check_scales, choose_basis
 from lmmfast.certificate import certify, snap_to_boundary
 from lmmfast.clusters import Clusters, gather
-from lmmfast.compress import compress
+from lmmfast.compress import CompressedClusters, compress
 from lmmfast.covariance import Array
 from lmmfast.design import Design, check_finite
 from lmmfast.engine import Engine, MomentsEngine
@@ -25,8 +25,11 @@ from lmmfast.identify import check_clusters, check_information, check_response, 
 from lmmfast.objective import Problem
 from lmmfast.reference import ReferenceEngine
 from lmmfast.result import LMMResult
-from lmmfast.scoring import Search, maximise
+from lmmfast.scoring import Search, floor_eigenvalues, maximise
 from lmmfast.terms import BlockCovariance
+
+# A start whose D has an eigenvalue below this, relative to sigma2 and the largest, is moved inside.
+ON_BOUNDARY = 1e-8
 
 
 @dataclass(frozen=True)
@@ -212,11 +215,26 @@ def fit_design(design: Design, options: Options) -> LMMResult:
     check_clusters(design, clusters)
     covariance = _covariance(design)
     data = _prepare(design, clusters, options)
+    _report_dropped(design, data.keep, options)
+    return fit_prepared(design, clusters, covariance, data, options)
+
+
+def fit_prepared(
+    design: Design,
+    clusters: Clusters,
+    covariance: BlockCovariance,
+    data: Prepared,
+    options: Options,
+    *,
+    known_design: bool = False,
+) -> LMMResult:
+    """Run the stages after packing; with a known design X and Z are not checked again."""
     problem = _problem(design, data, options)
     search = Search(problem, covariance, data.engine, options.max_iter, _callback(options))
-    default = covariance.phi(np.eye(covariance.q))
-    point = search.begin(default, "start" if options.start is None else "check")
-    check_information(point, covariance, design, clusters)
+    if options.start is None or not known_design:
+        default = covariance.phi(np.eye(covariance.q))
+        point = search.begin(default, "start" if options.start is None else "check")
+        check_information(point, covariance, design, clusters)
     if options.start is not None:
         point = search.evaluate(_start(covariance, data, options.start), "start")
     point, reason = maximise(search, point)
@@ -227,7 +245,7 @@ def fit_design(design: Design, options: Options) -> LMMResult:
             f"{certificate}; see fit.trace. A simpler random-effects structure, or max_iter= and "
             "start=, may help",
             ConvergenceWarning,
-            stacklevel=3,
+            stacklevel=4,
         )
     with np.errstate(all="ignore"):
         values = estimates(point, data.basis, covariance)
@@ -291,7 +309,7 @@ def _prepare(design: Design, clusters: Clusters, options: Options) -> Prepared:
     """Bring the data into the working basis, for the engine asked for."""
     excluded = np.empty(0, dtype=np.intp)
     while True:
-        data = _prepare_engine(design, clusters, options, choose_basis(design, excluded))
+        data = prepare_engine(design, clusters, options, choose_basis(design, excluded))
         dropped = np.setdiff1d(np.arange(len(design.x_names)), data.keep)
         involved = data.basis.involved(dropped)
         if len(involved) == 0:
@@ -300,11 +318,16 @@ def _prepare(design: Design, clusters: Clusters, options: Options) -> Prepared:
         excluded = np.union1d(excluded, dropped)
 
 
-def _prepare_engine(design: Design, clusters: Clusters, options: Options, basis: Basis) -> Prepared:
+def prepare_engine(design: Design, clusters: Clusters, options: Options, basis: Basis) -> Prepared:
+    """Bring the data into a basis, or one next to it where the working residual misleads."""
     if options.engine == "reference":
         return _prepare_reference(design, clusters, basis)
     threads = n_threads(options.n_jobs)
-    packed = compress(design, clusters, basis, threads)
+    return prepared(compress(design, clusters, basis, threads), threads)
+
+
+def prepared(packed: CompressedClusters, threads: int) -> Prepared:
+    """Set up the moments engine over compressed clusters."""
     engine = MomentsEngine(packed, threads)
     return Prepared(
         engine, packed.basis, packed.gram, packed.log_weights, packed.perp, packed.rank_Z
@@ -321,15 +344,19 @@ def _prepare_reference(design: Design, clusters: Clusters, basis: Basis) -> Prep
     return Prepared(engine, basis, engine.gram, log_weights, *engine.beside_Z())
 
 
-def _problem(design: Design, data: Prepared, options: Options) -> Problem:
-    """Choose the columns of X and check that there is something to fit."""
-    keep = data.keep
+def _report_dropped(design: Design, keep: NDArray[np.intp], options: Options) -> None:
+    """Refuse columns of X that the others determine, or warn of them."""
     dropped = [name for j, name in enumerate(design.x_names) if j not in keep]
     if dropped:
         message = f"columns of X determined by the others: {', '.join(dropped)}"
         if options.rank_deficient == "raise":
             raise DataError(f"{message}; leave them out, or pass rank_deficient='drop'")
         warnings.warn(f"dropped {message}", RankWarning, stacklevel=4)
+
+
+def _problem(design: Design, data: Prepared, options: Options) -> Problem:
+    """Choose the columns of X and check that there is something to fit."""
+    keep = data.keep
     if len(keep) >= design.n_obs:
         raise DataError(
             f"{len(keep)} fixed effects for {design.n_obs} rows: there must be more rows"
@@ -358,6 +385,12 @@ def _start(covariance: BlockCovariance, data: Prepared, start: Any) -> Array:
         raise ValueError("the residual variance in start, its last entry, must be positive")
     B = np.linalg.inv(data.basis.z_map())
     relative = B @ covariance.from_natural(theta[:-1]) @ B.T / theta[-1] * data.basis.weight_scale
+    values = np.linalg.eigvalsh(relative)
+    if values[0] < ON_BOUNDARY * max(1.0, values[-1]):
+        # There every direction out of the boundary is flat, and a maximum inside may be missed.
+        lifted = floor_eigenvalues(relative, np.eye(covariance.q))
+        assert lifted is not None
+        relative, _ = lifted
     return covariance.phi(relative)
 
 
