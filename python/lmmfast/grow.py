@@ -66,9 +66,12 @@ def join(old: Clusters, part: Clusters) -> Joined:
         new = np.flatnonzero(position < 0)
         keys, names = _merge_names(old.keys, old_names, part.keys[new], part_names)
     position[new] = old.m + np.arange(len(new))
-    sizes = np.append(old.sizes, np.zeros(len(new), dtype=np.int64))
-    sizes[position] += part.sizes
-    ptr = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
+    ptr = np.append(old.ptr, old.ptr[-1] + np.cumsum(part.sizes[new]))
+    if len(new) < part.m:
+        known = position < old.m
+        more = np.zeros(len(ptr), dtype=np.int64)
+        more[position[known] + 1] = part.sizes[known]
+        ptr += np.cumsum(more)
     return Joined(Clusters(keys, names, ptr, None), position, old.m)
 
 
