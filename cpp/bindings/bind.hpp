@@ -8,5 +8,6 @@ namespace lmmfast::bindings {
 void bind_grouping(pybind11::module_& m);
 void bind_packing(pybind11::module_& m);
 void bind_moments(pybind11::module_& m);
+void bind_search(pybind11::module_& m);
 
 }  // namespace lmmfast::bindings

@@ -3,10 +3,16 @@
 
 #include "arrays.hpp"
 #include "bind.hpp"
+#include "evaluate.hpp"
 #include "lmmfast/engines/random_effects.hpp"
 #include "release.hpp"
 
 namespace lmmfast::bindings {
+
+Totals evaluate_blocks(const ClusterBlocks& clusters, const double* Lambda, const double* perp, bool with_kr,
+                       int n_threads, Interrupt& interrupt) {
+    return evaluate_moments(clusters, Lambda, perp, with_kr, n_threads, interrupt);
+}
 
 namespace {
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from lmmfast.covariance import Array
 from lmmfast.design import Term
+from lmmfast.optimum import SADDLE, Optimum
 from lmmfast.scoring import Point, Search
 from lmmfast.terms import BlockCovariance
 
@@ -92,32 +93,55 @@ def snap_to_boundary(search: Search, point: Point) -> Point:
     return point if snapped is None or snapped.loglik < point.loglik - 1e-9 else snapped
 
 
-def certify(search: Search, point: Point, reason: str, terms: tuple[Term, ...]) -> Certificate:
-    """Judge the end of a search."""
-    covariance = search.covariance
+def conclude(search: Search, point: Point, reason: str) -> Optimum:
+    """Judge the end of a search in numbers."""
+    covariance, evaluation = search.covariance, point.evaluation
+    ranks = [
+        int(np.sum(scaled_eigen(point, covariance, columns)[0] > ZERO_EIGENVALUE))
+        for columns in covariance.columns
+    ]
+    on_boundary = any(rank < q for rank, q in zip(ranks, covariance.sizes, strict=True))
+    multiplier = _multiplier(point, covariance) if on_boundary else None
+    if reason == "converged" and multiplier is not None and multiplier > MULTIPLIER_TOLERANCE:
+        reason = SADDLE
+    return Optimum(
+        reason=reason,
+        phi=point.phi,
+        Lambda=covariance.Lambda(point.phi),
+        D=point.D,
+        sigma2=evaluation.sigma2,
+        beta=evaluation.beta,
+        S_inv_root=evaluation.S_inv_root,
+        loglik=point.loglik,
+        decrement=point.decrement,
+        smallest_eigenvalue=point.smallest_eigenvalue,
+        ranks=ranks,
+        multiplier=multiplier,
+        trace=search.trace,
+    )
+
+
+def certify(optimum: Optimum, covariance: BlockCovariance, terms: tuple[Term, ...]) -> Certificate:
+    """Judge the end of a search in words."""
     ranks, sentences = {}, []
     for number, (term, columns) in enumerate(zip(terms, covariance.columns, strict=True)):
-        values, _ = scaled_eigen(point, covariance, columns)
-        rank = int(np.sum(values > ZERO_EIGENVALUE))
+        rank, q = optimum.ranks[number], covariance.sizes[number]
         label = term.group if len(terms) == 1 else f"{term.group} ({', '.join(term.names)})"
-        ranks[label if label not in ranks else f"{label} #{number + 1}"] = rank, len(values)
-        if rank < len(values):
-            sentences.append(_boundary_sentence(point.D[columns, columns], term, rank))
-    multiplier = _multiplier(point, covariance) if sentences else None
-    converged = reason == "converged"
-    if converged and multiplier is not None and multiplier > MULTIPLIER_TOLERANCE:
-        converged, reason = False, "the search stopped at a saddle"
-    status = f"not converged: {reason}" if not converged else "converged"
+        ranks[label if label not in ranks else f"{label} #{number + 1}"] = rank, q
+        if rank < q:
+            sentences.append(_boundary_sentence(optimum.D[columns, columns], term, rank))
+    converged = optimum.reason == "converged"
+    status = "converged" if converged else f"not converged: {optimum.reason}"
     if converged and sentences:
         status = "converged on the boundary: " + "; ".join(sentences)
     return Certificate(
         converged=converged,
         status=status,
-        decrement=point.decrement,
-        smallest_eigenvalue=point.smallest_eigenvalue,
+        decrement=optimum.decrement,
+        smallest_eigenvalue=optimum.smallest_eigenvalue,
         rank=ranks,
-        multiplier=multiplier,
-        evaluations=len(search.trace),
+        multiplier=optimum.multiplier,
+        evaluations=len(optimum.trace),
     )
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 Array = NDArray[np.float64]
 
 
+@cache
 def vech_pairs(q: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     """Row and column of each entry of vech: lower triangle of a (q, q) matrix by columns."""
     column, row = np.triu_indices(q)

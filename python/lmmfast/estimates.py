@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from lmmfast.basis import DEPENDENT, Basis
 from lmmfast.covariance import Array
 from lmmfast.objective import Evaluation, Problem
-from lmmfast.scoring import Point
+from lmmfast.optimum import Optimum
 from lmmfast.terms import BlockCovariance
 
 
@@ -51,26 +51,26 @@ def make_problem(
     return replace(problem, constant=constant)
 
 
-def estimates(point: Point, basis: Basis, covariance: BlockCovariance) -> Estimates:
+def estimates(
+    optimum: Optimum, keep: NDArray[np.intp], basis: Basis, covariance: BlockCovariance
+) -> Estimates:
     """Convert the optimum to the user's scale (docs/algorithm.md, eq. 5.1-5.2)."""
-    evaluation = point.evaluation
-    keep = evaluation.problem.keep
     A = basis.x_map(keep)
-    beta = basis.y_scale * (A @ (evaluation.beta + basis.beta[keep]))
+    beta = basis.y_scale * (A @ (optimum.beta + basis.beta[keep]))
     if basis.unit is not None:
         beta += basis.y_shift * basis.unit[keep]
-    variance_unit = basis.y_scale * basis.y_scale * evaluation.sigma2
-    root = A @ evaluation.S_inv_root
+    variance_unit = basis.y_scale * basis.y_scale * optimum.sigma2
+    root = A @ optimum.S_inv_root
     A_z = basis.z_map()
-    D = variance_unit * (A_z @ point.D @ A_z.T)
-    D[(np.diag(D) == 0) & (np.diag(point.D) > 0)] = np.nan  # underflow: see check_scales
+    D = variance_unit * (A_z @ optimum.D @ A_z.T)
+    D[(np.diag(D) == 0) & (np.diag(optimum.D) > 0)] = np.nan  # underflow: see check_scales
     sigma2 = variance_unit * basis.weight_scale
     return Estimates(
         beta=beta,
         cov_beta=variance_unit * (root @ root.T),
         D=D,
         sigma2=sigma2,
-        loglik=evaluation.loglik,
+        loglik=optimum.loglik,
         theta=np.append(covariance.natural(D), sigma2),
     )
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from lmmfast._dispatch import core
 from lmmfast._threads import n_threads
 from lmmfast.basis import Basis, check_scales, choose_basis
-from lmmfast.certificate import certify, snap_to_boundary
+from lmmfast.certificate import certify, conclude, snap_to_boundary
 from lmmfast.clusters import Clusters, gather
 from lmmfast.compress import CompressedClusters, compress
 from lmmfast.covariance import Array
@@ -23,9 +23,10 @@ from lmmfast.errors import ConvergenceWarning, DataError, RankWarning, Unsupport
 from lmmfast.estimates import estimates, independent_columns, make_problem
 from lmmfast.identify import check_clusters, check_information, check_response, check_within
 from lmmfast.objective import Problem
+from lmmfast.optimum import Optimum, compiled_maximise
 from lmmfast.reference import ReferenceEngine
 from lmmfast.result import LMMResult
-from lmmfast.scoring import Search, floor_eigenvalues, maximise
+from lmmfast.scoring import Search, floor_eigenvalues, log_evaluation, maximise
 from lmmfast.terms import BlockCovariance
 
 # A start whose D has an eigenvalue below this, relative to sigma2 and the largest, is moved inside.
@@ -225,21 +226,11 @@ def fit_prepared(
     covariance: BlockCovariance,
     data: Prepared,
     options: Options,
-    *,
-    known_design: bool = False,
 ) -> LMMResult:
-    """Run the stages after packing; with a known design X and Z are not checked again."""
+    """Run the stages after packing."""
     problem = _problem(design, data, options)
-    search = Search(problem, covariance, data.engine, options.max_iter, _callback(options))
-    if options.start is None or not known_design:
-        default = covariance.phi(np.eye(covariance.q))
-        point = search.begin(default, "start" if options.start is None else "check")
-        check_information(point, covariance, design, clusters)
-    if options.start is not None:
-        point = search.evaluate(_start(covariance, data, options.start), "start")
-    point, reason = maximise(search, point)
-    point = snap_to_boundary(search, point)
-    certificate = certify(search, point, reason, design.terms)
+    optimum = _maximise(design, clusters, data, problem, covariance, options)
+    certificate = certify(optimum, covariance, design.terms)
     if not certificate.converged:
         warnings.warn(
             f"{certificate}; see fit.trace. A simpler random-effects structure, or max_iter= and "
@@ -248,7 +239,7 @@ def fit_prepared(
             stacklevel=4,
         )
     with np.errstate(all="ignore"):
-        values = estimates(point, data.basis, covariance)
+        values = estimates(optimum, problem.keep, data.basis, covariance)
         results = np.concatenate([values.theta, values.cov_beta.ravel(), 1.0 / values.theta[-1:]])
     check_scales(design, results, "the estimates")
     return LMMResult(
@@ -257,10 +248,10 @@ def fit_prepared(
         engine=data.engine,
         basis=data.basis,
         covariance=covariance,
-        point=point,
+        problem=problem,
+        optimum=optimum,
         estimates=values,
         certificate=certificate,
-        trace=search.trace,
     )
 
 
@@ -364,6 +355,33 @@ def _problem(design: Design, data: Prepared, options: Options) -> Problem:
     check_response(design, data.gram, keep, data.basis.y_size)
     check_within(design, data.gram, data.perp, keep, data.rank_Z, options.reml)
     return make_problem(keep, design.n_obs, options.reml, data.basis, data.log_weights)
+
+
+def _maximise(
+    design: Design,
+    clusters: Clusters,
+    data: Prepared,
+    problem: Problem,
+    covariance: BlockCovariance,
+    options: Options,
+) -> Optimum:
+    """Search by the compiled loop where nobody watches, else by the one in Python."""
+    start = None if options.start is None else _start(covariance, data, options.start)
+    callback = _callback(options)
+    if callback is None:
+        optimum = compiled_maximise(problem, covariance, data.engine, options.max_iter, start)
+        if optimum is not None:
+            for entry in optimum.trace:
+                log_evaluation(entry)
+            return optimum
+    search = Search(problem, covariance, data.engine, options.max_iter, callback)
+    default = covariance.phi(np.eye(covariance.q))
+    point = search.begin(default, "start" if start is None else "check")
+    check_information(point, covariance, design, clusters)
+    if start is not None:
+        point = search.evaluate(start, "start")
+    point, reason = maximise(search, point)
+    return conclude(search, snap_to_boundary(search, point), reason)
 
 
 def _start(covariance: BlockCovariance, data: Prepared, start: Any) -> Array:

@@ -28,7 +28,7 @@ def refit(fit: LMMResult, y_new: Any, options: Options) -> LMMResult:
     design = design.with_response(_read_response(design, y_new))
     basis = suit_response(fit._basis, take_sample(design))
     data = prepare_engine(design, clusters, options, basis)
-    return fit_prepared(design, clusters, fit._covariance, data, options, known_design=True)
+    return fit_prepared(design, clusters, fit._covariance, data, options)
 
 
 def continued(

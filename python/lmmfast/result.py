@@ -19,8 +19,8 @@ from lmmfast.engine import Engine
 from lmmfast.errors import DataError
 from lmmfast.estimates import Estimates, theta_information
 from lmmfast.inference.wald import coefficient_table
-from lmmfast.objective import Evaluation
-from lmmfast.scoring import Point
+from lmmfast.objective import Evaluation, Problem
+from lmmfast.optimum import Optimum
 from lmmfast.terms import BlockCovariance
 from lmmfast.varcorr import VarCorr
 
@@ -48,10 +48,10 @@ class LMMResult:
         engine: Engine,
         basis: Basis,
         covariance: BlockCovariance,
-        point: Point,
+        problem: Problem,
+        optimum: Optimum,
         estimates: Estimates,
         certificate: Certificate,
-        trace: list[dict[str, Any]],
     ) -> None:
         self.spec = design.spec
         self.terms = design.terms
@@ -62,18 +62,18 @@ class LMMResult:
         self.weighted = basis.weighted
         self.group_sizes = _sizes(clusters)
         self.engine = engine.name
-        self.method = "REML" if point.evaluation.problem.reml else "ML"
+        self.method = "REML" if problem.reml else "ML"
         self.certificate = certificate
-        self.trace = trace
-        self._keep = point.evaluation.problem.keep
+        self.trace = optimum.trace
+        self._keep = problem.keep
         self.x_names = [design.x_names[j] for j in self._keep]
         self.dropped_columns = [n for n in design.x_names if n not in self.x_names]
         self._basis, self._covariance, self._estimates = basis, covariance, estimates
-        self._D, self._Lambda = point.D, covariance.Lambda(point.phi)
-        self._unit = basis.y_scale * basis.y_scale * point.evaluation.sigma2
+        self._D, self._Lambda = optimum.D, optimum.Lambda
+        self._unit = basis.y_scale * basis.y_scale * optimum.sigma2
         c = np.zeros(len(design.x_names) + 1)
-        c[np.append(self._keep, len(c) - 1)] = point.evaluation.c
-        self._c, self._problem = c, point.evaluation.problem
+        c[self._keep], c[-1] = -optimum.beta, 1.0
+        self._c, self._problem = c, problem
         self._design: Design | None = design
         self._clusters: Clusters | None = clusters
         self._engine: Engine | None = engine

@@ -7,6 +7,8 @@ Two kinds of steps (docs/algorithm.md, section 4):
 2. *root*: Newton's method in a trust region on the root parameters phi, D = Lambda Lambda', with
    the information in D pulled back. A zero variance is a stationary point inside; a saddle shows
    as a negative eigenvalue, which is followed.
+
+Fits that nobody watches use the compiled search, the same in C++ (`lmmfast.optimum`).
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ from lmmfast.covariance import Array
 from lmmfast.engine import Engine
 from lmmfast.errors import ConvergenceError
 from lmmfast.objective import Evaluation, Problem
+from lmmfast.optimum import STALLED, limit_reason, trace_entry
 from lmmfast.terms import BlockCovariance
 
 logger = logging.getLogger("lmmfast")
@@ -102,22 +105,16 @@ class Search:
         Lambda = self.covariance.Lambda(phi)
         totals = self.engine.totals(Lambda, self.with_kr)
         point = make_point(self.covariance, phi, Lambda, Evaluation(self.problem, totals))
-        entry = {
-            "evaluation": len(self.trace),
-            "step": step,
-            "loglik": point.loglik,
-            "decrement": point.decrement,
-            "smallest_eigenvalue": point.smallest_eigenvalue,
-            "phi": phi.copy(),
-        }
-        self.trace.append(entry)
-        logger.debug(
-            "evaluation %d (%s): loglik %.10g, decrement %.3g",
-            entry["evaluation"],
+        entry = trace_entry(
+            len(self.trace),
             step,
             point.loglik,
             point.decrement,
+            point.smallest_eigenvalue,
+            phi.copy(),
         )
+        self.trace.append(entry)
+        log_evaluation(entry)
         if self.callback is not None:
             try:
                 self.callback(entry)
@@ -145,7 +142,7 @@ class Search:
         if self.stopped:
             return "stopped by the callback"
         if len(self.trace) >= self.max_evaluations:
-            return f"no convergence within max_iter={self.max_evaluations} evaluations"
+            return limit_reason(self.max_evaluations)
         return None
 
     @property
@@ -153,6 +150,17 @@ class Search:
         """Whether the block of second-order sums fits into memory with ease."""
         K, p1 = self.covariance.q * (self.covariance.q + 1) // 2, len(self.problem.keep) + 1
         return K * K * p1 * p1 <= MAX_KR_DOUBLES
+
+
+def log_evaluation(entry: dict[str, Any]) -> None:
+    """Write an entry of the trace to the log."""
+    logger.debug(
+        "evaluation %d (%s): loglik %.10g, decrement %.3g",
+        entry["evaluation"],
+        entry["step"],
+        entry["loglik"],
+        entry["decrement"],
+    )
 
 
 def make_point(
@@ -318,7 +326,7 @@ def _root_steps(search: Search, point: Point) -> tuple[Point, str]:
     if not is_optimal(point) and not (
         point.decrement <= DECREMENT_ROUNDING and point.smallest_eigenvalue > -1e-4
     ):
-        return point, "the search stopped before the gradient vanished"
+        return point, STALLED
     return point, "converged"
 
 

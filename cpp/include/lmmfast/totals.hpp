@@ -36,6 +36,13 @@ struct Totals {
     double* quad(int k) { return gram() + square() * (1 + k); }
     double* kr(int k, int l) { return quad(n_theta()) + square() * (Index{k} * n_theta() + l); }
 
+    double logdet() const { return values[0]; }
+    const double* trace() const { return values.data() + 1; }
+    const double* info() const { return trace() + n_theta(); }
+    const double* gram() const { return info() + Index{n_theta()} * n_theta(); }
+    const double* quad(int k) const { return gram() + square() * (1 + k); }
+    const double* kr(int k, int l) const { return quad(n_theta()) + square() * (Index{k} * n_theta() + l); }
+
     Totals& operator+=(const Totals& other) {
         for (std::size_t k = 0; k < values.size(); ++k) values[k] += other.values[k];
         return *this;

@@ -76,16 +76,26 @@ inline void sum_blocks(const ClusterBlocks& clusters, const double* Lambda, Inde
     });
 }
 
+// Whether a pass is over before further threads, some 30 microseconds each, would have paid: counted in
+// operations on a Lane, about a nanosecond each.
+inline bool is_short_pass(const ClusterBlocks& clusters, const MomentLayout& sums) {
+    constexpr Index short_pass = 1000000;
+    const auto [q, p1] = clusters.layout;
+    return clusters.n_blocks * (sums.size() + Index{2} * q * q * (q + p1)) < short_pass;
+}
+
 }  // namespace detail
 
 // Totals at Ddot = Lambda Lambda'. `perp` (p1, p1) is the sum of A_i'(I - Q_i Q_i')A_i.
+// A short pass stays on the calling thread.
 inline Totals evaluate_moments(const ClusterBlocks& clusters, const double* Lambda, const double* perp,
                                bool with_kr, int n_threads, Interrupt& interrupt) {
     const auto [q, p1] = clusters.layout;
     const MomentLayout layout{q, p1, with_kr};
     const Index n_sums = n_partial_sums(clusters.n_blocks, layout.size());
     std::vector<double> partial(static_cast<std::size_t>(n_sums * layout.size()));
-    parallel_for(n_sums, n_threads, interrupt, [&](Index k) {
+    const int threads = detail::is_short_pass(clusters, layout) ? 1 : n_threads;
+    parallel_for(n_sums, threads, interrupt, [&](Index k) {
         const Index begin = k * clusters.n_blocks / n_sums;
         const Index end = (k + 1) * clusters.n_blocks / n_sums;
         detail::sum_blocks(clusters, Lambda, begin, end, with_kr, interrupt,
