@@ -103,11 +103,12 @@ def append(
     design = _design(fit, data, X, groups, Z, weights, offset, missing)
     packed, threads = engine.clusters, n_threads(options.n_jobs)
     _check_constants(design, packed.basis)
-    _check_distance(design, packed.basis)
+    sample = take_sample(design)
+    _check_distance(design, sample, packed.basis)
     part = gather(design.keys)
     joined = join(clusters, part)
     total = grow(packed, design, part, joined, threads)
-    total = replace(total, basis=_suit_size(total.basis, design))
+    total = replace(total, basis=_suit_size(total.basis, sample))
     _check_columns(before, packed, total)
     everything = RowlessDesign(
         spec=before.spec,
@@ -218,9 +219,9 @@ def _check_constants(design: Design, basis: Basis) -> None:
                 )
 
 
-def _check_distance(design: Design, basis: Basis) -> None:
+def _check_distance(design: Design, sample: Batch, basis: Basis) -> None:
     """Refuse columns that have moved so far that the shifts of the basis cancel nothing."""
-    A, Z, _ = basis.working(take_sample(design))
+    A, Z, _ = basis.working(sample)
     if not (np.isfinite(A).all() and np.isfinite(Z).all()):
         return  # compression meets the same numbers and names them
     z_names = [name for term in design.terms for name in term.names]
@@ -234,9 +235,8 @@ def _check_distance(design: Design, basis: Basis) -> None:
             )
 
 
-def _suit_size(basis: Basis, design: Design) -> Basis:
+def _suit_size(basis: Basis, sample: Batch) -> Basis:
     """Note the largest response, which rounding is relative to, of the new rows too."""
-    sample = take_sample(design)
     assert sample.y is not None
     y = sample.y if sample.offset is None else sample.y - sample.offset
     return replace(basis, y_size=max(basis.y_size, float(np.max(np.abs(y))) / basis.y_scale))

@@ -26,11 +26,8 @@ from lmmfast.objective import Problem
 from lmmfast.optimum import Optimum, compiled_maximise
 from lmmfast.reference import ReferenceEngine
 from lmmfast.result import LMMResult
-from lmmfast.scoring import Search, floor_eigenvalues, log_evaluation, maximise
+from lmmfast.scoring import Search, log_evaluation, maximise
 from lmmfast.terms import BlockCovariance
-
-# A start whose D has an eigenvalue below this, relative to sigma2 and the largest, is moved inside.
-ON_BOUNDARY = 1e-8
 
 
 @dataclass(frozen=True)
@@ -403,12 +400,6 @@ def _start(covariance: BlockCovariance, data: Prepared, start: Any) -> Array:
         raise ValueError("the residual variance in start, its last entry, must be positive")
     B = np.linalg.inv(data.basis.z_map())
     relative = B @ covariance.from_natural(theta[:-1]) @ B.T / theta[-1] * data.basis.weight_scale
-    values = np.linalg.eigvalsh(relative)
-    if values[0] < ON_BOUNDARY * max(1.0, values[-1]):
-        # There every direction out of the boundary is flat, and a maximum inside may be missed.
-        lifted = floor_eigenvalues(relative, np.eye(covariance.q))
-        assert lifted is not None
-        relative, _ = lifted
     return covariance.phi(relative)
 
 

@@ -10,11 +10,13 @@ from numpy.typing import NDArray
 
 from lmmfast.basis import suit_response, take_sample
 from lmmfast.columns import read_column
+from lmmfast.covariance import Array
 from lmmfast.design import Design
 from lmmfast.engine import MomentsEngine
 from lmmfast.errors import DataError
 from lmmfast.fitting import Options, fit_prepared, prepare_engine
 from lmmfast.frame import as_float
+from lmmfast.scoring import floor_eigenvalues
 from lmmfast.tables import row_index, single_column
 
 if TYPE_CHECKING:
@@ -50,7 +52,7 @@ def continued(
         if start not in ("warm", "cold"):
             raise ValueError(f"start={start!r}: choose 'warm', 'cold', a fit or its theta")
         warm = start == "warm" and fit._covariance.linear
-        start = fit.theta if warm else None
+        start = _theta_inside(fit) if warm else None
     if n_jobs is None and isinstance(fit._engine, MomentsEngine):
         n_jobs = fit._engine.n_threads
     return Options(
@@ -62,6 +64,16 @@ def continued(
         verbose=verbose,
         callback=callback,
     )
+
+
+def _theta_inside(fit: LMMResult) -> Array:
+    """Variance parameters of a fit; off the boundary, where all directions inside begin flat."""
+    lifted = floor_eigenvalues(fit._D, np.eye(len(fit._D))) if fit.certificate.on_boundary else None
+    if lifted is None:
+        return fit._estimates.theta
+    A = fit._basis.z_map()
+    D = fit.scale / fit._basis.weight_scale * (A @ lifted[0] @ A.T)
+    return np.append(fit._covariance.natural(D), fit.scale)
 
 
 def _read_response(design: Design, y_new: Any) -> NDArray[np.float64]:
