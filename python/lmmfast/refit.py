@@ -46,12 +46,12 @@ def continued(
     Parameters
     ----------
     start : {"warm", "cold"}, LMMResult or array
-        A warm start where the structures of D allow it.
+        A warm start where the structures of D allow it, and the fit has converged.
     """
     if isinstance(start, str):
         if start not in ("warm", "cold"):
             raise ValueError(f"start={start!r}: choose 'warm', 'cold', a fit or its theta")
-        warm = start == "warm" and fit._covariance.linear
+        warm = start == "warm" and fit.converged and fit._covariance.linear
         start = _theta_inside(fit) if warm else None
     if n_jobs is None and isinstance(fit._engine, MomentsEngine):
         n_jobs = fit._engine.n_threads

@@ -400,8 +400,8 @@ class LMMResult:
             each row of the data; then values in rows that the fit left out are not looked at.
         start : {"warm", "cold"}, LMMResult or array
             Begin at the variance parameters of this fit, as `lmmfast.lmm` does, at those of
-            another fit of this model, or at a ``theta``. Heterogeneous compound symmetry always
-            starts cold.
+            another fit of this model, or at a ``theta``. Heterogeneous compound symmetry, and a fit
+            that has not converged, always start cold.
         n_jobs : int, optional
             Default: as in this fit.
         max_iter, verbose, callback

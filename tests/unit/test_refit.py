@@ -175,6 +175,29 @@ def test_refit_keeps_dropped_columns_without_a_word(recwarn):
     assert_same_fit(new, lf.lmm("y ~ t + (1 | id)", d.assign(y=d["y"] + d["x"])))
 
 
+def test_a_fit_that_has_not_converged_is_no_start():
+    d = growth(80)
+    with pytest.warns(lf.ConvergenceWarning):
+        fit = lf.lmm(FORMULA, d, max_iter=2)
+    cold = lf.lmm(FORMULA, d.assign(y=d["y"] * 2))
+    assert len(fit.refit(d["y"] * 2).trace) == len(cold.trace)
+
+
+@pytest.mark.parametrize("sd", [0.0, 0.05, 1.0, 1e3, 1e5])
+def test_refit_from_afar(sd):
+    d = growth(300, text=False)
+    rng = np.random.default_rng(1)
+    b = rng.normal(size=(300, 2))[d["id"]]
+    noise = rng.normal(size=len(d))
+    fits = [
+        lf.lmm("y ~ t + (t | id)", d.assign(y=size * (b[:, 0] + b[:, 1] * d["t"]) + noise))
+        for size in (0.0, 1e4, sd)
+    ]
+    y = sd * (b[:, 0] + b[:, 1] * d["t"]) + noise
+    for fit in fits:
+        assert_same_fit(fit.refit(y), fits[-1])
+
+
 def test_a_fit_without_data_says_so():
     d = growth(30)
     saved = pickle.loads(pickle.dumps(lf.lmm("y ~ t + (1 | id)", d)))
