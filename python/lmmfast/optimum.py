@@ -14,6 +14,9 @@ from lmmfast.terms import BlockCovariance
 #: Structures that the compiled search knows, by their ``name``.
 COMPILED = (Unstructured, Diagonal, Identity, CompoundSymmetry)
 
+# What a C++ int holds.
+MOST_EVALUATIONS = 2**31 - 1
+
 STALLED = "the search stopped before the gradient vanished"
 SADDLE = "the search stopped at a saddle"
 
@@ -122,7 +125,7 @@ def compiled_maximise(
         bool(problem.reml),
         problem.constant,
         start,
-        max_evaluations,
+        min(max_evaluations, MOST_EVALUATIONS),
         engine.n_threads,
     )
     if found is None:

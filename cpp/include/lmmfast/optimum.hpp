@@ -91,7 +91,10 @@ inline bool snap_to_boundary(const RandomCovariance& covariance, const SearchPoi
             eigen.vectors * eigen.values.asDiagonal() * eigen.vectors.transpose();
     });
     for (Eigen::Index a = 0; a < D.rows(); ++a)
-        if (D(a, a) <= 0) D.row(a).setZero(), D.col(a).setZero();
+        if (D(a, a) <= 0) {
+            D.row(a).setZero();
+            D.col(a).setZero();
+        }
     return changed;
 }
 

@@ -1,7 +1,6 @@
 // The model at one value of the root parameters, and the steps that lead on from it.
 #pragma once
 
-#include <limits>
 #include <optional>
 
 #include "lmmfast/objective.hpp"
