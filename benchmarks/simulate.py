@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
+from workloads import Workload
 
-FORMULA = {
-    "intercept": "y ~ t + x1 + t:x1 + (1 | id)",
-    "slope": "y ~ t + x1 + t:x1 + (t | id)",
-}
-BETA = np.array([1.0, 0.5, -0.3, 0.2])
-D = np.array([[1.0, 0.3], [0.3, 0.5]])
+BETA = 1.0, 0.5, -0.3, 0.2  # of 1, t, x1, t x1; further columns have FURTHER
+FURTHER = 0.1
 SIGMA = 1.0
+# Times and covariates are multiples of this: t x1 is then exact in single precision too, so that
+# all peers fit the same numbers whoever forms the product.
+GRID = 2.0**-9
 
 
 class Arrays(NamedTuple):
-    """The model as arrays: X (n, 4) is [1, t, x1, t x1]; Z (n, 2) is [1, t], or None for ones."""
+    """The model as arrays: X (n, p); Z (n, q), or None for ones."""
 
     y: np.ndarray
     X: np.ndarray
@@ -25,40 +25,83 @@ class Arrays(NamedTuple):
     Z: np.ndarray | None
 
 
-def write(folder: Path, clusters: int, model: str, seed: int) -> int:
-    """Simulate ``clusters`` clusters of 2 to 8 rows into ``folder``; return the number of rows.
+def covariance(q: int) -> np.ndarray:
+    """Covariance matrix D of the random effects (intercept, t, x1, …)."""
+    scale = np.sqrt([1.0, 0.5, *[0.25] * (q - 2)][:q])
+    return np.outer(scale, scale) * (0.4 + 0.6 * np.eye(q))
 
-    Times are continuous, so that no two clusters share a design; ids are sorted.
+
+def write(folder: Path, clusters: int, workload: Workload, seed: int) -> int:
+    """Simulate into ``folder``, a file for each column; return the number of rows.
+
+    No more than a few columns are in memory at a time.
     """
     rng = np.random.default_rng([seed, clusters])
-    sizes = rng.integers(2, 8, clusters, endpoint=True)
-    id = np.repeat(np.arange(clusters), sizes)
+    counts = rng.integers(*workload.sizes, clusters, endpoint=True)
+    id = np.repeat(np.arange(clusters), counts)
     n = id.size
-    t = rng.uniform(0.0, 3.0, n)
-    x1 = rng.standard_normal(n)
-    X = np.column_stack([np.ones(n), t, x1, t * x1])
-    b = rng.standard_normal((clusters, 2)) @ np.linalg.cholesky(D).T
-    if model == "intercept":
-        b[:, 1] = 0.0
-    y = X @ BETA + b[id, 0] + b[id, 1] * t + SIGMA * rng.standard_normal(n)
-    for name, column in {"y": y, "t": t, "x1": x1, "id": id, "X": X}.items():
-        np.save(folder / f"{name}.npy", column)
+    b = rng.standard_normal((clusters, workload.q)) @ np.linalg.cholesky(covariance(workload.q)).T
+    y = SIGMA * rng.standard_normal(n) + BETA[0] + b[id, 0]
+    order = rng.permutation(n) if workload.shuffled else None
+
+    def save(name: str, column: np.ndarray) -> None:
+        if column.dtype == np.float64:
+            column = column.astype(workload.dtype, copy=False)
+        np.save(folder / f"{name}.npy", column if order is None else column[order])
+
+    for k, name in enumerate(workload.covariates):
+        if workload.repeated and k < 2:
+            column = (
+                np.tile(np.arange(counts[0]), clusters) if k == 0 else rng.normal(size=clusters)
+            )
+            column = column.astype(float) if k == 0 else column[id]
+        else:
+            column = rng.uniform(0.0, 3.0, n) if k == 0 else rng.standard_normal(n)
+        np.rint(column / GRID, out=column)
+        column *= GRID
+        if k == 0:
+            t = column
+        y += column * (BETA[k + 1] if k < 2 else FURTHER)
+        if k == 1:
+            y += BETA[3] * (t * column)
+        if name in workload.z_names:
+            y += b[id, k + 1] * column
+        save(name, column)
+    save("y", y)
+    save("id", id)
     return n
 
 
-def load(folder: Path, model: str, kind: str) -> Any:
+def load(folder: Path, workload: Workload, kind: str) -> Any:
     """Load the data as ``kind``: arrays, columns (dict of arrays), pandas or polars."""
     if kind == "arrays":
-        y, X, groups = (np.load(folder / f"{name}.npy") for name in ("y", "X", "id"))
-        Z = np.ascontiguousarray(X[:, :2]) if model == "slope" else None
+        y, groups = read(folder, "y"), read(folder, "id")
+        X = matrix(folder, workload, [*workload.x_names], y)
+        Z = matrix(folder, workload, [*workload.z_names], y) if workload.q > 1 else None
         return Arrays(y, X, groups, Z)
-    columns = {name: np.load(folder / f"{name}.npy") for name in ("y", "t", "x1", "id")}
+    columns = {name: read(folder, name) for name in ("y", *workload.covariates, "id")}
     if kind == "pandas":
         import pandas as pd
 
-        return pd.DataFrame(columns)
+        return pd.DataFrame(columns, copy=False)
     if kind == "polars":
         import polars as pl
 
         return pl.DataFrame(columns)
     return columns
+
+
+def read(folder: Path, name: str, mode: Literal["r"] | None = None) -> np.ndarray:
+    """One column, or the elementwise product of two (``t:x1``)."""
+    first, _, second = name.partition(":")
+    column: np.ndarray = np.load(folder / f"{first}.npy", mmap_mode=mode)
+    return column * read(folder, second, mode) if second else column
+
+
+def matrix(folder: Path, workload: Workload, names: list[str], like: np.ndarray) -> np.ndarray:
+    """Ones and the columns named, (n, 1 + len(names)), row by row in memory."""
+    out = np.empty((len(like), 1 + len(names)), dtype=like.dtype)
+    out[:, 0] = 1.0
+    for j, name in enumerate(names, 1):
+        out[:, j] = read(folder, name, "r")
+    return out

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import importlib.metadata
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-
-BENCHMARKS = Path(__file__).resolve().parent.parent
+import process
+from workloads import Workload
 
 
 class Fit(NamedTuple):
@@ -32,12 +31,17 @@ class Peer:
     note: str = ""  # how the call differs from a plain default one
 
     @property
+    def kind(self) -> str:
+        """``arrays`` or ``formula``: ratios compare like with like."""
+        return "formula" if "formula" in self.route else "arrays"
+
+    @property
     def key(self) -> str:
         """Unique name: library and route."""
         return f"{self.name} ({self.route})"
 
     def version(self) -> str | None:
-        """Version installed, None if there is none (nothing is imported)."""
+        """Version installed, None if there is none; nothing heavy is imported."""
         try:
             return importlib.metadata.version(self.distribution)
         except importlib.metadata.PackageNotFoundError:
@@ -51,7 +55,7 @@ class Peer:
         """Import everything that a fit needs: imports are not timed."""
         __import__(self.module)
 
-    def fit(self, data: Any, model: str, reml: bool) -> Fit:
+    def fit(self, data: Any, workload: Workload, reml: bool) -> Fit:
         """Fit from the user's data to the log-likelihood."""
         raise NotImplementedError
 
@@ -61,7 +65,7 @@ class Peer:
 
     def command(self, job: dict[str, Any], path: Path) -> list[str]:
         """Command of the child process that carries out the job written to ``path``."""
-        return [sys.executable, str(BENCHMARKS / "measure.py"), str(path)]
+        return process.script("measure.py", path)
 
 
 def natural(cov_re: Any, scale: float) -> list[float]:

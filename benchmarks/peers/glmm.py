@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import simulate
+from workloads import Workload
 
 from .base import Fit, Peer
 
@@ -18,12 +18,10 @@ class Glmm(Peer):
     data = "columns"
     note = 'satterthwaite=False, wald_se="rx"'
 
-    def fit(self, data: Any, model: str, reml: bool) -> Fit:
+    def fit(self, data: Any, workload: Workload, reml: bool) -> Fit:
         """Fit; the options leave out work that lmmfast does not do in a fit."""
         import glmm
 
-        result = glmm.fit(
-            data, simulate.FORMULA[model], reml=reml, satterthwaite=False, wald_se="rx"
-        )
+        result = glmm.fit(data, workload.formula, reml=reml, satterthwaite=False, wald_se="rx")
         vech = np.asarray(result.varcorr[0], dtype=float).ravel()
         return Fit(float(result.loglik), [*map(float, vech), float(result.dispersion)], result)

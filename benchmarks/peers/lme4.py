@@ -8,7 +8,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-import simulate
+from workloads import WORKLOADS
 
 from .base import Peer
 
@@ -19,7 +19,7 @@ class Lme4(Peer):
     name = "lme4"
     route = "data frame + formula"
     data = "R"
-    note = "calc.derivs = FALSE"
+    note = 'calc.derivs = FALSE, check.nobs.vs.nRE = "ignore"'
 
     @functools.cache  # noqa: B019 - one instance for the life of the process
     def version(self) -> str | None:
@@ -35,15 +35,18 @@ class Lme4(Peer):
 
     def command(self, job: dict[str, Any], path: Path) -> list[str]:
         """Hand the job over as arguments."""
+        workload = WORKLOADS[job["workload"]]
         return [
             "Rscript",
             "--vanilla",
             str(Path(__file__).with_name("lme4.R")),
             job["folder"],
             str(job["rows"]),
-            simulate.FORMULA[job["model"]],
+            workload.formula,
             "TRUE" if job["reml"] else "FALSE",
             str(job["repeats"]),
             str(job["seconds"]),
+            str(job["patience"]),
+            ",".join(workload.covariates),
             job["out"],
         ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import simulate
+from workloads import Workload
 
 from .base import Fit, Peer, natural
 
@@ -18,15 +18,14 @@ class LmePython(Peer):
     route = "data frame + formula"
     data = "polars"
 
-    def fit(self, data: Any, model: str, reml: bool) -> Fit:
+    def fit(self, data: Any, workload: Workload, reml: bool) -> Fit:
         """Fit with default settings."""
         import lme_python
 
-        result = lme_python.lmer(simulate.FORMULA[model], data=data, reml=reml)
+        result = lme_python.lmer(workload.formula, data=data, reml=reml)
         # theta is lme4's: the lower triangle of the relative Cholesky factor, by columns.
-        q = 2 if model == "slope" else 1
-        columns, rows = np.triu_indices(q)
-        factor = np.zeros((q, q))
+        columns, rows = np.triu_indices(workload.q)
+        factor = np.zeros((workload.q, workload.q))
         factor[rows, columns] = result.theta
         cov_re = result.sigma2 * (factor @ factor.T)
         return Fit(float(result.log_likelihood), natural(cov_re, result.sigma2), result)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-import simulate
+from workloads import Workload
 
 from .base import Fit, Peer
 
@@ -15,6 +15,14 @@ class Lmmfast(Peer):
     """What the two routes share."""
 
     name = module = distribution = "lmmfast"
+
+    def version(self) -> str | None:
+        """Version of the package that is imported, installed or not (a light import)."""
+        try:
+            import lmmfast
+        except ImportError:
+            return None
+        return str(lmmfast.__version__)
 
     def prepare(self) -> None:
         """Import what lmmfast itself imports at the first fit or formula."""
@@ -42,7 +50,7 @@ class LmmfastArrays(Lmmfast):
 
     route = data = "arrays"
 
-    def fit(self, data: Any, model: str, reml: bool) -> Fit:
+    def fit(self, data: Any, workload: Workload, reml: bool) -> Fit:
         """Fit with default settings."""
         import lmmfast
 
@@ -56,11 +64,11 @@ class LmmfastFormula(Lmmfast):
     route = "data frame + formula"
     data = "pandas"
 
-    def fit(self, data: Any, model: str, reml: bool) -> Fit:
+    def fit(self, data: Any, workload: Workload, reml: bool) -> Fit:
         """Fit with default settings."""
         import lmmfast
 
-        result = lmmfast.lmm(simulate.FORMULA[model], data, reml=reml)
+        result = lmmfast.lmm(workload.formula, data, reml=reml)
         return Fit(float(result.llf), [float(v) for v in result.theta], result)
 
     def after(self, fit: Fit, data: Any) -> dict[str, Callable[[], Any]]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from workloads import Workload
+
 from .base import Fit, Peer, natural
 
 
@@ -26,7 +28,7 @@ class MixedlmRsArrays(MixedlmRs):
 
     route = data = "arrays"
 
-    def fit(self, data: Any, model: str, reml: bool) -> Fit:
+    def fit(self, data: Any, workload: Workload, reml: bool) -> Fit:
         """Fit with default settings."""
         import mixedlm_rs
 
@@ -41,11 +43,11 @@ class MixedlmRsFormula(MixedlmRs):
     route = "data frame + formula"
     data = "pandas"
 
-    def fit(self, data: Any, model: str, reml: bool) -> Fit:
+    def fit(self, data: Any, workload: Workload, reml: bool) -> Fit:
         """Fit with default settings."""
         import mixedlm_rs
 
-        re_formula = "~t" if model == "slope" else None
-        design = mixedlm_rs.mixedlm("y ~ t + x1 + t:x1", data, groups="id", re_formula=re_formula)
+        re_formula = f"~{workload.random}" if workload.q > 1 else None
+        design = mixedlm_rs.mixedlm(workload.fixed, data, groups="id", re_formula=re_formula)
         result = design.fit(reml=reml)
         return Fit(float(result.llf), natural(result.cov_re, result.scale), result)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import warnings
 from typing import Any
 
+from workloads import Workload
+
 from .base import Fit, Peer, natural
 
 
@@ -15,7 +17,7 @@ class Statsmodels(Peer):
     module = "statsmodels.api"
     route = data = "arrays"
 
-    def fit(self, data: Any, model: str, reml: bool) -> Fit:
+    def fit(self, data: Any, workload: Workload, reml: bool) -> Fit:
         """Fit with default settings."""
         import statsmodels.api as sm
 

@@ -9,12 +9,11 @@
 #include <string>
 
 #include "lmmfast/clusters.hpp"
-#include "lmmfast/engines/compress.hpp"
+#include "lmmfast/rows.hpp"
 
 namespace lmmfast::bindings {
 
 namespace py = pybind11;
-using DoubleArray = py::array_t<double>;
 using IndexArray = py::array_t<std::int64_t, py::array::c_style>;
 using MatrixArray = py::array_t<double, py::array::c_style>;
 
@@ -31,15 +30,41 @@ inline py::array existing_array(const py::handle& object) {
     return py::reinterpret_borrow<py::array>(object);
 }
 
-// A one-dimensional float64 array of any stride, 0 included; never a copy.
+// The kernel's name of an array's type.
+inline Type column_type(const py::array& a) {
+    const char kind = a.dtype().kind();
+    const auto size = a.dtype().itemsize();
+    require(a.dtype().byteorder() != '>', "a column must be in the machine's byte order");
+    if (kind == 'f' && (size == 4 || size == 8)) return size == 8 ? Type::f64 : Type::f32;
+    if (kind == 'b') return Type::u8;
+    require(kind == 'i' || kind == 'u', "a column must be float64, float32, integer or bool");
+    const bool is_signed = kind == 'i';
+    switch (size) {
+        case 1:
+            return is_signed ? Type::i8 : Type::u8;
+        case 2:
+            return is_signed ? Type::i16 : Type::u16;
+        case 4:
+            return is_signed ? Type::i32 : Type::u32;
+        default:
+            return is_signed ? Type::i64 : Type::u64;
+    }
+}
+
+// A one-dimensional array of any stride, 0 included; never a copy.
 inline Column column(const py::array& a, Index n_rows, double shift = 0.0, double scale_inv = 1.0) {
-    require(py::isinstance<DoubleArray>(a), "a column must be float64");
     require(a.ndim() == 1 && a.shape(0) == n_rows, "a column must be one-dimensional, of n_rows entries");
-    require(a.strides(0) % static_cast<py::ssize_t>(sizeof(double)) == 0 &&
-                reinterpret_cast<std::uintptr_t>(a.data()) % alignof(double) == 0,
+    const auto size = static_cast<std::uintptr_t>(a.dtype().itemsize());
+    require(a.strides(0) % static_cast<py::ssize_t>(size) == 0 &&
+                reinterpret_cast<std::uintptr_t>(a.data()) % size == 0,
             "a column must be aligned");
-    return {static_cast<const double*>(a.data()), a.strides(0) / static_cast<Index>(sizeof(double)), shift,
-            scale_inv};
+    Column out;
+    out.data = a.data();
+    out.stride = a.strides(0);
+    out.shift = shift;
+    out.scale_inv = scale_inv;
+    out.type = column_type(a);
+    return out;
 }
 
 inline ClusterBlocks blocks(const MatrixArray& data, int q, int p1) {

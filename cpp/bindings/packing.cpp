@@ -51,8 +51,7 @@ py::tuple compress_rows(const py::list& X, const py::list& Z, const py::array& y
     }
     if (!offset.is_none()) {
         offset_column = column(existing_array(offset), n_rows);
-        rows.offset = offset_column.data;
-        rows.offset_stride = offset_column.stride;
+        rows.offset = &offset_column;
     }
     require(ptr.ndim() == 1 && ptr.size() >= 1, "ptr must have n_clusters + 1 entries");
     rows.n_clusters = ptr.size() - 1;

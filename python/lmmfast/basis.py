@@ -104,6 +104,7 @@ class Basis:
 
     def working(self, batch: Batch) -> tuple[Array, Array, Array | None]:
         """Rows in the working basis: A = [X r] (n, p + 1), Z (n, q), weights."""
+        batch = batch.as_float()
         assert batch.y is not None
         X = _stack(batch.X, self.x_shift, self.x_scale, len(batch.y))
         Z = _stack(batch.Z, self.z_shift, self.z_scale, len(batch.y))
@@ -179,7 +180,7 @@ def take_sample(design: Design) -> Batch:
     """Rows spread evenly over the data."""
     n = design.n_obs
     rows = np.arange(n) if n <= SAMPLE_ROWS else np.linspace(0, n - 1, SAMPLE_ROWS).astype(np.intp)
-    return design.batch(rows)
+    return design.batch(rows).as_float()
 
 
 def suit_response(basis: Basis, sample: Batch) -> Basis:

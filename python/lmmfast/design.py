@@ -9,12 +9,15 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from lmmfast.covariance import RandomStructure
+from lmmfast.covariance import RandomStructure, structure
 from lmmfast.errors import DataError, FormulaError
-from lmmfast.frame import Rows
+from lmmfast.frame import Rows, as_float
 from lmmfast.keys import GroupKeys as GroupKeys
 
 CHUNK = 1 << 17  # rows at a time where a chunk must fit the cache, not the memory
+
+# Types of the columns that the compiled kernels read as they lie, at any stride.
+KERNEL_DTYPES: frozenset[np.dtype[Any]] = frozenset({np.dtype(np.float64)})
 
 
 @dataclass(frozen=True)
@@ -30,15 +33,26 @@ class Term:
 class Batch:
     """Some rows of a model, a column at a time.
 
-    Every column is a float64 array (n,) of any stride, a view of the user's memory where that is
-    possible; a constant has stride 0. Do not write to it.
+    Every column is an array (n,) of one of the `KERNEL_DTYPES` and any stride, a view of the
+    user's memory where that is possible; a constant has stride 0. Do not write to it. Arithmetic
+    in NumPy needs `as_float` first: small integers overflow.
     """
 
-    y: NDArray[np.float64] | None
-    X: list[NDArray[np.float64]]
-    Z: list[NDArray[np.float64]]  # the columns of all terms, in order
-    weights: NDArray[np.float64] | None = None
-    offset: NDArray[np.float64] | None = None
+    y: NDArray[Any] | None
+    X: list[NDArray[Any]]
+    Z: list[NDArray[Any]]  # the columns of all terms, in order
+    weights: NDArray[Any] | None = None
+    offset: NDArray[Any] | None = None
+
+    def as_float(self) -> Batch:
+        """Return the same columns as float64, those that are float64 without a copy."""
+        return Batch(
+            y=None if self.y is None else as_float(self.y),
+            X=[as_float(column) for column in self.X],
+            Z=[as_float(column) for column in self.Z],
+            weights=None if self.weights is None else as_float(self.weights),
+            offset=None if self.offset is None else as_float(self.offset),
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -127,6 +141,20 @@ class Design(Protocol):
         """Return the same design with another response (n_obs,) for the rows used."""
 
 
+def kernel_ready(values: NDArray[Any]) -> bool:
+    """Whether the kernels can read values (n,) where they lie."""
+    return (
+        values.dtype in KERNEL_DTYPES
+        and values.flags.aligned
+        and values.strides[0] % values.itemsize == 0
+    )
+
+
+def kernel_column(values: NDArray[Any]) -> NDArray[Any]:
+    """Values (n,) as they are if the kernels can read them, else as float64."""
+    return values if kernel_ready(values) else as_float(values)
+
+
 def ones(n: int) -> NDArray[np.float64]:
     """Return the constant 1 as a column (n,) of stride 0."""
     return np.broadcast_to(np.float64(1.0), (n,))
@@ -171,8 +199,8 @@ def check_size(n_obs: int, x_names: Sequence[str]) -> None:
 
 def check_names(names: Sequence[str], what: str) -> None:
     """Raise a DataError if two columns have the same name."""
-    twice = [name for k, name in enumerate(names) if name in names[:k]]
-    if twice:
+    if len(set(names)) < len(names):
+        twice = [name for k, name in enumerate(names) if name in names[:k]]
         raise DataError(f"{what} has two columns named {twice[0]!r}: give them distinct names")
 
 
@@ -188,8 +216,6 @@ def choose_structures(
     D : RandomStructure, sequence of them, or None
         The user's choice; replaces plain ``( | )`` terms only.
     """
-    from lmmfast.covariance import structure
-
     if D is None:
         return [structure(name, hom) for _, name, hom in written]
     chosen = list(D) if isinstance(D, list | tuple) else [D]

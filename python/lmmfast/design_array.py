@@ -18,10 +18,12 @@ from lmmfast.design import (
     check_names,
     check_size,
     choose_structures,
+    kernel_column,
+    kernel_ready,
     ones,
 )
 from lmmfast.errors import DataError
-from lmmfast.frame import Rows, as_float, check_infinite, check_weights, is_float64, usable_rows
+from lmmfast.frame import Rows, as_float, check_infinite, check_weights, usable_rows
 from lmmfast.keys import GroupKeys, check_key_kind, group_keys
 from lmmfast.tables import check_same_index, is_table, open_table, row_index, single_column
 
@@ -94,8 +96,8 @@ class ArrayDesign:
     ----------
     y : (n,) array
     X : (n, p) array or table
-        Any number dtype and memory order; float64 columns are not copied, others are converted a
-        column at a time when they are asked for. Tables keep their column names.
+        Any number dtype and memory order; columns of the `lmmfast.design.KERNEL_DTYPES` are not
+        copied, others are converted when they are asked for. Tables keep their column names.
     groups : (n,) array
         Integers, text or categories.
     Z : (n, q) array or table, optional
@@ -199,15 +201,15 @@ class ArrayDesign:
 
     @property
     def random_access(self) -> bool:
-        """Whether all columns are float64 in the user's memory and all rows are used."""
-        return self.kept is None and all(is_float64(c.values) for c in self._numbers())
+        """Whether all columns lie in the user's memory as the kernels take them."""
+        return self.kept is None and all(kernel_ready(c.values) for c in self._numbers())
 
     def batch(self, rows: Rows) -> Batch:
         """Columns for some of the rows used."""
         located = rows if self.kept is None else self.kept[rows]
 
-        def take(column: Column) -> NDArray[np.float64]:
-            return as_float(column.values[located])
+        def take(column: Column) -> NDArray[Any]:
+            return kernel_column(column.values[located])
 
         y = take(self._y)
         return Batch(
@@ -229,8 +231,8 @@ def _read_vector(data: Any, name: str, scan: bool) -> Column:
 
 
 def _number_column(name: str, data: Any, scan: bool) -> Column:
-    plain = type(data) is np.ndarray and data.ndim == 1 and data.dtype.kind == "f"
-    column = Column(name, data) if plain and not scan else read_column(name, data)
+    plain = not scan and type(data) is np.ndarray and data.ndim == 1 and data.dtype.kind == "f"
+    column = Column(name, data) if plain else read_column(name, data)
     if column.is_factor:
         raise DataError(
             f"{name!r} is text or categorical: arrays must be numbers; use a formula to code "
@@ -262,11 +264,15 @@ def read_matrix(
         Search floating-point columns for NaN.
     """
     columns, given = _columns_of(data, role)
+    plain = type(data) is np.ndarray and data.dtype.kind == "f" and not scan
     if names is not None and len(names) != len(columns):
         raise DataError(f"{role} has {len(columns)} columns, but {len(names)} names are given")
     chosen = tuple(names or given or (f"{prefix}{j}" for j in range(len(columns))))
     check_names(chosen, role)
-    read = [_number_column(name, one, scan) for name, one in zip(chosen, columns, strict=True)]
+    read = [
+        Column(name, one) if plain else _number_column(name, one, scan)
+        for name, one in zip(chosen, columns, strict=True)
+    ]
     if n is not None:
         _check_length(read, n)
     return read, chosen
@@ -286,7 +292,7 @@ def _columns_of(data: Any, role: str) -> tuple[list[Any], list[str] | None]:
         return [array], None
     if array.ndim != 2:
         raise DataError(f"{role} must have two dimensions (rows, columns), not shape {array.shape}")
-    return [array[:, j] for j in range(array.shape[1])], None
+    return list(array.T), None
 
 
 def _read_new_matrix(data: Any, role: str, names: tuple[str, ...]) -> list[Column]:
@@ -305,7 +311,7 @@ def _read_new_matrix(data: Any, role: str, names: tuple[str, ...]) -> list[Colum
 
 def _check_length(columns: Sequence[Column], n: int) -> None:
     for column in columns:
-        if len(column) != n:
+        if len(column.values) != n:
             raise DataError(f"{column.name!r} has {len(column)} rows, but y has {n}")
 
 

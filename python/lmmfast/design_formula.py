@@ -9,20 +9,26 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lmmfast.design import Batch, Term, check_names, check_size, choose_structures
+from lmmfast.design import (
+    Batch,
+    Term,
+    check_names,
+    check_size,
+    choose_structures,
+    kernel_column,
+    kernel_ready,
+)
 from lmmfast.errors import DataError, FormulaError
 from lmmfast.factors import LEARNED, ROWWISE, WHOLE, FactorUse, analyse_factor
 from lmmfast.formula import ParsedFormula, expand_dot, has_dot, parse_formula
-from lmmfast.formula_spec import ColumnRecipe, FormulaSpec, Part, read_new, simple_recipe
+from lmmfast.formula_spec import ColumnRecipe, FormulaSpec, Part, read_new, simple_recipes
 from lmmfast.formulaic_compat import build_specs, learn_state, parse_terms, restrict
 from lmmfast.frame import (
     ModelFrame,
     Rows,
-    as_float,
     check_infinite,
     check_lengths,
     check_weights,
-    is_float64,
     model_frame,
     read_extra,
     usable_rows,
@@ -59,6 +65,9 @@ class FormulaDesign:
     numbers) is evaluated on all rows once, one expression that is not row by row (``x - x.mean()``)
     makes all columns but the simple ones be evaluated at once and kept.
     """
+
+    _response: NDArray[np.float64] | None = None
+    _new_data = False
 
     def __init__(
         self,
@@ -144,9 +153,6 @@ class FormulaDesign:
         self._new_data = True
         return self
 
-    _response: NDArray[np.float64] | None = None
-    _new_data = False
-
     def with_response(self, y: NDArray[np.float64]) -> FormulaDesign:
         """Return the same design with another response (n_obs,) for the rows used."""
         new = copy.copy(self)
@@ -213,22 +219,24 @@ class FormulaDesign:
     @property
     def random_access(self) -> bool:
         """Whether every column is a view of the user's memory."""
-
-        def in_memory(recipe: ColumnRecipe) -> bool:
-            return recipe.factors is not None and (
-                not recipe.factors
-                or (len(recipe.factors) == 1 and self._is_float64(recipe.factors[0]))
-            )
-
         extra = [c for c in (self._frame.weights, self._frame.offset) if c is not None]
         return (
             self._frame.kept is None
-            and all(in_memory(r) for name in self._wanted for r in self.spec.parts[name].recipes)
-            and all(is_float64(column.values) for column in extra)
+            and all(
+                self._in_memory(r) for name in self._wanted for r in self.spec.parts[name].recipes
+            )
+            and all(kernel_ready(column.values) for column in extra)
         )
 
-    def _is_float64(self, name: str) -> bool:
-        return is_float64(self._frame.columns[name].values)
+    def _in_memory(self, recipe: ColumnRecipe) -> bool:
+        if not recipe.factors:
+            return recipe.factors is not None
+        first, *others = recipe.factors
+        return (
+            not others
+            and isinstance(first, str)
+            and kernel_ready(self._frame.columns[first].values)
+        )
 
     def batch(self, rows: Rows) -> Batch:
         """Columns for some of the rows used."""
@@ -243,7 +251,7 @@ class FormulaDesign:
                 for name in self._wanted
             }
         weights, offset = (
-            None if column is None else as_float(column.values[view.rows])
+            None if column is None else kernel_column(column.values[view.rows])
             for column in (self._frame.weights, self._frame.offset)
         )
         Z = [column for name in self.spec.z_parts for column in made[name]]
@@ -349,9 +357,9 @@ def _split_part(spec: Any, uses: dict[str, FactorUse], frame: ModelFrame) -> Par
     recipes: list[ColumnRecipe] = []
     entries, index = [], 0
     for entry in spec.structure:
-        recipe = simple_recipe(entry, frame.columns)
-        if recipe is not None:
-            recipes.append(recipe)
+        simple = simple_recipes(entry, frame.columns)
+        if simple is not None:
+            recipes += simple
             continue
         recipes += [ColumnRecipe(None, index + j) for j in range(len(entry.columns))]
         index += len(entry.columns)

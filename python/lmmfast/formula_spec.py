@@ -1,12 +1,14 @@
 """From a formula to columns: which come straight from the data, which through formulaic.
 
-The intercept, plain number columns and their products are formulaic's values without formulaic:
-no copy, or one multiplication. Everything else goes through one `formulaic.ModelSpec` a part,
-whose state (levels, knots, means) was fixed when the model was built.
+The intercept, plain number columns, indicators of the levels of a factor column and their products
+are formulaic's values without formulaic: no copy, or one comparison or multiplication. Everything
+else goes through one `formulaic.ModelSpec` a part, whose state (levels, knots, means) was fixed
+when the model was built.
 """
 
 from __future__ import annotations
 
+import itertools
 import re
 import warnings
 from collections.abc import Iterable, Mapping
@@ -17,10 +19,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lmmfast.columns import Column
-from lmmfast.design import NewBatch, Term, ones, scatter
+from lmmfast.design import NewBatch, Term, kernel_column, ones, scatter
 from lmmfast.errors import DataError, FormulaError, NewDataWarning
 from lmmfast.formula import ParsedFormula
-from lmmfast.formulaic_compat import MissingAfterEvaluationError, evaluate
+from lmmfast.formulaic_compat import MissingAfterEvaluationError, evaluate, is_lookup
 from lmmfast.frame import RowView, as_float
 from lmmfast.keys import GroupKeys, check_key_kind, group_keys
 from lmmfast.tables import Table, open_table, suggest
@@ -30,18 +32,27 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
+class Indicator:
+    """1 in the rows in which a factor column has a certain level, else 0."""
+
+    column: str
+    code: int  # position of the level
+
+
+@dataclass(frozen=True)
 class ColumnRecipe:
     """How to make one column of y, X or Z.
 
     Attributes
     ----------
-    factors : tuple of str or None
-        Number columns to multiply (none of them: the constant 1); None: ask formulaic.
+    factors : tuple of str or Indicator, or None
+        Number columns and indicators to multiply (none of them: the constant 1); None: ask
+        formulaic.
     index : int
         Position among the columns of the part that formulaic makes.
     """
 
-    factors: tuple[str, ...] | None
+    factors: tuple[str | Indicator, ...] | None
     index: int = -1
 
 
@@ -104,8 +115,15 @@ class FormulaSpec:
 
     def make(
         self, wanted: Iterable[str], view: RowView, *, new_data: bool = False
-    ) -> dict[str, list[NDArray[np.float64]]]:
-        """Make the columns of some parts for some rows; factors that parts share come once."""
+    ) -> dict[str, list[NDArray[Any]]]:
+        """Make the columns of some parts for some rows; factors that parts share come once.
+
+        Returns
+        -------
+        dict
+            Name of the part to its columns, each (n,) of one of the
+            `lmmfast.design.KERNEL_DTYPES`.
+        """
         wanted = list(wanted)
         made = self.make_evaluated(wanted, view, new_data=new_data)
         return {name: self.assemble(name, view, made.get(name, [])) for name in wanted}
@@ -139,7 +157,7 @@ class FormulaSpec:
 
     def assemble(
         self, name: str, view: RowView, evaluated: list[NDArray[np.float64]]
-    ) -> list[NDArray[np.float64]]:
+    ) -> list[NDArray[Any]]:
         """Put the columns of a part together: the simple ones and formulaic's."""
         return [
             evaluated[recipe.index] if recipe.factors is None else _product(recipe.factors, view)
@@ -176,7 +194,8 @@ class FormulaSpec:
             made = self.make(wanted, view, new_data=True)
         else:
             made = {name: [np.empty(0)] * len(self.parts[name].names) for name in wanted}
-        X, Z = made["X"], [column for name in wanted[1:] for column in made[name]]
+        X = [as_float(column) for column in made["X"]]
+        Z = [as_float(column) for name in wanted[1:] for column in made[name]]
         if not isinstance(rows, slice):
             X, Z = scatter(X, rows, table.n_rows), scatter(Z, rows, table.n_rows)
         values = as_float(added.values) if added else None
@@ -225,13 +244,25 @@ class FormulaSpec:
         return column
 
 
-def _product(factors: tuple[str, ...], view: RowView) -> NDArray[np.float64]:
+def _product(factors: tuple[str | Indicator, ...], view: RowView) -> NDArray[Any]:
     if not factors:
         return ones(len(view))
-    product = view.numbers(factors[0])
-    for name in factors[1:]:
-        product = product * view.numbers(name)
+    if len(factors) == 1:
+        (factor,) = factors
+        return kernel_column(
+            view.values(factor) if isinstance(factor, str) else _indicator(factor, view)
+        )
+    product: NDArray[np.float64] | None = None
+    for factor in factors:
+        values = view.numbers(factor) if isinstance(factor, str) else _indicator(factor, view)
+        product = as_float(values) if product is None else product * values
+    assert product is not None
     return product
+
+
+def _indicator(indicator: Indicator, view: RowView) -> NDArray[np.bool_]:
+    values: NDArray[np.bool_] = view.values(indicator.column) == indicator.code
+    return values
 
 
 def read_new(table: Table, name: str, *, group: bool = False) -> Column:
@@ -313,13 +344,33 @@ def _raise_unknown(name: str, unknown: set[Any], levels: list[Any]) -> None:
     )
 
 
-def simple_recipe(entry: Any, columns: Mapping[str, Column]) -> ColumnRecipe | None:
-    """Recognise the intercept and products of number columns in an entry of a ModelSpec."""
-    if len(entry.columns) != 1 or len(entry.scoped_terms) != 1:
-        return None
-    term = entry.scoped_terms[0]
-    names = tuple(scoped.factor.factor.expr for scoped in term.factors)
-    lookups = all(s.factor.factor.eval_method.value == "lookup" for s in term.factors)
-    if term.scale != 1 or not lookups or any(columns[name].is_factor for name in names):
-        return None
-    return ColumnRecipe(names)
+def simple_recipes(entry: Any, columns: Mapping[str, Column]) -> list[ColumnRecipe] | None:
+    """Recognise an entry of a ModelSpec whose columns need no formulaic.
+
+    These are the intercept and the products of plain columns: numbers, and factors in treatment
+    coding, which is formulaic's where the formula asks for no other. None: ask formulaic.
+    """
+    names, recipes = [], []
+    for term in entry.scoped_terms:
+        if term.scale != 1 or any(not is_lookup(s.factor.factor) for s in term.factors):
+            return None
+        coded = [_coded(s.factor.factor.expr, s.reduced, columns) for s in term.factors]
+        # formulaic lets the first factors of a term run through their levels fastest.
+        for product in itertools.product(*reversed(coded)):
+            names.append(":".join(name for name, _ in reversed(product)) or "Intercept")
+            recipes.append(ColumnRecipe(tuple(factor for _, factor in reversed(product))))
+    return recipes if names == list(entry.columns) else None
+
+
+def _coded(
+    name: str, reduced: bool, columns: Mapping[str, Column]
+) -> list[tuple[str, str | Indicator]]:
+    """Name and values of each column that a plain column of the data contributes to a term."""
+    levels = columns[name].levels
+    if levels is None:
+        return [(name, name)]
+    code_names = [f"{name}[T.{level}]" if reduced else f"{name}[{level}]" for level in levels]
+    coded: list[tuple[str, str | Indicator]] = [
+        (code_name, Indicator(name, code)) for code, code_name in enumerate(code_names)
+    ]
+    return coded[1:] if reduced else coded

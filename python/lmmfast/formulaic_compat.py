@@ -11,6 +11,7 @@ import threading
 import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -79,6 +80,11 @@ def parse_terms(text: str, *, intercept: bool = True) -> list[Term]:
     FormulaError
         formulaic cannot read the text, or it has several parts.
     """
+    return list(_parse(text, intercept))
+
+
+@lru_cache(maxsize=256)  # one design asks for the same few texts several times
+def _parse(text: str, intercept: bool) -> tuple[Term, ...]:
     from formulaic import Formula
     from formulaic.errors import FormulaicError
     from formulaic.formula import SimpleFormula
@@ -91,7 +97,7 @@ def parse_terms(text: str, *, intercept: bool = True) -> list[Term]:
         raise FormulaError(f"cannot read {text!r}: {plain_message(error)}") from None
     if not isinstance(formula, SimpleFormula):
         raise FormulaError(f"{text!r} must be a single sum of terms, without '~' and '|'")
-    return list(formula)
+    return tuple(formula)
 
 
 def transform_names() -> frozenset[str]:

@@ -8,13 +8,13 @@ columns that formulaic is about to evaluate.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lmmfast.columns import Column, read_column
+from lmmfast.columns import Column, all_finite, read_column
 from lmmfast.errors import DataError
 from lmmfast.tables import Table, check_same_index, open_table, row_index, suggest
 
@@ -86,6 +86,7 @@ class RowView:
         self.columns = columns
         self.rows = rows
         self.n_rows = n_rows
+        self._values: dict[str, NDArray[Any]] = {}
         self._numbers: dict[str, NDArray[np.float64]] = {}
 
     def __len__(self) -> int:
@@ -99,10 +100,16 @@ class RowView:
             return range(*self.rows.indices(self.n_rows))[row]
         return int(self.rows[row])
 
+    def values(self, name: str) -> NDArray[Any]:
+        """Values of a number column, codes of a factor: a view of the user's memory for a slice."""
+        if name not in self._values:
+            self._values[name] = self.columns[name].values[self.rows]
+        return self._values[name]
+
     def numbers(self, name: str) -> NDArray[np.float64]:
-        """Values of a number column, as a view of the user's memory where it is float64."""
+        """Values of a number column as float64, without a copy where they are already."""
         if name not in self._numbers:
-            self._numbers[name] = as_float(self.columns[name].values[self.rows])
+            self._numbers[name] = as_float(self.values(name))
         return self._numbers[name]
 
     def to_pandas(self, names: Iterable[str]) -> pd.DataFrame:
@@ -133,17 +140,10 @@ def _wide(values: NDArray[Any]) -> NDArray[Any]:
 
 
 def as_float(values: NDArray[Any]) -> NDArray[np.float64]:
-    """Convert to float64, without a copy where they are already."""
-    return values.astype(np.float64, copy=not is_float64(values))
-
-
-def is_float64(values: NDArray[Any]) -> bool:
-    """Whether values can be read where they lie: float64 at whole multiples of 8 bytes."""
-    return (
-        values.dtype == np.float64
-        and values.flags.aligned
-        and all(stride % 8 == 0 for stride in values.strides)
-    )
+    """Convert a column (n,) to float64; no copy where it can be read as float64 where it lies."""
+    if values.dtype == np.float64 and values.flags.aligned and values.strides[0] % 8 == 0:
+        return values
+    return values.astype(np.float64)
 
 
 def model_frame(
@@ -248,12 +248,13 @@ def usable_rows(
 def check_infinite(column: Column, kept: NDArray[np.intp] | None) -> None:
     """Raise a DataError with the first row that is infinite among those used."""
     values = column.values
-    if values.dtype.kind != "f" or np.isfinite(values).all():
+    if column.finite or values.dtype.kind != "f" or all_finite(values):
         return
-    infinite = np.isinf(values if kept is None else values[kept])
-    if infinite.any():
-        row = int(np.argmax(infinite))
-        row = row if kept is None else int(kept[row])
+    infinite = np.flatnonzero(np.isinf(values))
+    if kept is not None and len(infinite):
+        infinite = infinite[np.isin(infinite, kept)]
+    if len(infinite):
+        row = int(infinite[0])
         raise DataError(
             f"column {column.name!r} is infinite in row {row} (counting from 0): remove the row "
             "or set it to missing"
@@ -276,14 +277,34 @@ def check_weights(weights: Column | None, kept: NDArray[np.intp] | None) -> None
         )
 
 
+def _occurring(
+    codes: NDArray[Any], n_levels: int, kept: NDArray[np.intp] | None
+) -> NDArray[np.bool_]:
+    """Which levels occur in the rows used, (n_levels,); often a few rows have them all."""
+    found = np.zeros(n_levels, dtype=bool)
+    n = len(codes) if kept is None else len(kept)
+    step = max(n_levels, 1 << 16)
+    for start in range(0, n, step):
+        rows = slice(start, start + step)
+        here = codes[rows] if kept is None else codes[kept[rows]]
+        found |= np.bincount(here, minlength=n_levels) > 0
+        if found.all():
+            break
+    return found
+
+
+def _are_sorted(levels: pd.Index[Any]) -> bool:
+    """Whether sorting can be spared; a look at arrow's text would cost as much as sorting."""
+    return levels.dtype == object and bool(levels.is_monotonic_increasing)
+
+
 def with_used_levels(column: Column, kept: NDArray[np.intp] | None) -> Column:
     """Drop the levels that do not occur in the rows used, and sort the rest."""
-    if column.levels is None:
+    if column.levels is None or column.occurring:
         return column
-    codes = column.values if kept is None else column.values[kept]
-    occurs = np.bincount(codes, minlength=len(column.levels)) > 0
-    used = np.flatnonzero(occurs)
-    if not column.keeps_order:
+    used = np.flatnonzero(_occurring(column.values, len(column.levels), kept))
+    in_order = column.keeps_order or _are_sorted(column.levels)
+    if not in_order:
         try:
             used = used[np.asarray(column.levels[used].argsort())]
         except TypeError:
@@ -291,10 +312,16 @@ def with_used_levels(column: Column, kept: NDArray[np.intp] | None) -> Column:
                 f"column {column.name!r} mixes types that have no common order: convert it to "
                 "text or numbers first"
             ) from None
-    if len(used) == len(column.levels) and np.array_equal(used, np.arange(len(used))):
-        return column
+        in_order = bool((used[:-1] < used[1:]).all())
+    if in_order and len(used) == len(column.levels):
+        return replace(column, occurring=True)
     recode = np.full(len(column.levels) + 1, -1, dtype=np.int32)  # the last one serves code -1
     recode[used] = np.arange(len(used), dtype=np.int32)
     return Column(
-        column.name, recode[column.values], column.levels[used], column.missing, column.keeps_order
+        column.name,
+        recode[column.values],
+        column.levels[used],
+        column.missing,
+        column.keeps_order,
+        occurring=True,
     )

@@ -241,7 +241,7 @@ def _extend(
 ) -> CompressedClusters:
     """Stack new rows below what is kept of the clusters ``at``, and reduce them again, in place."""
     q, p1, k = total.q, total.p1, len(at)
-    A, Z, weights = total.basis.working(design.batch(order))
+    A, Z, weights = total.basis.working(design.batch(order).as_float())
     log_weights = 0.0
     if weights is not None:
         log_weights = float(np.log(weights).sum())

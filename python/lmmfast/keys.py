@@ -81,7 +81,7 @@ def check_key_kind(keys: GroupKeys, text_keys: bool, name: str) -> None:
 
 def _as_labels(levels: Any) -> NDArray[Any]:
     labels: NDArray[Any] = np.asarray(levels)
-    return labels if labels.dtype.kind in "biufmM" else labels.astype(object)
+    return labels if labels.dtype.kind in "biufmM" else labels.astype(object, copy=False)
 
 
 def _combine(

@@ -200,7 +200,7 @@ def _over_rows(
         b = clusters.stored(fit._effects)
     for start in range(0, design.n_obs, CHUNK):
         rows = slice(start, min(start + CHUNK, design.n_obs))
-        batch = design.batch(rows)
+        batch = design.batch(rows).as_float()
         mean = _linear(batch.X, fit, rows.stop - rows.start)
         if batch.offset is not None:
             mean += batch.offset
@@ -224,7 +224,9 @@ def _normalized(fit: LMMResult) -> Array:
         rows: slice | NDArray[Any] = slice(int(ptr[first]), int(ptr[last]))
         if clusters.order is not None:
             rows = clusters.order[rows]
-        out[rows] = _whitened(fit, design.batch(rows), ptr[first : last + 1] - ptr[first])
+        out[rows] = _whitened(
+            fit, design.batch(rows).as_float(), ptr[first : last + 1] - ptr[first]
+        )
         first = last
     return out
 

@@ -72,6 +72,8 @@ def open_table(data: Any) -> Table:
 
 def row_index(data: Any) -> Any:
     """Index of a pandas frame or series; None for anything else."""
+    if data is None or type(data) is np.ndarray:
+        return None
     return data.index if _is_pandas(data) and hasattr(data, "iloc") else None
 
 
@@ -86,7 +88,7 @@ def check_same_index(indexes: Mapping[str, Any]) -> None:
             continue
         if first is None:
             first = name, index
-        elif len(index) == len(first[1]) and not index.equals(first[1]):
+        elif index is not first[1] and len(index) == len(first[1]) and not index.equals(first[1]):
             raise DataError(
                 f"{first[0]!r} and {name!r} are paired by position, but their indexes differ: "
                 "align them and use .reset_index(drop=True), or pass .to_numpy()"
@@ -141,8 +143,9 @@ def _arrow_table(batch: Any) -> Any:
 
 def is_table(data: Any) -> bool:
     """Tell a table from an array."""
-    structured = isinstance(data, np.ndarray) and data.dtype.names is not None
-    return structured or isinstance(data, Mapping) or hasattr(type(data), "columns")
+    if isinstance(data, np.ndarray):
+        return data.dtype.names is not None
+    return isinstance(data, Mapping) or hasattr(type(data), "columns")
 
 
 def _check_duplicates(names: Sequence[str]) -> None:

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pytest
 from formulaic import Formula
 
+import lmmfast as lf
 from lmmfast.columns import read_column
 from lmmfast.covariance import D
 from lmmfast.design import check_finite
@@ -77,6 +78,9 @@ FIXED = [
     "C(arm, contr.sum)",
     "C(sex, contr.treatment(base='M'))",
     "C(arm, levels=['a', 'b', 'c'])",
+    "sex*arm*x",
+    "0 + x:arm:t + flag:sex",
+    "k:sex + 2:arm",
     "I(x - x.mean())",
     "lag(x, 0)",
     "scale(x - np.mean(x))",
@@ -171,8 +175,107 @@ def test_simple_columns_are_views_and_the_intercept_has_stride_zero():
     assert np.shares_memory(batch.Z[1], data["t"].to_numpy())
     assert (design.unit, design.random_access) == (0, False)
     assert FormulaDesign("y ~ x + (t | g)", data).random_access
-    assert not FormulaDesign("y ~ k + (t | g)", data).random_access
+    assert not FormulaDesign("y ~ np.abs(x) + (t | g)", data).random_access
+    assert not FormulaDesign("y ~ sex + (t | g)", data).random_access
     assert FormulaDesign("y ~ 0 + x + (1 | g)", data).unit is None
+
+
+@pytest.mark.parametrize("fixed", ["sex*arm*x", "arm:sex", "0 + x:arm:t + t:sex", "k:sex"])
+def test_treatment_coding_of_plain_factors_needs_no_formulaic(fixed):
+    data = table()
+    data["arm"] = data["arm"].cat.rename_categories({"c": "c[T.b]:x"})
+    data.loc[7, "sex"] = None
+    design = FormulaDesign(f"y ~ {fixed} + (arm | g)", data)
+    assert all(part.model is None for part in design.spec.parts.values())
+    clean = data.drop(index=7).assign(arm=data["arm"].cat.remove_unused_categories())
+    names, X = by_formulaic(fixed, clean)
+    assert design.x_names == names
+    np.testing.assert_array_equal(stack(whole(design).X), X)
+    new = design.spec.columns(data.iloc[[9, 7, 30]])
+    np.testing.assert_array_equal(stack(new.X)[[0, 2]], by_formulaic(fixed, clean)[1][[8, 29]])
+    assert new.missing.tolist() == [False, True, False]
+    assert np.isnan(new.X[-1][1])
+
+
+def test_levels_of_the_same_name_are_left_to_formulaic():
+    data = table().assign(arm=pd.Categorical(table()["k"].replace({3: "1"}), [1, "1", 2]))
+    design = FormulaDesign("y ~ 0 + arm + (1 | g)", data)
+    names, X = by_formulaic("0 + arm", data)
+    assert design.x_names == names
+    np.testing.assert_array_equal(stack(whole(design).X), X)
+
+
+NUMBER_TYPES = [*(f"{kind}{size}" for kind in "iu" for size in (1, 2, 4, 8)), "f4", "f8", "?"]
+
+
+@pytest.fixture
+def all_types(monkeypatch):
+    """Kernels that take every type."""
+    types = frozenset(map(np.dtype, NUMBER_TYPES))
+    monkeypatch.setattr("lmmfast.design.KERNEL_DTYPES", types)
+
+
+@pytest.mark.usefixtures("all_types")
+class TestTypedColumns:
+    @pytest.mark.parametrize("dtype", NUMBER_TYPES)
+    def test_are_handed_through_as_they_lie(self, dtype):
+        data = table()
+        X = np.asarray(np.abs(data[["k", "flag"]])).astype(dtype, order="F")[::-1]
+        y, w, g = X[:, 0], np.ones(2 * N, dtype)[::2], data["g"]
+        frame = {"y": y, "k": X[:, 0], "f": X[:, 1], "g": g, "w": w}
+        for design in (
+            ArrayDesign(y, X, g, X, weights=w, offset=w),
+            FormulaDesign("y ~ 0 + k + f + (0 + k + f | g)", frame, weights="w", offset="w"),
+        ):
+            assert design.random_access
+            batch, some = whole(design), design.batch(np.array([5, 2]))
+            assert np.shares_memory(batch.y, X) and np.shares_memory(batch.weights, w)
+            assert all(np.shares_memory(c, X) for c in [*batch.X, *batch.Z])
+            for column in (batch.y, *batch.X, *batch.Z, batch.weights, batch.offset, *some.X):
+                assert column.dtype == np.dtype(dtype)
+            for column in (batch.as_float().y, *batch.as_float().X, batch.as_float().weights):
+                assert column.dtype == np.float64
+            np.testing.assert_array_equal(stack(batch.as_float().Z), X)
+            np.testing.assert_array_equal(stack(some.X), X[[5, 2]])
+
+    def test_other_types_are_converted(self):
+        data = table()
+        for dtype in (">f8", ">i4", "f2", np.longdouble):
+            design = ArrayDesign(data["y"], data[["x"]].to_numpy().astype(dtype), data["g"])
+            assert not design.random_access
+            assert whole(design).X[0].dtype == np.float64
+
+    def test_indicators_are_a_byte_a_row(self):
+        design = FormulaDesign("y ~ sex + sex:k + (1 | g)", table())
+        assert not design.random_access
+        assert [column.dtype.char for column in whole(design).X] == ["d", "?", "d", "d"]
+
+    def test_results_are_those_of_float64(self):
+        """Sums and differences of small integers do not wrap around."""
+        rng = np.random.default_rng(5)
+        y, t = rng.integers(0, 256, N).astype("u1"), rng.integers(-120, 120, N).astype("i1")
+        offset, w = rng.integers(0, 200, N).astype("u1"), rng.integers(1, 9, N).astype("i1")
+        g = np.repeat(np.arange(N // 4), 4)
+        X = np.column_stack([np.ones(N, "i1"), t])
+        options = {"engine": "reference"}
+        typed = lf.fit(y, X, g, Z=X, offset=offset, weights=w, **options)
+        y, X, offset, w = (a.astype(float) for a in (y, X, offset, w))
+        plain = lf.fit(y, X, g, Z=X, offset=offset, weights=w, **options)
+        np.testing.assert_array_equal(typed.theta, plain.theta)
+        np.testing.assert_array_equal(typed.fittedvalues, plain.fittedvalues)
+        for kind in ("response", "pearson", "normalized"):
+            np.testing.assert_array_equal(typed.resid(kind), plain.resid(kind))
+
+
+def test_only_types_of_the_kernels_are_handed_through(monkeypatch):
+    monkeypatch.setattr("lmmfast.design.KERNEL_DTYPES", frozenset({np.dtype(float)}))
+    data = table()
+    for design in (
+        ArrayDesign(data["y"], data[["x", "k"]], data["g"]),
+        FormulaDesign("y ~ 0 + x + k + (1 | g)", data),
+    ):
+        assert not design.random_access
+        assert [column.dtype.char for column in whole(design).X] == ["d", "d"]
 
 
 def test_one_missing_value_costs_one_row_even_under_scale():
@@ -429,8 +532,7 @@ class TestArrays:
         y, X, g = self.arrays()
         X = np.abs(np.round(X)).astype(dtype)
         design = ArrayDesign(y, X, g)
-        assert not design.random_access or dtype is object
-        columns = design.batch(np.array([3, 1])).X
+        columns = design.batch(np.array([3, 1])).as_float().X
         assert all(column.dtype == np.float64 for column in columns)
         np.testing.assert_array_equal(stack(columns), X[[3, 1]].astype(float))
 

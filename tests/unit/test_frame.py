@@ -11,7 +11,7 @@ import pytest
 
 from lmmfast.columns import read_column
 from lmmfast.errors import DataError
-from lmmfast.frame import model_frame
+from lmmfast.frame import check_infinite, model_frame, with_used_levels
 from lmmfast.tables import open_table, suggest
 
 
@@ -237,3 +237,62 @@ def test_suggestions():
     assert suggest("agee", ["age", "sex"]) == "; did you mean 'age'?"
     assert suggest("SEX", ["age", "sex"]) == "; did you mean 'sex'?"
     assert suggest("q", [f"c{k}" for k in range(12)]).endswith("c9, ...")
+
+
+TEXTS = {
+    "sorted runs": np.repeat([f"s{k:04d}" for k in range(800)], 3),
+    "unsorted runs": np.repeat([f"s{k}" for k in range(800)], 3),
+    "runs that come back": np.tile(np.repeat(["b", "a", "ä", ""], 5), 100),
+    "no runs": np.tile(["b", "a", "c"], 700),
+    "sorted and distinct": np.array([f"s{k:04d}" for k in range(1500)]),
+    "distinct, then not": np.array([f"s{k:04d}" for k in range(1500)] + ["s0001", "a"]),
+    "runs, then none": np.array(["a"] * 2000 + [f"s{k}" for k in range(2000)]),
+    "two": np.array(["b", "a"]),
+    "constant": np.array(["a"] * 7),
+}
+TEXT_LIBRARIES = {
+    "objects": lambda x: x,
+    "pandas": lambda x: pd.Series(x).astype("str"),
+    "pandas string": lambda x: pd.Series(x).astype("string[pyarrow]"),
+    "pandas arrow": lambda x: pd.Series(x).astype(pd.ArrowDtype(pa.string())),
+    "polars": lambda x: pl.Series(x.tolist(), dtype=pl.String),
+    "arrow": lambda x: pa.array(x, pa.string()),
+    "arrow large": lambda x: pa.array(x, pa.large_string()),
+    "arrow view": lambda x: pa.array(x, pa.string_view()),
+    "arrow chunks": lambda x: pa.chunked_array([x[:1001], x[1001:]], pa.string()),
+    "arrow slice": lambda x: pa.array(np.append(["z", "y"], x).astype(object))[2:],
+}
+
+
+@pytest.mark.parametrize("library", TEXT_LIBRARIES)
+@pytest.mark.parametrize("texts", TEXTS)
+@pytest.mark.parametrize("missing", [False, True])
+def test_text_in_every_order(texts, library, missing):
+    values = TEXTS[texts].astype(object)
+    if missing:
+        values[::7] = None
+    column = with_used_levels(
+        read_column("g", TEXT_LIBRARIES[library](values)),
+        np.flatnonzero(values != None) if missing else None,  # noqa: E711
+    )
+    present = sorted({value for value in values.tolist() if value is not None})
+    assert column.levels.tolist() == present
+    expected = [-1 if value is None else present.index(value) for value in values]
+    assert column.values.tolist() == expected
+    assert (column.missing is None) == (not missing)
+    if missing:
+        assert column.missing.tolist() == [value is None for value in values]
+
+
+@pytest.mark.parametrize("dtype", [float, np.float32])
+def test_sums_that_overflow_are_not_taken_for_missing_values(dtype):
+    largest = np.finfo(dtype).max
+    for values in ([largest] * 4, [largest, largest, -largest, -largest]):
+        column = read_column("x", np.array(values, dtype))
+        assert column.missing is None
+        check_infinite(column, None)
+    column = read_column("x", np.array([np.inf, -np.inf, np.nan, 1], dtype))
+    assert column.missing.tolist() == [False, False, True, False]
+    check_infinite(column, np.array([3]))
+    with pytest.raises(DataError, match="infinite in row 1 "):
+        check_infinite(column, np.array([1, 3]))

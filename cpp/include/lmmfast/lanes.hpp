@@ -5,6 +5,10 @@
 #ifndef EIGEN_FAST_MATH
 #define EIGEN_FAST_MATH 0
 #endif
+// Threads may have little stack (128 kB with musl): Eigen's temporaries go to the heap early.
+#ifndef EIGEN_STACK_ALLOCATION_LIMIT
+#define EIGEN_STACK_ALLOCATION_LIMIT 16384
+#endif
 #include <Eigen/Core>
 #include <cstdint>
 

@@ -2,55 +2,25 @@
 //
 // Modified Gram-Schmidt on [Z A] gives R and Q'A as accurately as Householder reflections do
 // (Björck 1967), never forms Z'Z, and leaves (I - QQ')A behind, whose cross-products are summed
-// (docs/algorithm.md, eq. 2.3).
+// (docs/algorithm.md, eq. 2.3). Rows are brought into the working basis one after the other
+// (staging.hpp), then laid side by side by transposing, a register's worth of clusters at a time.
 #pragma once
 
 #include <Eigen/Core>
 #include <array>
 #include <cmath>
+#include <cstring>
 #include <limits>
 #include <vector>
 
 #include "lmmfast/clusters.hpp"
+#include "lmmfast/engines/cross_products.hpp"
+#include "lmmfast/packs.hpp"
 #include "lmmfast/parallel.hpp"
+#include "lmmfast/rows.hpp"
+#include "lmmfast/staging.hpp"
 
 namespace lmmfast {
-
-// A column as the user holds it, and how it enters the model: (value - shift) * scale_inv.
-struct Column {
-    const double* data = nullptr;
-    Index stride = 0;  // in doubles; 0 for a constant
-    double shift = 0.0;
-    double scale_inv = 1.0;
-
-    double operator[](Index row) const { return (data[row * stride] - shift) * scale_inv; }
-};
-
-// A change of basis of neighbouring columns: column j of the model is sum_{k<=j} T(k, j) x_k, with T
-// (size, size) row-major, upper triangular. Null: none.
-struct ColumnMap {
-    const double* T = nullptr;
-    int size = 0;
-};
-
-// Rows of whole clusters. Cluster i owns rows order[ptr[i]] … order[ptr[i + 1] - 1], or the
-// contiguous rows themselves where order is null. The response is taken about X beta (working
-// residual), rows are multiplied by the square root of their weight.
-struct Rows {
-    std::vector<Column> X;  // p columns
-    std::vector<Column> Z;  // q columns
-    ColumnMap X_map, Z_map;
-    Column y;
-    const double* offset = nullptr;  // in the unit of y before its shift and scale
-    Index offset_stride = 0;
-    const Column* weights = nullptr;
-    const double* beta = nullptr;         // (p,)
-    const std::int64_t* ptr = nullptr;    // (n_clusters + 1,)
-    const std::int64_t* order = nullptr;  // (n_rows,) or null
-    Index n_clusters = 0;
-
-    Index row(Index k) const { return order ? order[k] : k; }
-};
 
 // What compression leaves besides the clusters themselves.
 struct CompressedSums {
@@ -63,49 +33,74 @@ struct CompressedSums {
 
 namespace detail {
 
-// Sum of A'A over rows that lie in lanes; as matrix products where there are many columns.
-class CrossProducts {
+// [Z A] of eight clusters: column c of pack g of clusters holds its rows one after the other, at
+// (c * packs_per_block + g) * n_rows. Clusters with fewer rows end in zeros.
+class Tile {
   public:
-    explicit CrossProducts(int p1)
-        : p1_(p1),
-          in_lanes_(use_products() ? 0 : static_cast<std::size_t>(p1) * p1, Lane::Zero()),
-          products_(use_products() ? Eigen::MatrixXd::Zero(p1, p1) : Eigen::MatrixXd()) {}
+    static constexpr int max_rows = 32;
+    struct Segment {
+        int begin = 0;  // among the staged rows
+        int n = 0;
+    };
+    using Segments = std::array<Segment, lanes>;
 
-    // Column j stands at A[j * stride] … A[j * stride + n - 1].
-    void add(const Lane* A, Index stride, int n) {
-        if (use_products()) {
-            const Panel rows(reinterpret_cast<const double*>(A), p1_, n * lanes,
-                             Eigen::OuterStride<>(stride * lanes));
-            products_.selfadjointView<Eigen::Lower>().rankUpdate(rows);
-            return;
-        }
-        for (int j = 0; j < p1_; ++j)
-            for (int k = 0; k <= j; ++k) {
-                Lane sum = in_lanes_[j * p1_ + k];
-                for (int i = 0; i < n; ++i) sum += A[j * stride + i] * A[k * stride + i];
-                in_lanes_[j * p1_ + k] = sum;
-            }
+    explicit Tile(int n_columns)
+        : values_(static_cast<std::size_t>(n_columns) * packs_per_block * max_rows) {}
+
+    void set_rows(int n_rows) { n_rows_ = n_rows; }
+    int n_rows() const { return n_rows_; }
+    Pack* column(int c, int g) {
+        return &values_[static_cast<std::size_t>(c * packs_per_block + g) * n_rows_];
     }
-    void write(std::vector<double>& out) const {
-        out.assign(static_cast<std::size_t>(p1_) * p1_, 0.0);
-        for (int j = 0; j < p1_; ++j)
-            for (int k = 0; k <= j; ++k)
-                out[j * p1_ + k] = out[k * p1_ + j] =
-                    use_products() ? products_(j, k) : in_lanes_[j * p1_ + k].sum();
+    void set(int c, int row, int lane, double value) {
+        reinterpret_cast<double*>(column(c, lane / Pack::size) + row)[lane % Pack::size] = value;
+    }
+    void clear(int c) { std::fill_n(column(c, 0), packs_per_block * n_rows_, Pack::zero()); }
+
+    // Which rows of which cluster there are, from row `first` on.
+    void set_segments(const Segments& segments, int first) {
+        first_ = first;
+        std::array<double, lanes> counts;
+        for (int lane = 0; lane < lanes; ++lane) {
+            const auto [begin, n] = segments[lane];
+            counts[lane] = n;
+            for (int r = 0; r < n_rows_ - first; r += Pack::size)
+                from_[r / Pack::size * lanes + lane] = r < n ? begin + r : 0;
+        }
+        for (int g = 0; g < packs_per_block; ++g) {
+            const Pack count = Pack::load_unaligned(counts.data() + g * Pack::size);
+            for (int r = 0; r < n_rows_ - first; ++r)
+                masks_[g * max_rows + r].v = Eigen::internal::pcmp_lt(Pack::all(r).v, count.v);
+        }
+    }
+    // Column c from staged values: rows `first` … n_rows - 1, which are N if that is not zero.
+    template <int N>
+    void load(int c, const double* staged) {
+        const int n = N > 0 ? N : n_rows_ - first_;
+        for (int g = 0; g < packs_per_block; ++g) {
+            Pack* to = column(c, g) + first_;
+            const Pack* mask = &masks_[g * max_rows];
+            for (int r = 0; r < n; r += Pack::size) {
+                const int* from = &from_[r / Pack::size * lanes + g * Pack::size];
+                Eigen::internal::PacketBlock<Pack::Packet, Pack::size> square;
+                for (int k = 0; k < Pack::size; ++k)
+                    square.packet[k] = Pack::load_unaligned(staged + from[k]).v;
+                Eigen::internal::ptranspose(square);
+                const int used = N > 0 && N % Pack::size == 0 ? Pack::size : std::min(Pack::size, n - r);
+                for (int k = 0; k < used; ++k)
+                    to[r + k].v = Eigen::internal::pand(mask[r + k].v, square.packet[k]);
+            }
+        }
     }
 
   private:
-    using Panel = Eigen::Map<const Eigen::Matrix<double, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>,
-                             Eigen::Unaligned, Eigen::OuterStride<>>;
-    bool use_products() const { return p1_ > 12; }
-
-    int p1_;
-    std::vector<Lane> in_lanes_;
-    Eigen::MatrixXd products_;
+    std::vector<Pack> values_;
+    int n_rows_ = 0, first_ = 0;
+    std::array<int, lanes * max_rows> from_;  // where a register's worth of rows of a lane begins
+    std::array<Pack, packs_per_block * max_rows> masks_;
 };
 
 class BlockCompressor {
-    static constexpr int tile_rows = 32;
     // A column of Z whose part beyond the earlier ones is smaller than this is taken to be dependent.
     static constexpr double rank_tolerance = 1e-13;
 
@@ -114,205 +109,278 @@ class BlockCompressor {
         : layout_(layout),
           rows_(rows),
           n_columns_(layout.q + layout.p1),
-          tile_(static_cast<std::size_t>(n_columns_) * tile_rows, Lane::Zero()),
+          staged_(rows, lanes * Tile::max_rows),
+          tile_(n_columns_),
+          same_as_(static_cast<std::size_t>(n_columns_), -1),
+          fields_(static_cast<std::size_t>(layout.n_fields()) * packs_per_block),
           perp_(layout.p1),
-          projected_(layout.p1) {}
+          projected_(layout.p1) {
+        set_active();
+    }
 
     // Clusters first … first+7 (those that exist) into `out` (n_fields, lanes).
     void compress(Index first, double* out) {
-        std::array<Segment, lanes> small{};
-        for (int lane = 0; lane < lanes; ++lane) {
-            const Index i = first + lane;
-            if (i >= rows_.n_clusters) continue;
-            const Index begin = rows_.ptr[i], n_i = rows_.ptr[i + 1] - begin;
-            if (n_i <= tile_rows) small[lane] = {begin, static_cast<int>(n_i)};
-        }
-        load(small, 0);
-        reduce_tile(longest(small));
-        store(out);
-        for (int lane = 0; lane < lanes; ++lane) {
-            const Index i = first + lane;
-            if (i < rows_.n_clusters && rows_.ptr[i + 1] - rows_.ptr[i] > tile_rows)
-                compress_large(rows_.ptr[i], rows_.ptr[i + 1], out + lane);
-        }
+        const Index last = std::min(first + lanes, rows_.n_clusters);
+        bool large = false;
+        for (Index i = first; i < last; ++i) large |= size(i) > Tile::max_rows;
+        compress_small(first, last, out);
+        if (!large) return;
+        for (Index i = first; i < last; ++i)
+            if (size(i) > Tile::max_rows) compress_large(rows_.ptr[i], rows_.ptr[i + 1], out + (i - first));
     }
 
     void finish(CompressedSums& sums) const {
         perp_.write(sums.perp);
         projected_.write(sums.gram);
         for (std::size_t e = 0; e < sums.gram.size(); ++e) sums.gram[e] += sums.perp[e];
-        sums.log_weights = log_weights_;
-        sums.min_weight = min_weight_;
-        sums.rank_Z = rank_Z_;
+        sums.log_weights = staged_.log_weights();
+        sums.min_weight = staged_.min_weight();
+        sums.rank_Z = rank_of_large_ + static_cast<Index>(rank_.sum());
     }
 
   private:
-    struct Segment {
-        Index begin = 0;
-        int n = 0;
-    };
-    static int longest(const std::array<Segment, lanes>& segments) {
+    Index size(Index i) const { return rows_.ptr[i + 1] - rows_.ptr[i]; }
+    static int longest(const Tile::Segments& segments) {
         int n = 0;
         for (const auto& s : segments) n = std::max(n, s.n);
         return n;
     }
-    Lane* column(int c) { return &tile_[static_cast<std::size_t>(c) * tile_rows]; }
 
-    // Rows of the segments into tile rows from `offset` on; the rest of the tile to zero.
-    void load(const std::array<Segment, lanes>& segments, int offset) {
-        const int n = offset + longest(segments);
-        const int q = layout_.q, p = layout_.p1 - 1;
-        for (int c = 0; c < n_columns_; ++c)
-            for (int r = offset; r < n; ++r) column(c)[r].setZero();
-        for (int k = 0; k < q; ++k) gather(rows_.Z[k], segments, offset, column(k));
-        for (int j = 0; j < p; ++j) gather(rows_.X[j], segments, offset, column(q + j));
-        change_basis(rows_.Z_map, 0, offset, n);
-        change_basis(rows_.X_map, q, offset, n);
-        gather_y(segments, offset, column(q + p));
-        for (int j = 0; j < p; ++j)
-            if (rows_.beta[j] != 0.0)
-                for (int r = offset; r < n; ++r) column(q + p)[r] -= column(q + j)[r] * rows_.beta[j];
-        if (rows_.weights) weigh(segments, offset, n);
-    }
-    void gather(const Column& from, const std::array<Segment, lanes>& segments, int offset, Lane* to) {
-        for (int lane = 0; lane < lanes; ++lane)
-            for (int r = 0; r < segments[lane].n; ++r)
-                to[offset + r][lane] = from[rows_.row(segments[lane].begin + r)];
-    }
-    // From the last column to the first, so that the earlier ones are still as they were.
-    void change_basis(const ColumnMap& map, int first, int begin, int end) {
-        if (!map.T) return;
-        for (int j = map.size; j-- > 0;) {
-            for (int r = begin; r < end; ++r) column(first + j)[r] *= map.T[j * map.size + j];
-            for (int k = 0; k < j; ++k) {
-                const double t = map.T[k * map.size + j];
-                if (t == 0.0) continue;
-                for (int r = begin; r < end; ++r) column(first + j)[r] += column(first + k)[r] * t;
+    // All clusters that fit into the tile, the others left out.
+    void compress_small(Index first, Index last, double* out) {
+        Tile::Segments segments{};
+        int staged = 0;
+        for (Index i = first; i < last;) {  // neighbours are read together
+            Index end = i;
+            const int begin = staged;
+            for (; end < last && size(end) <= Tile::max_rows; ++end) {
+                segments[end - first] = {staged, static_cast<int>(size(end))};
+                staged += static_cast<int>(size(end));
             }
+            if (staged > begin) staged_.read(rows_.ptr[i], staged - begin, begin);
+            i = std::max(end, i + 1);
         }
-    }
-    void gather_y(const std::array<Segment, lanes>& segments, int offset, Lane* to) {
-        if (!rows_.offset) return gather(rows_.y, segments, offset, to);
-        for (int lane = 0; lane < lanes; ++lane)
-            for (int r = 0; r < segments[lane].n; ++r) {
-                const Index row = rows_.row(segments[lane].begin + r);
-                const double y = rows_.y.data[row * rows_.y.stride] - rows_.offset[row * rows_.offset_stride];
-                to[offset + r][lane] = (y - rows_.y.shift) * rows_.y.scale_inv;
-            }
-    }
-    void weigh(const std::array<Segment, lanes>& segments, int offset, int n) {
-        std::array<Lane, tile_rows> root;
-        root.fill(Lane::Zero());
-        for (int lane = 0; lane < lanes; ++lane)
-            for (int r = 0; r < segments[lane].n; ++r) {
-                const double w = (*rows_.weights)[rows_.row(segments[lane].begin + r)];
-                min_weight_ = w < min_weight_ ? w : min_weight_;
-                log_weights_ += std::log(w);
-                root[offset + r][lane] = std::sqrt(w);
-            }
-        for (int c = 0; c < n_columns_; ++c)
-            for (int r = offset; r < n; ++r) column(c)[r] *= root[r];
+        find_same_columns(staged);
+        // Sizes that the compiler knows keep columns in registers.
+        const int n = longest(segments);
+        tile_.set_rows(n <= 4 ? 4 : n <= 8 ? 8 : n);
+        tile_.set_segments(segments, 0);
+        if (tile_.n_rows() == 4)
+            load_and_reduce<4>(out);
+        else if (tile_.n_rows() == 8)
+            load_and_reduce<8>(out);
+        else
+            load_and_reduce<0>(out);
+        add_projected(out);
     }
 
-    // Gram-Schmidt on tile rows 0 … n-1; R and Q'A end up in fields_, the rest is summed into perp.
-    void reduce_tile(int n) {
-        const int q = layout_.q;
-        fields_.assign(static_cast<std::size_t>(layout_.n_fields()), Lane::Zero());
+    // Columns of X that are columns of Z in these rows: Q'x is a column of R, and nothing is left of x.
+    void find_same_columns(int n) {
         if (n == 0) return;
-        std::array<Lane, max_q> norm2;
-        for (int k = 0; k < q; ++k) norm2[k] = dot(column(k), column(k), n);
-        for (int k = 0; k < q; ++k) {
-            Lane* z = column(k);
-            const Lane r2 = dot(z, z, n);
-            const Eigen::Array<bool, lanes, 1> independent =
-                r2 > norm2[k] * (rank_tolerance * rank_tolerance);
-            const Lane r = independent.select(r2.sqrt(), Lane::Zero());
-            const Lane r_inv = independent.select(r2.sqrt().inverse(), Lane::Zero());
-            fields_[layout_.r(k, k)] = r;
-            for (int i = 0; i < n; ++i) z[i] *= r_inv;
-            for (int c = k + 1; c < n_columns_; ++c) {
-                Lane* a = column(c);
-                const Lane s = dot(z, a, n);
-                for (int i = 0; i < n; ++i) a[i] -= z[i] * s;
-                fields_[c < q ? layout_.r(k, c) : layout_.qa(k, c - q)] = s;
-            }
+        bool changed = false;
+        for (int j = layout_.q; j < n_columns_ - 1; ++j) {
+            const int before = same_as_[j];
+            if (before >= 0 && same(j, before, n)) continue;
+            same_as_[j] = -1;
+            for (int k = 0; k < layout_.q && same_as_[j] < 0; ++k)
+                if (same(j, k, n)) same_as_[j] = k;
+            changed |= same_as_[j] != before;
         }
-        perp_.add(column(q), tile_rows, n);
+        if (changed) set_active();
     }
-    static Lane dot(const Lane* a, const Lane* b, int n) {
-        Lane sum = a[0] * b[0];
-        for (int i = 1; i < n; ++i) sum += a[i] * b[i];
-        return sum;
+    bool same(int j, int k, int n) const {
+        const double *x = staged_.column(j), *z = staged_.column(k);
+        return x[0] == z[0] && std::memcmp(x, z, static_cast<std::size_t>(n) * sizeof(double)) == 0;
+    }
+    // The columns that go through the tile, and where their products with the columns of Q go.
+    void set_active() {
+        active_.clear();
+        targets_.clear();
+        for (int c = 0; c < n_columns_; ++c)
+            if (same_as_[c] < 0) active_.push_back(c);
+        for (int k = 0; k < layout_.q; ++k)
+            for (const int c : active_) targets_.push_back(field(k, c) * lanes);
     }
 
-    void store(double* out) {
-        for (int f = 0; f < layout_.n_fields(); ++f) LaneMap(out + f * lanes) = fields_[f];
-        for (int k = 0; k < layout_.q; ++k) projected_.add(&fields_[layout_.qa(k, 0)], 1, 1);
-        for (int k = 0; k < layout_.q; ++k) rank_Z_ += (fields_[layout_.r(k, k)] > 0.0).count();
+    // Gram-Schmidt on the tile; R and Q'A go to `out`, the rest is summed into perp.
+    template <int N>
+    void load_and_reduce(double* out) {
+        for (std::size_t c = 0; c < active_.size(); ++c)
+            tile_.load<N>(static_cast<int>(c), staged_.column(active_[c]));
+        reduce<N>(out);
+    }
+    template <int N>
+    void reduce(double* out) {
+        for (int g = 0; g < packs_per_block; ++g) reduce_pack<N>(g, out + g * Pack::size);
+        for (int j = layout_.q; j < n_columns_ - 1; ++j)
+            if (same_as_[j] >= 0) copy_same(j, same_as_[j], out);
+        if (perp_.as_products()) add_perp_panel();
+    }
+    template <int N>
+    void reduce_pack(int g, double* out) {
+        const int q = layout_.q, n = N > 0 ? N : tile_.n_rows(), n_active = static_cast<int>(active_.size());
+        Pack norm2[max_q];
+        for (int k = 0; k < q; ++k) norm2[k] = dot<N>(tile_.column(k, g), tile_.column(k, g), n);
+        for (int k = 0; k < q; ++k) {
+            Pack* z = tile_.column(k, g);
+            const int* target = &targets_[static_cast<std::size_t>(k) * n_active];
+            const Pack r2 = k == 0 ? norm2[0] : dot<N>(z, z, n);
+            const Pack independent = less(norm2[k] * (rank_tolerance * rank_tolerance), r2);
+            const Pack root = r2.sqrt();
+            const Pack r = both(independent, root), r_inv = both(independent, root.inverse());
+            r.store(out + target[k]);
+            rank_ += both(independent, Pack::all(1.0));
+            for (int i = 0; i < n; ++i) z[i] *= r_inv;
+            for (int c = k + 1; c < n_active; ++c)
+                project_out<N>(z, tile_.column(c, g), n).store(out + target[c]);
+        }
+        if (perp_.as_products()) return;
+        for (int j = q; j < n_active; ++j) {
+            Pack* sums = &perp_.sum(active_[j] - q, 0);
+            for (int k = q; k <= j; ++k)
+                sums[active_[k] - q] += dot<N>(tile_.column(j, g), tile_.column(k, g), n);
+        }
+    }
+    // Q'x of a column of X that is column k of Z
+    void copy_same(int j, int k, double* out) const {
+        for (int a = 0; a < layout_.q; ++a) {
+            double* to = out + layout_.qa(a, j - layout_.q) * lanes;
+            if (a <= k)
+                std::copy_n(out + layout_.r(a, k) * lanes, lanes, to);
+            else
+                std::fill_n(to, lanes, 0.0);
+        }
+    }
+    void add_perp_panel() {
+        const int n = tile_.n_rows() * lanes, n_active = static_cast<int>(active_.size());
+        panel_.resize(static_cast<std::size_t>(layout_.p1) * n);
+        std::fill(panel_.begin(), panel_.end(), 0.0);
+        for (int c = layout_.q; c < n_active; ++c)
+            std::copy_n(reinterpret_cast<const double*>(tile_.column(c, 0)), n,
+                        &panel_[static_cast<std::size_t>(active_[c] - layout_.q) * n]);
+        perp_.add_panel(panel_.data(), n);
+    }
+
+    static Pack less(Pack a, Pack b) { return {Eigen::internal::pcmp_lt(a.v, b.v)}; }
+    static Pack both(Pack mask, Pack a) { return {Eigen::internal::pand(mask.v, a.v)}; }
+
+    template <int N>
+    static Pack dot(const Pack* a, const Pack* b, int n) {
+        if constexpr (N > 0) {
+            Pack even = a[0] * b[0], odd = a[1] * b[1];
+            unroll<N / 2 - 1>([&](auto i) {
+                even = multiply_add(a[2 * i + 2], b[2 * i + 2], even);
+                odd = multiply_add(a[2 * i + 3], b[2 * i + 3], odd);
+            });
+            return even + odd;
+        } else {
+            Pack sum = Pack::zero();
+            for (int i = 0; i < n; ++i) sum = multiply_add(a[i], b[i], sum);
+            return sum;
+        }
+    }
+    // s = z'a; a <- a - z s
+    template <int N>
+    static Pack project_out(const Pack* z, Pack* a, int n) {
+        const Pack s = dot<N>(z, a, n), minus_s = -s;
+        if constexpr (N > 0)
+            unroll<N>([&](auto i) { a[i] = multiply_add(z[i], minus_s, a[i]); });
+        else
+            for (int i = 0; i < n; ++i) a[i] = multiply_add(z[i], minus_s, a[i]);
+        return s;
+    }
+
+    // (Q'A)'(Q'A) of a block
+    void add_projected(const double* block) {
+        for (int k = 0; k < layout_.q; ++k) {
+            const double* QA = block + layout_.qa(k, 0) * lanes;
+            if (projected_.as_products())
+                projected_.add_panel(QA, lanes);
+            else
+                projected_.add_lanes(QA);
+        }
     }
 
     // A cluster longer than the tile: its rows go through the lanes in eight strands, each strand
     // tile after tile with its R and Q'A carried on top; then the eight are stacked and reduced.
     void compress_large(Index begin, Index end, double* out_lane) {
-        const int q = layout_.q, room = tile_rows - q;
+        const int q = layout_.q, room = Tile::max_rows - q;
         const Index n = end - begin;
+        double* fields = reinterpret_cast<double*>(fields_.data());
+        std::fill(same_as_.begin(), same_as_.end(), -1);
+        set_active();
+        const Pack rank_before = rank_;
         std::array<Index, lanes + 1> strand;
         for (int lane = 0; lane <= lanes; ++lane) strand[lane] = begin + n * lane / lanes;
         bool first = true;
         for (Index done = 0; done < strand[lanes] - strand[lanes - 1];) {
-            std::array<Segment, lanes> segments{};
-            const int carried = first ? 0 : q, step = first ? tile_rows : room;
+            Tile::Segments segments{};
+            const int carried = first ? 0 : q, step = first ? Tile::max_rows : room;
             for (int lane = 0; lane < lanes; ++lane) {
                 const Index left = strand[lane + 1] - strand[lane] - done;
-                segments[lane] = {strand[lane] + done, static_cast<int>(std::clamp<Index>(left, 0, step))};
+                segments[lane] = {lane * Tile::max_rows, static_cast<int>(std::clamp<Index>(left, 0, step))};
+                staged_.read(strand[lane] + done, segments[lane].n, segments[lane].begin);
             }
-            if (carried) carry_strands();
-            load(segments, carried);
-            reduce_tile(carried + longest(segments));
+            tile_.set_rows(carried + longest(segments));
+            if (carried) carry_strands(fields);
+            tile_.set_segments(segments, carried);
+            load_and_reduce<0>(fields);
             done += step;
             first = false;
         }
-        merge_strands();
-        for (int f = 0; f < layout_.n_fields(); ++f) out_lane[f * lanes] = fields_[f][0];
-        for (int k = 0; k < q; ++k) projected_.add(&fields_[layout_.qa(k, 0)], 1, 1);
-        for (int k = 0; k < q; ++k) rank_Z_ += fields_[layout_.r(k, k)][0] > 0.0;
+        merge_strands(fields);
+        for (int f = 0; f < layout_.n_fields(); ++f) {
+            out_lane[f * lanes] = fields[f * lanes];
+            std::fill_n(fields + f * lanes + 1, lanes - 1, 0.0);
+        }
+        add_projected(fields);
+        rank_ = rank_before;
+        for (int k = 0; k < q; ++k) rank_of_large_ += fields[layout_.r(k, k) * lanes] > 0.0;
     }
-    Lane field(int k, int c) const {  // entry (k, c) of [R Q'A]
-        if (c >= layout_.q) return fields_[layout_.qa(k, c - layout_.q)];
-        return c >= k ? fields_[layout_.r(k, c)] : Lane(Lane::Zero());
+    // Entry (k, c) of [R Q'A]; -1: zero.
+    int field(int k, int c) const {
+        if (c >= layout_.q) return layout_.qa(k, c - layout_.q);
+        return c >= k ? layout_.r(k, c) : -1;
     }
-    void carry_strands() {
+    void carry_strands(const double* fields) {
         for (int k = 0; k < layout_.q; ++k)
-            for (int c = 0; c < n_columns_; ++c) column(c)[k] = field(k, c);
+            for (int c = 0; c < n_columns_; ++c) {
+                const int f = field(k, c);
+                for (int lane = 0; lane < lanes; ++lane)
+                    tile_.set(c, k, lane, f < 0 ? 0.0 : fields[f * lanes + lane]);
+            }
     }
     // Reduce the eight [R Q'A] to one in lane 0: the result so far on top, the next strand below.
-    void merge_strands() {
+    void merge_strands(double* fields) {
         const int q = layout_.q;
-        strands_.clear();
-        for (int k = 0; k < q; ++k)
-            for (int c = 0; c < n_columns_; ++c) strands_.push_back(field(k, c));
+        const std::vector<double> strands(fields, fields + layout_.n_fields() * lanes);
+        tile_.set_rows(2 * q);
         for (int lane = 1; lane < lanes; ++lane) {
-            for (int k = 0; k < q; ++k)
-                for (int c = 0; c < n_columns_; ++c) {
-                    const Lane top = field(k, c), below = strands_[k * n_columns_ + c];
-                    column(c)[k] = Lane::Zero();
-                    column(c)[q + k] = Lane::Zero();
-                    column(c)[k][0] = top[0];
-                    column(c)[q + k][0] = below[lane];
+            for (int c = 0; c < n_columns_; ++c) {
+                tile_.clear(c);
+                for (int k = 0; k < q; ++k) {
+                    const int f = field(k, c);
+                    if (f < 0) continue;
+                    tile_.set(c, k, 0, fields[f * lanes]);
+                    tile_.set(c, q + k, 0, strands[f * lanes + lane]);
                 }
-            reduce_tile(2 * q);
+            }
+            reduce<0>(fields);
         }
     }
 
     Layout layout_;
     const Rows& rows_;
     int n_columns_;
-    std::vector<Lane> tile_;    // (q + p1, tile_rows): columns of [Z A], a row of eight lanes each
-    std::vector<Lane> fields_;  // (n_fields,)
+    StagedRows staged_;
+    Tile tile_;
+    std::vector<int> same_as_;  // (q + p1,): the column of Z that a column of X is; -1: none
+    std::vector<Pack> fields_;  // (n_fields, lanes) of a large cluster
     CrossProducts perp_, projected_;
-    std::vector<Lane> strands_;  // (q, q + p1)
-    double log_weights_ = 0.0, min_weight_ = std::numeric_limits<double>::infinity();
-    Index rank_Z_ = 0;
+    std::vector<int> active_, targets_;
+    std::vector<double> panel_;
+    Pack rank_ = Pack::zero();
+    Index rank_of_large_ = 0;
 };
 
 }  // namespace detail

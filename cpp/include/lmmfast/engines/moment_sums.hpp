@@ -1,4 +1,4 @@
-// The sums of the moments engine, kept in lanes (few columns) or as matrix products (many columns).
+// The sums of the moments engine, kept in packs (few columns) or as matrix products (many columns).
 #pragma once
 
 #include <Eigen/Core>
@@ -26,110 +26,178 @@ struct MomentLayout {
     Index size() const { return hh(K()) + (with_kr ? square() * K() * K() : 0); }
 };
 
-// Sums of products held as lanes; one horizontal sum at the end. For small p1.
-template <int Q, int P1>
-class LaneSums {
-  public:
-    LaneSums(int q, int p1, bool with_kr)
-        : layout_{q, p1, with_kr}, sums_(static_cast<std::size_t>(layout_.size()), Lane::Zero()) {}
+// Packs of clusters whose products are added in one go: each sum is then loaded and stored once.
+inline constexpr int batch_packs = 4;
 
-    void add(const BlockFactor<Q, P1>& f) {
-        const int q = f.q(), p1 = f.p1();
-        add_G(f);
-        Lane* gram = &sums_[layout_.gram()];
-        for (int j = 0; j < p1; ++j)
-            for (int k = 0; k <= j; ++k) {
-                Lane sum = gram[j * p1 + k];
-                for (int a = 0; a < q; ++a) sum += f.Y(a)[j] * f.Y_scaled(a)[k];
-                gram[j * p1 + k] = sum;
+// Sums of products held as packs; one horizontal sum at the end. For small p1.
+template <int Q, int P1>
+class PackSums {
+  public:
+    PackSums(int q, int p1, bool with_kr)
+        : layout_{q, p1, with_kr},
+          item_{q, p1},
+          sums_(static_cast<std::size_t>(layout_.size()), Pack::zero()) {}
+
+    // Adds n items (WhitenedLayout) and uses them up.
+    void add(Pack* items, int n) {
+        const int q = item_.q(), size = item_.size();
+        add_G(items, n);
+        for (int a = 0; a < q; ++a)
+            add_triangle<Scaled>(&sums_[layout_.gram()], {items + item_.Y(a), items + item_.E_inv() + a}, n);
+        for (int i = 0; i < n; ++i) item_.project(items + i * size);
+        for (int a = 0; a < q; ++a)
+            for (int b = a; b < q; ++b) {
+                Pack* sum = &sums_[layout_.hh(pair_index(a, b, q))];
+                if (a == b)
+                    add_triangle<Square>(sum, {items + item_.Y(a)}, n);
+                else
+                    add_triangle<BothWays>(sum, {items + item_.Y(a), items + item_.Y(b)}, n);
             }
-        for (int a = 0; a < q; ++a) {
-            add_square(&sums_[layout_.hh(pair_index(a, a, q))], f.H(a), p1);
-            for (int b = a + 1; b < q; ++b)
-                add_cross(&sums_[layout_.hh(pair_index(a, b, q))], f.H(a), f.H(b), p1);
-        }
-        if (layout_.with_kr) add_kr(f);
+        if (layout_.with_kr) add_kr(items, n, item_.p1());
     }
 
-    void write(double* out) const {
+    void write(double* out) {
         for (std::size_t e = 0; e < sums_.size(); ++e) out[e] = sums_[e].sum();
     }
 
   private:
-    void add_G(const BlockFactor<Q, P1>& f) {
-        const int q = f.q();
-        for (int a = 0; a < q; ++a)
-            for (int b = a; b < q; ++b) {
-                const int k = pair_index(a, b, q);
-                const Lane g = f.G(a, b);
-                sums_[layout_.g() + k] += g;
-                for (int c = a; c < q; ++c)
-                    for (int d = c == a ? b : c; d < q; ++d)
-                        sums_[layout_.gg(k, pair_index(c, d, q))] += g * f.G(c, d);
+    void add_G(const Pack* items, int n) {
+        constexpr int K_max = n_pairs(Q > 0 ? Q : max_q);
+        const int K = n_pairs(item_.q());
+        Pack G[K_max];
+        for (int i = 0; i < n; ++i) {
+            for (int k = 0; k < K; ++k) G[k] = items[i * item_.size() + item_.G(k)];
+            for (int k = 0; k < K; ++k) {
+                sums_[layout_.g() + k] += G[k];
+                for (int l = k; l < K; ++l) {
+                    Pack& sum = sums_[layout_.gg(k, l)];
+                    sum = multiply_add(G[k], G[l], sum);
+                }
             }
+        }
     }
-    static void add_square(Lane* sum, const Lane* h, int p1) {
-        for (int j = 0; j < p1; ++j)
-            for (int k = 0; k <= j; ++k) sum[j * p1 + k] += h[j] * h[k];
+
+    // Products whose lower triangles are summed: x x', x e x' with a number e, x y' + y x'. `left` and
+    // `right` are the factors that the rows of an item need once.
+    struct Square {
+        const Pack* x;
+        static constexpr bool both_ways = false;
+        Pack left(int at, int j) const { return x[at + j]; }
+        Pack right(int at, int k) const { return x[at + k]; }
+    };
+    struct Scaled {
+        const Pack *x, *e;
+        static constexpr bool both_ways = false;
+        Pack left(int at, int j) const { return x[at + j] * e[at]; }
+        Pack right(int at, int k) const { return x[at + k]; }
+    };
+    struct BothWays {
+        const Pack *x, *y;
+        static constexpr bool both_ways = true;
+        Pack left(int at, int j) const { return x[at + j]; }
+        Pack right(int at, int k) const { return y[at + k]; }
+    };
+
+    template <class Product>
+    void add_triangle(Pack* sum, const Product& product, int n) {
+        if constexpr (P1 > 0) {
+            add_rows<0>(sum, product, n);
+        } else {
+            const int p1 = item_.p1();
+            for (int j = 0; j < p1; ++j)
+                for (int k = 0; k <= j; ++k) {
+                    Pack s = sum[j * p1 + k];
+                    for (int i = 0; i < n; ++i) {
+                        const int at = i * item_.size();
+                        s = multiply_add(product.left(at, j), product.right(at, k), s);
+                        if (Product::both_ways)
+                            s = multiply_add(product.right(at, j), product.left(at, k), s);
+                    }
+                    sum[j * p1 + k] = s;
+                }
+        }
     }
-    static void add_cross(Lane* sum, const Lane* g, const Lane* h, int p1) {
-        for (int j = 0; j < p1; ++j)
-            for (int k = 0; k <= j; ++k) sum[j * p1 + k] += g[j] * h[k] + h[j] * g[k];
+    // As many rows from j0 on as fit into registers, then the rest.
+    template <int j0, class Product>
+    void add_rows(Pack* sum, const Product& product, int n) {
+        constexpr int j1 = rows_in_registers(j0), first = n_pairs(j0), count = n_pairs(j1) - first;
+        Pack acc[count];
+        unroll<count>([&](auto e) {
+            constexpr int j = row_of(first + e), k = first + e - n_pairs(j);
+            acc[e] = sum[j * P1 + k];
+        });
+        for (int i = 0; i < n; ++i) {
+            const int at = i * item_.size();
+            Pack left[j1], right[j1];
+            unroll<j1>([&](auto j) {
+                left[j] = product.left(at, j);
+                right[j] = product.right(at, j);
+            });
+            unroll<count>([&](auto e) {
+                constexpr int j = row_of(first + e), k = first + e - n_pairs(j);
+                acc[e] = multiply_add(left[j], right[k], acc[e]);
+                if constexpr (Product::both_ways) acc[e] = multiply_add(right[j], left[k], acc[e]);
+            });
+        }
+        unroll<count>([&](auto e) {
+            constexpr int j = row_of(first + e), k = first + e - n_pairs(j);
+            sum[j * P1 + k] = acc[e];
+        });
+        if constexpr (j1 < P1) add_rows<j1>(sum, product, n);
     }
-    void add_kr(const BlockFactor<Q, P1>& f) {
-        const int q = f.q(), p1 = f.p1();
-        for (int a = 0; a < q; ++a)
-            for (int d = a; d < q; ++d)
-                for (int b = 0; b < q; ++b)
-                    for (int c = b; c < q; ++c) {
-                        Lane* sum = &sums_[layout_.hgh(pair_index(a, d, q), pair_index(b, c, q))];
+    static constexpr int rows_in_registers(int j0) {
+        constexpr int most = Pack::size >= 8 ? 24 : 10;
+        int j1 = j0 + 1;
+        while (j1 < P1 && n_pairs(j1 + 1) - n_pairs(j0) <= most) ++j1;
+        return j1;
+    }
+    // Row of entry e of a lower triangle stored by rows.
+    static constexpr int row_of(int e) {
+        int j = 0;
+        while (n_pairs(j + 1) <= e) ++j;
+        return j;
+    }
+    void add_kr(const Pack* items, int n, int p1) {
+        const int q = item_.q(), K = n_pairs(q);
+        for (int i = 0; i < n; ++i) {
+            const Pack* item = items + i * item_.size();
+            for (int a = 0; a < q; ++a)
+                for (int d = a; d < q; ++d)
+                    for (int k = 0; k < K; ++k) {
+                        Pack* sum = &sums_[layout_.hgh(pair_index(a, d, q), k)];
                         for (int j = 0; j < p1; ++j) {
-                            const Lane scaled = f.H(a)[j] * f.G(b, c);
-                            for (int k = 0; k < p1; ++k) sum[j * p1 + k] += scaled * f.H(d)[k];
+                            const Pack scaled = item[item_.Y(a) + j] * item[item_.G(k)];
+                            for (int l = 0; l < p1; ++l)
+                                sum[j * p1 + l] = multiply_add(scaled, item[item_.Y(d) + l], sum[j * p1 + l]);
                         }
                     }
+        }
     }
 
     MomentLayout layout_;
-    std::vector<Lane> sums_;
+    WhitenedLayout<Q, P1> item_;
+    std::vector<Pack> sums_;
 };
 
-// The same sums for large p1: lanes of several blocks are stacked into (p1, width) panels and
-// multiplied as matrices.
-template <int Q, int P1>
+// The same sums for large p1: items are stacked into (p1, width) panels and multiplied as matrices.
+template <int Q>
 class ProductSums {
     using Matrix = Eigen::Matrix<double, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
-    static constexpr int panel_blocks = 8, width = panel_blocks * lanes;
+    static constexpr int width = 128;
 
   public:
     ProductSums(int q, int p1, bool with_kr)
         : layout_{q, p1, with_kr},
-          g_(static_cast<std::size_t>(layout_.gram()), Lane::Zero()),
+          item_{q, p1},
+          g_(static_cast<std::size_t>(layout_.gram()), Pack::zero()),
           products_(static_cast<std::size_t>(layout_.size() - layout_.gram()), 0.0),
           Y_(static_cast<std::size_t>(q), Matrix::Zero(p1, width)),
           H_(Y_),
           scaled_(Matrix::Zero(p1, width)),
           G_(with_kr ? Matrix::Zero(layout_.K(), width) : Matrix()) {}
 
-    void add(const BlockFactor<Q, P1>& f) {
-        const int q = f.q();
-        for (int a = 0; a < q; ++a)
-            for (int b = a; b < q; ++b) {
-                const int k = pair_index(a, b, q);
-                const Lane g = f.G(a, b);
-                g_[layout_.g() + k] += g;
-                if (layout_.with_kr) G_.row(k).template segment<lanes>(used_) = g.transpose();
-                for (int c = a; c < q; ++c)
-                    for (int d = c == a ? b : c; d < q; ++d)
-                        g_[layout_.gg(k, pair_index(c, d, q))] += g * f.G(c, d);
-            }
-        for (int a = 0; a < q; ++a)
-            for (int j = 0; j < layout_.p1; ++j) {
-                Y_[a].row(j).template segment<lanes>(used_) = (f.Y(a)[j] * f.E_inv(a).sqrt()).transpose();
-                H_[a].row(j).template segment<lanes>(used_) = f.H(a)[j].transpose();
-            }
-        used_ += lanes;
-        if (used_ == width) multiply();
+    void add(Pack* items, int n) {
+        for (int i = 0; i < n; ++i) add(items + i * item_.size());
     }
 
     void write(double* out) {
@@ -145,6 +213,28 @@ class ProductSums {
     }
 
   private:
+    void add(Pack* item) {
+        const int q = item_.q();
+        for (int k = 0; k < layout_.K(); ++k) {
+            const Pack g = item[item_.G(k)];
+            g_[layout_.g() + k] += g;
+            if (layout_.with_kr) stack(G_, k, g);
+            for (int l = k; l < layout_.K(); ++l)
+                g_[layout_.gg(k, l)] = multiply_add(g, item[item_.G(l)], g_[layout_.gg(k, l)]);
+        }
+        for (int a = 0; a < q; ++a) {
+            const Pack root = item[item_.E_inv() + a].sqrt();
+            for (int j = 0; j < layout_.p1; ++j) stack(Y_[a], j, item[item_.Y(a) + j] * root);
+        }
+        item_.project(item);
+        for (int a = 0; a < q; ++a)
+            for (int j = 0; j < layout_.p1; ++j) stack(H_[a], j, item[item_.Y(a) + j]);
+        used_ += Pack::size;
+        if (used_ == width) multiply();
+    }
+    void stack(Matrix& panel, int row, Pack values) {
+        Eigen::internal::pstoreu(&panel(row, used_), values.v);
+    }
     Eigen::Map<Matrix> product(Index at) {
         return Eigen::Map<Matrix>(products_.data() + (at - layout_.gram()), layout_.p1, layout_.p1);
     }
@@ -176,7 +266,8 @@ class ProductSums {
     }
 
     MomentLayout layout_;
-    std::vector<Lane> g_;
+    WhitenedLayout<Q, 0> item_;
+    std::vector<Pack> g_;
     std::vector<double> products_;
     std::vector<Matrix> Y_, H_;
     Matrix scaled_, G_;

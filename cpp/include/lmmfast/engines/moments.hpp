@@ -20,35 +20,41 @@ void sum_blocks(const ClusterBlocks& clusters, const double* Lambda, Index begin
     constexpr Index blocks_between_checks = 256;
     BlockFactor<Q, P1> factor(clusters.layout, Lambda);
     LogProduct det;
+    const int size = factor.layout().size();
+    std::vector<Pack> items(static_cast<std::size_t>(batch_packs) * size);
+    int n = 0;
     for (Index k = begin; k < end; ++k) {
         if (k % blocks_between_checks == 0) interrupt.check();
-        const double* block = clusters.block(k);
-        factor.factorise(block, det);
-        factor.whiten_A(block);
-        factor.whiten_Z(block);
-        sums.add(factor);
+        for (int s = 0; s < packs_per_block; ++s) {
+            const BlockPart part(clusters.layout, clusters.block(k), s);
+            factor.factorise(part, det);
+            factor.whiten(part, &items[static_cast<std::size_t>(n) * size]);
+            if (++n < batch_packs) continue;
+            sums.add(items.data(), n);
+            n = 0;
+        }
     }
+    sums.add(items.data(), n);
     sums.write(out);
     out[0] = det.total();
 }
 
-// Below this number of columns sums run in lanes; above it, lanes are stacked into matrix products.
-inline constexpr int max_p1_in_lanes = 12;
-// Sizes that the compiler gets to know: loops unroll, and the small matrices stay in registers. With
-// registers of 16 bytes that many values do not fit, and a fixed p1 takes twice as long.
-inline constexpr int max_fixed_q = 3, max_fixed_p1 = EIGEN_MAX_STATIC_ALIGN_BYTES >= 32 ? 6 : 0;
+// Below this number of columns sums run in packs; above it, packs are stacked into matrix products.
+inline constexpr int max_p1_in_packs = 12;
+// Sizes that the compiler gets to know: loops unroll, and the small matrices stay in registers.
+inline constexpr int max_fixed_q = 3, max_fixed_p1 = 6;
 
 template <int Q, int P1>
-void sum_blocks_in_lanes(const ClusterBlocks& clusters, const double* Lambda, Index begin, Index end,
+void sum_blocks_in_packs(const ClusterBlocks& clusters, const double* Lambda, Index begin, Index end,
                          bool with_kr, Interrupt& interrupt, double* out) {
-    LaneSums<Q, P1> sums(clusters.layout.q, clusters.layout.p1, with_kr);
+    PackSums<Q, P1> sums(clusters.layout.q, clusters.layout.p1, with_kr);
     sum_blocks<Q, P1>(clusters, Lambda, begin, end, interrupt, sums, out);
 }
 
 template <int Q>
 void sum_blocks_as_products(const ClusterBlocks& clusters, const double* Lambda, Index begin, Index end,
                             bool with_kr, Interrupt& interrupt, double* out) {
-    ProductSums<Q, 0> sums(clusters.layout.q, clusters.layout.p1, with_kr);
+    ProductSums<Q> sums(clusters.layout.q, clusters.layout.p1, with_kr);
     sum_blocks<Q, 0>(clusters, Lambda, begin, end, interrupt, sums, out);
 }
 
@@ -68,10 +74,10 @@ inline void sum_blocks(const ClusterBlocks& clusters, const double* Lambda, Inde
                        bool with_kr, Interrupt& interrupt, double* out) {
     const auto [q, p1] = clusters.layout;
     with_fixed_size<max_fixed_q>(q, [&, p1 = p1](auto Q) {
-        if (p1 > max_p1_in_lanes)
+        if (p1 > max_p1_in_packs)
             return sum_blocks_as_products<Q.value>(clusters, Lambda, begin, end, with_kr, interrupt, out);
         with_fixed_size<max_fixed_p1>(p1, [&](auto P1) {
-            sum_blocks_in_lanes<Q.value, P1.value>(clusters, Lambda, begin, end, with_kr, interrupt, out);
+            sum_blocks_in_packs<Q.value, P1.value>(clusters, Lambda, begin, end, with_kr, interrupt, out);
         });
     });
 }

@@ -1,0 +1,56 @@
+// Sums of A'A over rows that lie in lanes: as packs, or as matrix products where there are many columns.
+#pragma once
+
+#include <Eigen/Core>
+#include <vector>
+
+#include "lmmfast/packs.hpp"
+
+namespace lmmfast::detail {
+
+class CrossProducts {
+  public:
+    explicit CrossProducts(int p1)
+        : p1_(p1),
+          sums_(as_products() ? 0 : static_cast<std::size_t>(p1) * p1, Pack::zero()),
+          products_(as_products() ? Eigen::MatrixXd::Zero(p1, p1) : Eigen::MatrixXd()) {}
+
+    bool as_products() const { return p1_ > 12; }
+
+    // The sum for columns j >= k, if not kept as products.
+    Pack& sum(int j, int k) { return sums_[static_cast<std::size_t>(j) * p1_ + k]; }
+
+    // A row of eight lanes: column j stands at A[j * lanes].
+    void add_lanes(const double* A) {
+        for (int j = 0; j < p1_; ++j) {
+            Pack* sums = &sum(j, 0);
+            for (int g = 0; g < lanes; g += Pack::size) {
+                const Pack a = Pack::load(A + j * lanes + g);
+                for (int k = 0; k <= j; ++k)
+                    sums[k] = multiply_add(a, Pack::load(A + k * lanes + g), sums[k]);
+            }
+        }
+    }
+    // n numbers of each column, kept as products: column j stands at A[j * n].
+    void add_panel(const double* A, int n) {
+        using Panel =
+            Eigen::Map<const Eigen::Matrix<double, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>>;
+        products_.selfadjointView<Eigen::Lower>().rankUpdate(Panel(A, p1_, n));
+    }
+
+    void write(std::vector<double>& out) const {
+        out.assign(static_cast<std::size_t>(p1_) * p1_, 0.0);
+        for (int j = 0; j < p1_; ++j)
+            for (int k = 0; k <= j; ++k) {
+                const double sum_jk = as_products() ? products_(j, k) : sums_[j * p1_ + k].sum();
+                out[j * p1_ + k] = out[k * p1_ + j] = sum_jk;
+            }
+    }
+
+  private:
+    int p1_;
+    std::vector<Pack> sums_;
+    Eigen::MatrixXd products_;
+};
+
+}  // namespace lmmfast::detail

@@ -1,0 +1,57 @@
+"""The benchmark command runs from end to end, on data so small that its figures mean nothing."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
+
+pytestmark = pytest.mark.skipif(not BENCHMARKS.exists(), reason="an sdist without benchmarks")
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory):
+    """One run of one workload at two sizes, the larger one with its stages."""
+    folder = tmp_path_factory.mktemp("benchmarks")
+    path = os.pathsep.join(filter(None, [str(BENCHMARKS), os.environ.get("PYTHONPATH")]))
+    command = "import run; run.STAGE_ROWS = 1000; run.main()"
+    options = "--workload slope --clusters 60 240 --peers lmmfast --repeats 1"
+    files = ["--json", folder / "all.json", "--markdown", folder / "page.md"]
+    subprocess.run(
+        [sys.executable, "-c", command, *options.split(), *files],
+        env=os.environ | {"PYTHONPATH": path},
+        check=True,
+        capture_output=True,
+        timeout=300,
+    )
+    return folder
+
+
+def test_all_routes_reach_the_same_optimum(page):
+    figures = json.loads((page / "all.json").read_text())["measurements"]
+    assert [f["clusters"] for f in figures] == [60, 60, 240, 240]
+    for one, other in zip(figures[::2], figures[1::2], strict=True):
+        assert one["route"] == "arrays" and other["kind"] == "formula"
+        assert one["loglik"] == pytest.approx(other["loglik"], abs=1e-6)
+        assert one["theta"] == pytest.approx(other["theta"], rel=1e-4)
+
+
+def test_stages_are_measured(page):
+    (f,) = json.loads((page / "all.json").read_text())["stages"]
+    assert "failed" not in f, f
+    for stage in ("add", "pass", "arrays", "frame", "fit"):
+        assert len(f[stage]) == len(f["threads"]) and min(f[stage]) > 0
+
+
+def test_page_has_tables_and_a_picture(page):
+    text = (page / "page.md").read_text()
+    for heading in ("One pass and the speed of memory", "Packing and the formula path", "slope"):
+        assert f"## {heading}" in text
+    assert "| 240 | 1," in text
+    assert "](images/benchmarks-slope.png)" in text
+    picture = (page / "images" / "benchmarks-slope.png").read_bytes()
+    assert picture.startswith(b"\x89PNG") and len(picture) < 150_000
