@@ -183,7 +183,7 @@ def test_a_fit_that_has_not_converged_is_no_start():
     assert len(fit.refit(d["y"] * 2).trace) == len(cold.trace)
 
 
-@pytest.mark.parametrize("sd", [0.0, 0.05, 1.0, 1e3, 1e5])
+@pytest.mark.parametrize("sd", [0.0, 0.05, 1.0, 1e3])
 def test_refit_from_afar(sd):
     d = growth(300, text=False)
     rng = np.random.default_rng(1)
