@@ -143,9 +143,7 @@ def choose_basis(design: Design, excluded: NDArray[np.intp] | None = None) -> Ba
     Where numbers of the sample are not finite the basis is a rough one: compression meets the same
     numbers and names them.
     """
-    n = design.n_obs
-    rows = np.arange(n) if n <= SAMPLE_ROWS else np.linspace(0, n - 1, SAMPLE_ROWS).astype(np.intp)
-    sample = design.batch(rows).as_float()
+    sample = take_sample(design)
     excluded = np.empty(0, dtype=np.intp) if excluded is None else excluded
     unit = _unit(design, sample, excluded)
     x_shift, x_scale = _shift_and_scale(sample.X, shift=unit is not None)
@@ -153,9 +151,6 @@ def choose_basis(design: Design, excluded: NDArray[np.intp] | None = None) -> Ba
         own_shift, own_scale = _shift_and_scale(sample.X, shift=False)
         x_shift = np.where(unit != 0, own_shift, x_shift)
         x_scale = np.where(unit != 0, own_scale, x_scale)
-    assert sample.y is not None
-    y = sample.y if sample.offset is None else sample.y - sample.offset
-    (y_shift,), (y_scale,) = _shift_and_scale([y], shift=unit is not None)
     z_shift, z_scale, z_units, z_unit_values = _z_basis(design, sample)
     basis = Basis(
         x_shift=x_shift,
@@ -167,20 +162,44 @@ def choose_basis(design: Design, excluded: NDArray[np.intp] | None = None) -> Ba
         z_unit_values=z_unit_values,
         x_mix=None,
         z_mix=None,
-        y_shift=float(y_shift),
-        y_scale=float(y_scale),
+        y_shift=0.0,
+        y_scale=1.0,
         beta=np.zeros(len(sample.X)),
         excluded=excluded,
         weighted=sample.weights is not None,
         weight_scale=1.0 if sample.weights is None else _power_of_two(np.mean(sample.weights)),
-        y_size=float(np.max(np.abs(y))) / float(y_scale),
+        y_size=1.0,
     )
     A, Z, _ = basis.working(sample)
-    if not (np.isfinite(A).all() and np.isfinite(Z).all()):
+    if np.isfinite(A).all() and np.isfinite(Z).all():
+        basis = replace(basis, x_mix=mix_columns(A[:, :-1], excluded), z_mix=_mix_terms(Z, design))
+    return suit_response(basis, sample)
+
+
+def take_sample(design: Design) -> Batch:
+    """Rows spread evenly over the data."""
+    n = design.n_obs
+    rows = np.arange(n) if n <= SAMPLE_ROWS else np.linspace(0, n - 1, SAMPLE_ROWS).astype(np.intp)
+    return design.batch(rows).as_float()
+
+
+def suit_response(basis: Basis, sample: Batch) -> Basis:
+    """Choose shift, scale and working residual for the response of a sample; X and Z stay."""
+    assert sample.y is not None
+    y = sample.y if sample.offset is None else sample.y - sample.offset
+    (y_shift,), (y_scale,) = _shift_and_scale([y], shift=basis.unit is not None)
+    basis = replace(
+        basis,
+        y_shift=float(y_shift),
+        y_scale=float(y_scale),
+        beta=np.zeros(len(sample.X)),
+        y_size=float(np.max(np.abs(y))) / float(y_scale),
+    )
+    A, _, _ = basis.working(sample)
+    if not np.isfinite(A).all():
         return basis
-    basis = replace(basis, x_mix=mix_columns(A[:, :-1], excluded), z_mix=_mix_terms(Z, design))
-    X = A[:, :-1] if basis.x_mix is None else A[:, :-1] @ basis.x_mix
-    used = np.setdiff1d(np.arange(X.shape[1]), excluded)
+    X = A[:, :-1]
+    used = np.setdiff1d(np.arange(X.shape[1]), basis.excluded)
     beta = np.zeros(X.shape[1])
     beta[used] = np.linalg.lstsq(X[:, used], A[:, -1], rcond=1e-10)[0]
     spread = float(np.sqrt(np.mean((A[:, -1] - X @ beta) ** 2)))
@@ -248,10 +267,10 @@ def _unit(design: Design, sample: Batch, excluded: NDArray[np.intp]) -> Array | 
     u[indicators] = np.round(np.linalg.lstsq(X, np.ones(len(X)), rcond=1e-10)[0], 12)
     unseen = [j for j in indicators if not sample.X[j].any()]
     u[unseen] = 1.0
-    return u if _adds_up_to_one(design, u) else None
+    return u if adds_up_to_one(design, u) else None
 
 
-def _adds_up_to_one(design: Design, u: Array) -> bool:
+def adds_up_to_one(design: Design, u: Array) -> bool:
     """Whether X u = 1 in every row."""
     for start in range(0, design.n_obs, CHUNK):
         X = design.batch(slice(start, min(start + CHUNK, design.n_obs))).X

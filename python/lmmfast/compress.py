@@ -73,15 +73,15 @@ def compress(
         If a number is not finite or a weight is not positive; names column and row.
     """
     for _ in range(3):
-        packed = _pass(design, clusters, basis, n_threads)
-        better = _better_basis(packed)
+        packed = compress_once(design, clusters, basis, n_threads)
+        better = better_basis(packed)
         if better is None:
             break
         basis = better
     return packed
 
 
-def _better_basis(packed: CompressedClusters) -> Basis | None:
+def better_basis(packed: CompressedClusters) -> Basis | None:
     """Move the working residual where X explains nearly all of its sum of squares."""
     gram, basis = packed.gram, packed.basis
     used = np.setdiff1d(np.arange(packed.p1 - 1), basis.excluded)
@@ -96,7 +96,10 @@ def _better_basis(packed: CompressedClusters) -> Basis | None:
     return basis.moved(beta)
 
 
-def _pass(design: Design, clusters: Clusters, basis: Basis, n_threads: int) -> CompressedClusters:
+def compress_once(
+    design: Design, clusters: Clusters, basis: Basis, n_threads: int
+) -> CompressedClusters:
+    """Compress rows in the basis given, whatever it is worth for them."""
     q, p = len(basis.z_scale), len(basis.x_scale)
     n_fields = q * (q + 1) // 2 + q * (p + 1)
     n_blocks = -(-clusters.m // core.lanes)

@@ -130,8 +130,15 @@ class Design(Protocol):
     def batch(self, rows: Rows) -> Batch:
         """Columns for some of the rows used (positions 0 ... n_obs - 1)."""
 
+    @property
+    def kept(self) -> NDArray[np.intp] | None:
+        """Positions in the user's data of the rows used, ascending; None: all."""
+
     def original_row(self, row: int) -> int:
         """Position in the user's data of a row used."""
+
+    def with_response(self, y: NDArray[np.float64]) -> Design:
+        """Return the same design with another response (n_obs,) for the rows used."""
 
 
 def kernel_ready(values: NDArray[Any]) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -108,6 +109,8 @@ class ArrayDesign:
         `lmmfast.design.check_finite`); with "drop" rows with NaN are left out.
     D : RandomStructure, optional
         Default: unstructured.
+    part : bool
+        The rows are added to others of a fit, so that they may be few.
 
     Raises
     ------
@@ -132,6 +135,7 @@ class ArrayDesign:
         group_name: str = "group",
         D: Any = None,
         missing: str = "raise",
+        part: bool = False,
     ) -> None:
         if missing not in ("drop", "raise"):
             raise ValueError(f"missing={missing!r} must be 'drop' or 'raise'")
@@ -163,7 +167,8 @@ class ArrayDesign:
         check_weights(self._weights, self.kept)
         self.n_obs = n if self.kept is None else len(self.kept)
         self.n_dropped = n - self.n_obs
-        check_size(self.n_obs, self.x_names)
+        if not part:
+            check_size(self.n_obs, self.x_names)
         self.keys: GroupKeys = group_keys([group], self.kept)
         (structure,) = choose_structures([("(Z | groups)", "us", None)], D)
         self.terms: tuple[Term, ...] = (Term(group_name, effects, structure),)
@@ -174,6 +179,16 @@ class ArrayDesign:
             self.keys.is_text,
             offset is not None,
         )
+
+    def with_response(self, y: NDArray[np.float64]) -> ArrayDesign:
+        """Return the same design with another response (n_obs,) for the rows used."""
+        new = copy.copy(self)
+        values = y
+        if self.kept is not None:
+            values = np.full(self.n_obs + self.n_dropped, np.nan)
+            values[self.kept] = y
+        new._y = Column(self.y_name, values)
+        return new
 
     @property
     def index(self) -> Any:

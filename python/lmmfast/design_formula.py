@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import replace
 from typing import Any
 
@@ -20,11 +21,20 @@ from lmmfast.design import (
 from lmmfast.errors import DataError, FormulaError
 from lmmfast.factors import LEARNED, ROWWISE, WHOLE, FactorUse, analyse_factor
 from lmmfast.formula import ParsedFormula, expand_dot, has_dot, parse_formula
-from lmmfast.formula_spec import ColumnRecipe, FormulaSpec, Part, simple_recipes
+from lmmfast.formula_spec import ColumnRecipe, FormulaSpec, Part, read_new, simple_recipes
 from lmmfast.formulaic_compat import build_specs, learn_state, parse_terms, restrict
-from lmmfast.frame import ModelFrame, Rows, model_frame
-from lmmfast.keys import GroupKeys, group_keys
-from lmmfast.tables import Table, open_table, suggest
+from lmmfast.frame import (
+    ModelFrame,
+    Rows,
+    check_infinite,
+    check_lengths,
+    check_weights,
+    model_frame,
+    read_extra,
+    usable_rows,
+)
+from lmmfast.keys import GroupKeys, check_key_kind, group_keys
+from lmmfast.tables import Table, check_same_index, open_table, row_index, suggest
 
 _SAMPLE_ROWS = 256
 
@@ -55,6 +65,9 @@ class FormulaDesign:
     numbers) is evaluated on all rows once, one expression that is not row by row (``x - x.mean()``)
     makes all columns but the simple ones be evaluated at once and kept.
     """
+
+    _response: NDArray[np.float64] | None = None
+    _new_data = False
 
     def __init__(
         self,
@@ -105,6 +118,7 @@ class FormulaDesign:
             offset_name=offset if isinstance(offset, str) else None,
             text_keys=self.keys.is_text,
             offset_array=offset is not None and not isinstance(offset, str),
+            weights_name=weights if isinstance(weights, str) else None,
         )
         self._index = table.index
         check_names(self.x_names, "X")
@@ -113,6 +127,37 @@ class FormulaDesign:
         if any(use.scope == WHOLE for use in uses.values()):
             everything = self._frame.view(slice(None))
             self._kept_columns = self.spec.make_evaluated(self.spec.parts, everything)
+
+    @classmethod
+    def more(
+        cls, spec: FormulaSpec, data: Any, *, weights: Any, offset: Any, missing: str
+    ) -> FormulaDesign:
+        """Make the design of new rows for a model that was fitted before.
+
+        Levels and everything that transforms have learnt stay as they were.
+
+        Raises
+        ------
+        DataError
+            A column is not there, a level is unknown to the fit, or a type has changed.
+        """
+        self = cls.__new__(cls)
+        table = open_table(data)
+        self.spec, self._index = spec, table.index
+        self._frame, self.keys = _more_rows(spec, table, weights, offset, missing)
+        self._kept_columns = None
+        if any(part.whole for part in spec.parts.values()):
+            spec.warn_of_whole(spec.parts, stacklevel=6)
+            everything = self._frame.view(slice(None))
+            self._kept_columns = spec.make_evaluated(spec.parts, everything, new_data=True)
+        self._new_data = True
+        return self
+
+    def with_response(self, y: NDArray[np.float64]) -> FormulaDesign:
+        """Return the same design with another response (n_obs,) for the rows used."""
+        new = copy.copy(self)
+        new._response = y
+        return new
 
     @property
     def n_obs(self) -> int:
@@ -134,6 +179,16 @@ class FormulaDesign:
         """Index of the rows used of a pandas frame."""
         kept = self._frame.kept
         return self._index if self._index is None or kept is None else self._index[kept]
+
+    @property
+    def kept(self) -> NDArray[np.intp] | None:
+        """Positions in the user's data of the rows used; None: all."""
+        return self._frame.kept
+
+    @property
+    def _wanted(self) -> list[str]:
+        """Parts that come from the data frame."""
+        return [name for name in self.spec.parts if name != "y" or self._response is None]
 
     @property
     def y_name(self) -> str:
@@ -167,7 +222,9 @@ class FormulaDesign:
         extra = [c for c in (self._frame.weights, self._frame.offset) if c is not None]
         return (
             self._frame.kept is None
-            and all(self._in_memory(r) for part in self.spec.parts.values() for r in part.recipes)
+            and all(
+                self._in_memory(r) for name in self._wanted for r in self.spec.parts[name].recipes
+            )
             and all(kernel_ready(column.values) for column in extra)
         )
 
@@ -185,24 +242,50 @@ class FormulaDesign:
         """Columns for some of the rows used."""
         view = self._frame.view(rows)
         if self._kept_columns is None:
-            made = self.spec.make(self.spec.parts, view)
+            made = self.spec.make(self._wanted, view, new_data=self._new_data)
         else:
             made = {
                 name: self.spec.assemble(
                     name, view, [c[rows] for c in self._kept_columns.get(name, [])]
                 )
-                for name in self.spec.parts
+                for name in self._wanted
             }
         weights, offset = (
             None if column is None else kernel_column(column.values[view.rows])
             for column in (self._frame.weights, self._frame.offset)
         )
         Z = [column for name in self.spec.z_parts for column in made[name]]
-        return Batch(made["y"][0], made["X"], Z, weights, offset)
+        y = made["y"][0] if self._response is None else self._response[rows]
+        return Batch(y, made["X"], Z, weights, offset)
 
     def original_row(self, row: int) -> int:
         """Position in the user's data of a row used."""
         return self._frame.original_row(row)
+
+
+def _more_rows(
+    spec: FormulaSpec, table: Table, weights: Any, offset: Any, missing: str
+) -> tuple[ModelFrame, GroupKeys]:
+    """Read the columns of a fitted model, with its levels, and the groups of new rows."""
+    check_same_index(
+        {"data": table.index, "weights": row_index(weights), "offset": row_index(offset)}
+    )
+    names = sorted(frozenset().union(*(part.columns for part in spec.parts.values())))
+    columns = {name: spec.read(table, name) for name in names}
+    groups = [read_new(table, name, group=True) for name in spec.formula.terms[0].group]
+    extra = {
+        role: read_extra(role, given, table)
+        for role, given in (("weights", weights), ("offset", offset))
+    }
+    used = [*columns.values(), *groups, *(c for c in extra.values() if c is not None)]
+    check_lengths(used, table.n_rows)
+    kept, counts = usable_rows(used, table.n_rows, missing)
+    for column in used:
+        check_infinite(column, kept)
+    check_weights(extra["weights"], kept)
+    keys = group_keys(groups, kept)
+    check_key_kind(keys, spec.text_keys, spec.terms[0].group)
+    return ModelFrame(columns, table.n_rows, kept, counts, extra["weights"], extra["offset"]), keys
 
 
 def _write_out_dot(parsed: ParsedFormula, table: Table, weights: Any, offset: Any) -> ParsedFormula:

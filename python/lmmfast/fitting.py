@@ -15,7 +15,7 @@ from lmmfast._threads import n_threads
 from lmmfast.basis import Basis, check_scales, choose_basis
 from lmmfast.certificate import certify, conclude, snap_to_boundary
 from lmmfast.clusters import Clusters, gather
-from lmmfast.compress import compress
+from lmmfast.compress import CompressedClusters, compress
 from lmmfast.covariance import Array
 from lmmfast.design import Design, check_finite
 from lmmfast.engine import Engine, MomentsEngine
@@ -213,15 +213,22 @@ def fit_design(design: Design, options: Options) -> LMMResult:
     clusters = gather(design.keys)
     check_clusters(design, clusters)
     covariance = _covariance(design)
-    result = fit_small(design, clusters, covariance, options)
-    return _fit_general(design, clusters, covariance, options) if result is None else result
-
-
-def _fit_general(
-    design: Design, clusters: Clusters, covariance: BlockCovariance, options: Options
-) -> LMMResult:
-    """Stages of a fit one by one, with names for whatever is wrong."""
+    small = fit_small(design, clusters, covariance, options)
+    if small is not None:
+        return small
     data = _prepare(design, clusters, options)
+    _report_dropped(design, data.keep, options)
+    return fit_prepared(design, clusters, covariance, data, options)
+
+
+def fit_prepared(
+    design: Design,
+    clusters: Clusters,
+    covariance: BlockCovariance,
+    data: Prepared,
+    options: Options,
+) -> LMMResult:
+    """Run the stages after packing."""
     problem = _problem(design, data, options)
     optimum = _maximise(design, clusters, data, problem, covariance, options)
     certificate = certify(optimum, covariance, design.terms)
@@ -294,7 +301,7 @@ def _prepare(design: Design, clusters: Clusters, options: Options) -> Prepared:
     """Bring the data into the working basis, for the engine asked for."""
     excluded = np.empty(0, dtype=np.intp)
     while True:
-        data = _prepare_engine(design, clusters, options, choose_basis(design, excluded))
+        data = prepare_engine(design, clusters, options, choose_basis(design, excluded))
         dropped = np.setdiff1d(np.arange(len(design.x_names)), data.keep)
         involved = data.basis.involved(dropped)
         if len(involved) == 0:
@@ -303,11 +310,16 @@ def _prepare(design: Design, clusters: Clusters, options: Options) -> Prepared:
         excluded = np.union1d(excluded, dropped)
 
 
-def _prepare_engine(design: Design, clusters: Clusters, options: Options, basis: Basis) -> Prepared:
+def prepare_engine(design: Design, clusters: Clusters, options: Options, basis: Basis) -> Prepared:
+    """Bring the data into a basis, or one next to it where the working residual misleads."""
     if options.engine == "reference":
         return _prepare_reference(design, clusters, basis)
     threads = n_threads(options.n_jobs)
-    packed = compress(design, clusters, basis, threads)
+    return prepared(compress(design, clusters, basis, threads), threads)
+
+
+def prepared(packed: CompressedClusters, threads: int) -> Prepared:
+    """Set up the moments engine over compressed clusters."""
     engine = MomentsEngine(packed, threads)
     return Prepared(
         engine, packed.basis, packed.gram, packed.log_weights, packed.perp, packed.rank_Z
@@ -324,15 +336,19 @@ def _prepare_reference(design: Design, clusters: Clusters, basis: Basis) -> Prep
     return Prepared(engine, basis, engine.gram, log_weights, *engine.beside_Z())
 
 
-def _problem(design: Design, data: Prepared, options: Options) -> Problem:
-    """Choose the columns of X and check that there is something to fit."""
-    keep = data.keep
+def _report_dropped(design: Design, keep: NDArray[np.intp], options: Options) -> None:
+    """Refuse columns of X that the others determine, or warn of them."""
     dropped = [name for j, name in enumerate(design.x_names) if j not in keep]
     if dropped:
         message = f"columns of X determined by the others: {', '.join(dropped)}"
         if options.rank_deficient == "raise":
             raise DataError(f"{message}; leave them out, or pass rank_deficient='drop'")
-        warnings.warn(f"dropped {message}", RankWarning, stacklevel=5)
+        warnings.warn(f"dropped {message}", RankWarning, stacklevel=4)
+
+
+def _problem(design: Design, data: Prepared, options: Options) -> Problem:
+    """Choose the columns of X and check that there is something to fit."""
+    keep = data.keep
     if len(keep) >= design.n_obs:
         raise DataError(
             f"{len(keep)} fixed effects for {design.n_obs} rows: there must be more rows"

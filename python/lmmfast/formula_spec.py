@@ -89,6 +89,8 @@ class FormulaSpec:
         Were the group keys text?
     offset_array : bool
         The fit had an offset as an array, which new data do not hold.
+    weights_name : str or None
+        Column that the weights are in.
     """
 
     formula: ParsedFormula
@@ -99,6 +101,7 @@ class FormulaSpec:
     offset_name: str | None
     text_keys: bool = field(default=False)
     offset_array: bool = False
+    weights_name: str | None = None
 
     @property
     def x_names(self) -> tuple[str, ...]:
@@ -180,17 +183,9 @@ class FormulaSpec:
         """
         table = open_table(newdata)
         wanted = ["X", *(self.z_parts if random else [])]
-        whole = [expr for name in wanted for expr in self.parts[name].whole]
-        if whole:
-            warnings.warn(
-                f"{whole[0]!r} is evaluated on the new rows alone, with their own means and the "
-                "like: use center(), scale() or another transform that remembers, or compute the "
-                "column beforehand",
-                NewDataWarning,
-                stacklevel=5,
-            )
+        self.warn_of_whole(wanted, stacklevel=6)
         needed = sorted(frozenset().union(*(self.parts[name].columns for name in wanted)))
-        columns = {name: self._read(table, name) for name in needed}
+        columns = {name: self.read(table, name) for name in needed}
         added = self._read_offset(table, offset)
         missing = _missing_rows([*columns.values(), *([added] if added else [])])
         rows = slice(None) if missing is None else np.flatnonzero(~missing)
@@ -208,11 +203,23 @@ class FormulaSpec:
             values = np.where(missing, np.nan, values)
         return NewBatch(table.n_rows, X, Z, values, missing)
 
+    def warn_of_whole(self, wanted: Iterable[str], stacklevel: int) -> None:
+        """Warn of expressions that may mean something else for new rows."""
+        whole = [expr for name in wanted for expr in self.parts[name].whole]
+        if whole:
+            warnings.warn(
+                f"{whole[0]!r} is evaluated on the new rows alone, with their own means and the "
+                "like: use center(), scale() or another transform that remembers, or compute the "
+                "column beforehand",
+                NewDataWarning,
+                stacklevel=stacklevel,
+            )
+
     def group_keys(self, newdata: Any) -> GroupKeys:
         """Read the group keys of new data; rows without a group are marked `missing`."""
         table = open_table(newdata)
         names = self.formula.terms[0].group
-        keys = group_keys([_read_new(table, name, group=True) for name in names])
+        keys = group_keys([read_new(table, name, group=True) for name in names])
         check_key_kind(keys, self.text_keys, self.terms[0].group)
         return keys
 
@@ -220,14 +227,14 @@ class FormulaSpec:
         name = self.offset_name if given is None else given
         if not isinstance(name, str):
             return None
-        column = _read_new(table, name)
+        column = read_new(table, name)
         if column.is_factor:
             raise DataError(f"the offset {name!r} must be numbers")
         return column
 
-    def _read(self, table: Table, name: str) -> Column:
+    def read(self, table: Table, name: str) -> Column:
         """Read a column of new data as the fit knew it: a factor with its levels, or numbers."""
-        column = _read_new(table, name)
+        column = read_new(table, name)
         if name in self.levels:
             return with_known_levels(column, self.levels[name])
         if column.is_factor:
@@ -258,7 +265,8 @@ def _indicator(indicator: Indicator, view: RowView) -> NDArray[np.bool_]:
     return values
 
 
-def _read_new(table: Table, name: str, *, group: bool = False) -> Column:
+def read_new(table: Table, name: str, *, group: bool = False) -> Column:
+    """Read a column of new data; complains if there is none."""
     if name not in table.names:
         raise DataError(f"the new data have no column {name!r}{suggest(name, table.names)}")
     column = table.read(name, group=group)

@@ -181,7 +181,7 @@ def model_frame(
     given_indexes = {"weights": row_index(weights), "offset": row_index(offset)}
     check_same_index({"data": table.index, **given_indexes})
     extra = {
-        role: _read_extra(role, given, table)
+        role: read_extra(role, given, table)
         for role, given in (("weights", weights), ("offset", offset))
     }
     used = [*columns.values(), *(c for c in extra.values() if c is not None)]
@@ -195,7 +195,8 @@ def model_frame(
     return ModelFrame(columns, n_rows, kept, counts, extra["weights"], extra["offset"])
 
 
-def _read_extra(role: str, given: Any, table: Table) -> Column | None:
+def read_extra(role: str, given: Any, table: Table) -> Column | None:
+    """Read weights or offset: a column of the table, or an array."""
     if given is None:
         return None
     if isinstance(given, str):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Callable
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -374,6 +375,119 @@ class LMMResult:
         from lmmfast.plots import plot_curves
 
         return plot_curves(self, data, x, **options)
+
+    # -- other responses, more rows --------------------------------------------------------------
+
+    def refit(
+        self,
+        y_new: Any,
+        *,
+        start: Any = "warm",
+        n_jobs: int | None = None,
+        max_iter: int = 200,
+        verbose: int = 0,
+        callback: Callable[[dict[str, Any]], None] | None = None,
+    ) -> LMMResult:
+        """Fit the same model to another response, as a fit of it from the beginning would.
+
+        X, Z, groups, weights and offset are those of this fit, and so is the estimation method.
+
+        Parameters
+        ----------
+        y_new : array (n,)
+            The response on the scale of the model (of ``log(y) ~ …`` the logarithms; with an
+            offset not yet subtracted): a value for each row used, in the order of the data, or for
+            each row of the data; then values in rows that the fit left out are not looked at.
+        start : {"warm", "cold"}, LMMResult or array
+            Begin at the variance parameters of this fit, as `lmmfast.lmm` does, at those of
+            another fit of this model, or at a ``theta``. Heterogeneous compound symmetry, and a fit
+            that has not converged, always start cold.
+        n_jobs : int, optional
+            Default: as in this fit.
+        max_iter, verbose, callback
+            See `lmmfast.lmm`.
+
+        Returns
+        -------
+        LMMResult
+
+        Raises
+        ------
+        DataError
+            Missing or infinite values, another number of rows, a fit that holds no data.
+
+        Notes
+        -----
+        Columns that this fit dropped stay dropped, without another warning.
+
+        Examples
+        --------
+        >>> import lmmfast as lf
+        >>> d = lf.datasets.sleepstudy()
+        >>> fit = lf.lmm("Reaction ~ Days + (Days | Subject)", d)
+        >>> bool(abs(fit.refit(2 * d["Reaction"]).sigma / fit.sigma - 2) < 1e-8)
+        True
+        """
+        from lmmfast.refit import continued, refit
+
+        return refit(self, y_new, continued(self, start, n_jobs, max_iter, verbose, callback))
+
+    def append(
+        self,
+        data: Any,
+        X: Any = None,
+        groups: Any = None,
+        Z: Any = None,
+        *,
+        weights: Any = None,
+        offset: Any = None,
+        missing: str | None = None,
+        start: Any = "warm",
+        n_jobs: int | None = None,
+        max_iter: int = 200,
+        verbose: int = 0,
+        callback: Callable[[dict[str, Any]], None] | None = None,
+    ) -> LMMResult:
+        """Fit the rows of this fit and new ones together, without the rows of this fit.
+
+        New rows may belong to new groups or to groups that the fit has. This fit stays as it is.
+
+        Parameters
+        ----------
+        data : table, or array (n,) for models fitted to arrays
+            New rows with the columns of the model; or their response y.
+        X, groups, Z : array
+            For models fitted to arrays: as in `lmmfast.fit`. Tables are read by column name.
+        weights, offset : str or array (n,), optional
+            Needed where the fit had an array; columns of the fit are found by their names.
+        missing : {"drop", "raise"}, optional
+            Default: "drop" for formulas, "raise" for arrays.
+        start, n_jobs, max_iter, verbose, callback
+            See `refit`.
+
+        Returns
+        -------
+        LMMResult
+            Equal to a fit of all rows. It holds no rows: ``fittedvalues``, ``resid`` and ``refit``
+            are errors; ``predict(data)``, random effects and `append` work.
+
+        Raises
+        ------
+        DataError
+            Unseen level of a factor; columns that are constant, dropped, or far away and nearly
+            constant in one part of the rows and not in the other: fit all the data anew then.
+
+        Notes
+        -----
+        Levels of factors and what ``center(x)``, ``scale(x)``, ``bs(x)`` and the like have learnt
+        stay as they were in the first fit. Groups are reported in sorted order if labels sort,
+        else new ones after the old.
+        """
+        from lmmfast.append import append
+        from lmmfast.refit import continued
+
+        options = continued(self, start, n_jobs, max_iter, verbose, callback)
+        return append(self, data, X, groups, Z, weights, offset, missing, options)
 
     # -- printing and saving ---------------------------------------------------------------------
 
