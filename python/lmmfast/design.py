@@ -17,7 +17,7 @@ from lmmfast.keys import GroupKeys as GroupKeys
 CHUNK = 1 << 17  # rows at a time where a chunk must fit the cache, not the memory
 
 # Types of the columns that the compiled kernels read as they lie, at any stride.
-KERNEL_DTYPES: frozenset[np.dtype[Any]] = frozenset({np.dtype(np.float64)})
+KERNEL_DTYPES: frozenset[np.dtype[Any]] = frozenset(np.dtype(code) for code in "dfbhilqBHILQ?")
 
 
 @dataclass(frozen=True)

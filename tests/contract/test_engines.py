@@ -291,7 +291,7 @@ def test_the_border_refuses_what_would_dangle_or_overflow():
     data = sample(rng, [3, 4], 1, 2)
     core = CORES[-1]
     packed, sums = data.compressed(core)
-    for wrong in (data.X[:, 0].tolist(), data.X[:, 0].astype(np.float32)):
+    for wrong in (data.X[:, 0].tolist(), data.X[:, 0].astype(np.complex128)):
         with pytest.raises(ValueError, match=r"columns must be numpy|must be float64"):
             replace_column(core, data, wrong)
     with pytest.raises(ValueError, match="p1 must lie"):
