@@ -32,7 +32,7 @@ py::tuple compress_rows(const py::list& X, const py::list& Z, const py::array& y
                         const MatrixArray& X_shift, const MatrixArray& X_scale_inv,
                         const MatrixArray& Z_shift, const MatrixArray& Z_scale_inv, const py::object& X_map,
                         const py::object& Z_map, double y_shift, double y_scale_inv, const MatrixArray& beta,
-                        MatrixArray out, int n_threads) {
+                        MatrixArray out, int n_threads, int n_single) {
     const Index n_rows = y.ndim() == 1 ? y.shape(0) : -1;
     const int p1 = static_cast<int>(X.size()) + 1, q = static_cast<int>(Z.size());
     const ClusterBlocks target = blocks(out, q, p1);
@@ -42,6 +42,8 @@ py::tuple compress_rows(const py::list& X, const py::list& Z, const py::array& y
     rows.X_map = column_map(X_map, p1 - 1);
     rows.Z_map = column_map(Z_map, q);
     rows.y = column(y, n_rows, y_shift, y_scale_inv);
+    require(n_single >= 0 && n_single <= p1, "n_single columns of [X y]");
+    rows.n_single = n_single;
     require(beta.size() == p1 - 1, "beta must have p entries");
     rows.beta = beta.data();
     Column weight_column, offset_column;
@@ -84,7 +86,7 @@ void bind_packing(py::module_& m) {
     m.def("compress_rows", &compress_rows, py::arg("X"), py::arg("Z"), py::arg("y"), py::arg("weights"),
           py::arg("offset"), py::arg("ptr"), py::arg("order"), py::arg("X_shift"), py::arg("X_scale_inv"),
           py::arg("Z_shift"), py::arg("Z_scale_inv"), py::arg("X_map"), py::arg("Z_map"), py::arg("y_shift"),
-          py::arg("y_scale_inv"), py::arg("beta"), py::arg("out").noconvert(), py::arg("n_threads"));
+          py::arg("y_scale_inv"), py::arg("beta"), py::arg("out").noconvert(), py::arg("n_threads"), py::arg("n_single") = 0);
 }
 
 }  // namespace lmmfast::bindings

@@ -10,6 +10,8 @@ if TYPE_CHECKING:
     from lmmfast._build_info import build_info
     from lmmfast.covariance import D
     from lmmfast.fitting import fit, lmm
+    from lmmfast.many import fit_many
+    from lmmfast.many_result import ManyFits
     from lmmfast.result import LMMResult
 
 __version__ = "0.1.0"
@@ -18,7 +20,9 @@ __version__ = "0.1.0"
 _HOMES = {
     "D": "lmmfast.covariance",
     "LMMResult": "lmmfast.result",
+    "ManyFits": "lmmfast.many_result",
     "fit": "lmmfast.fitting",
+    "fit_many": "lmmfast.many",
     "lmm": "lmmfast.fitting",
     "build_info": "lmmfast._build_info",
 }
@@ -37,7 +41,17 @@ _ERRORS = (
 )
 _HOMES.update(dict.fromkeys(_ERRORS, "lmmfast.errors"))
 
-__all__ = ["D", "LMMResult", "build_info", "datasets", "fit", "lmm", *_ERRORS]
+__all__ = [
+    "D",
+    "LMMResult",
+    "ManyFits",
+    "build_info",
+    "datasets",
+    "fit",
+    "fit_many",
+    "lmm",
+    *_ERRORS,
+]
 
 
 def __getattr__(name: str) -> Any:

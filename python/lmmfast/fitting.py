@@ -281,6 +281,20 @@ class Prepared:
         return independent_columns(self.gram[:-1, :-1], self.basis)
 
 
+def prepare_design(
+    design: Design, clusters: Clusters, options: Options
+) -> tuple[BlockCovariance, Prepared]:
+    """Run the stages up to packing, for a design that serves many responses."""
+    covariance = _covariance(design)
+    data = _prepare(design, clusters, options)
+    _report_dropped(design, data.keep, options)
+    if len(data.keep) >= design.n_obs:
+        raise DataError(
+            f"{len(data.keep)} fixed effects for {design.n_obs} rows: there must be more rows"
+        )
+    return covariance, data
+
+
 def _covariance(design: Design) -> BlockCovariance:
     sizes = tuple(len(term.names) for term in design.terms)
     if sum(sizes) > core.max_q:

@@ -92,12 +92,27 @@ def check_within(
 
 def _residual_sum(products: Array, gram: Array, keep: Indices) -> tuple[float, int]:
     """Residual sum of squares of y on X from their cross-products, and the rank of X there."""
-    scale = np.sqrt(np.diag(gram)[keep])
-    X, y = products[np.ix_(keep, keep)], products[keep, -1]
+    rows = np.ix_([*keep, -1], [*keep, -1])
+    sums, rank = residual_sums(products[rows], gram[rows], len(keep))
+    return float(sums[0]), rank
+
+
+def residual_sums(products: Array, gram: Array, p: int) -> tuple[Array, int]:
+    """Residual sums of squares (r,) of responses on X, and the rank of X there.
+
+    Parameters
+    ----------
+    products, gram : ndarray (p + r, p + r)
+        Cross-products of [X Y]; those of gram are whole and scale the columns. Products of two
+        different responses are not used.
+    """
+    scale = np.sqrt(np.diag(gram)[:p])
+    X, Xy = products[:p, :p], products[:p, p:]
     values, vectors = np.linalg.eigh(X / np.outer(scale, scale))
     used = values > 1e-12
-    coefficients = vectors[:, used].T @ (y / scale)
-    return float(products[-1, -1] - np.sum(coefficients**2 / values[used])), int(used.sum())
+    coefficients = vectors[:, used].T @ (Xy / scale[:, None])
+    explained = np.sum(coefficients**2 / values[used][:, None], axis=0)
+    return np.diag(products)[p:] - explained, int(used.sum())
 
 
 def check_information(

@@ -131,6 +131,8 @@ struct Rows {
     const std::int64_t* ptr = nullptr;    // (n_clusters + 1,)
     const std::int64_t* order = nullptr;  // (n_rows,) or null
     Index n_clusters = 0;
+    // The last columns of [X y], responses side by side: products among them are not wanted.
+    int n_single = 0;
 };
 
 }  // namespace lmmfast

@@ -20,12 +20,19 @@ class LogProduct {
         if (++count_ == 4) normalise();
     }
     double total() {
+        double of_lane[Pack::size], sum = 0.0;
+        write(of_lane);
+        for (const double x : of_lane) sum += x;
+        return sum;
+    }
+    // One logarithm per lane, (Pack::size,).
+    void write(double* out) {
         normalise();
-        alignas(64) double mantissa[Pack::size];
+        alignas(64) double mantissa[Pack::size], exponent[Pack::size];
         product_.store(mantissa);
-        double log_mantissa = 0.0;
-        for (const double x : mantissa) log_mantissa += std::log(x);
-        return exponent_.sum() * std::log(2.0) + log_mantissa;
+        exponent_.store(exponent);
+        for (int lane = 0; lane < Pack::size; ++lane)
+            out[lane] = exponent[lane] * std::log(2.0) + std::log(mantissa[lane]);
     }
 
   private:

@@ -113,8 +113,8 @@ class BlockCompressor {
           tile_(n_columns_),
           same_as_(static_cast<std::size_t>(n_columns_), -1),
           fields_(static_cast<std::size_t>(layout.n_fields()) * packs_per_block),
-          perp_(layout.p1),
-          projected_(layout.p1) {
+          perp_(layout.p1, rows.n_single),
+          projected_(layout.p1, rows.n_single) {
         set_active();
     }
 

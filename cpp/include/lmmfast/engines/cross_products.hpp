@@ -10,12 +10,14 @@ namespace lmmfast::detail {
 
 class CrossProducts {
   public:
-    explicit CrossProducts(int p1)
+    // The last `n_single` columns are multiplied with the others and themselves, not with each other.
+    explicit CrossProducts(int p1, int n_single = 0)
         : p1_(p1),
+          n_dense_(p1 - n_single),
           sums_(as_products() ? 0 : static_cast<std::size_t>(p1) * p1, Pack::zero()),
           products_(as_products() ? Eigen::MatrixXd::Zero(p1, p1) : Eigen::MatrixXd()) {}
 
-    bool as_products() const { return p1_ > 12; }
+    bool as_products() const { return p1_ > 12 || n_dense_ < p1_; }
 
     // The sum for columns j >= k, if not kept as products.
     Pack& sum(int j, int k) { return sums_[static_cast<std::size_t>(j) * p1_ + k]; }
@@ -35,7 +37,13 @@ class CrossProducts {
     void add_panel(const double* A, int n) {
         using Panel =
             Eigen::Map<const Eigen::Matrix<double, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>>;
-        products_.selfadjointView<Eigen::Lower>().rankUpdate(Panel(A, p1_, n));
+        const Panel panel(A, p1_, n);
+        if (n_dense_ == p1_) {
+            products_.selfadjointView<Eigen::Lower>().rankUpdate(panel);
+            return;
+        }
+        products_.leftCols(n_dense_).noalias() += panel * panel.topRows(n_dense_).transpose();
+        products_.diagonal().tail(p1_ - n_dense_) += panel.bottomRows(p1_ - n_dense_).rowwise().squaredNorm();
     }
 
     void write(std::vector<double>& out) const {
@@ -48,7 +56,7 @@ class CrossProducts {
     }
 
   private:
-    int p1_;
+    int p1_, n_dense_;
     std::vector<Pack> sums_;
     Eigen::MatrixXd products_;
 };

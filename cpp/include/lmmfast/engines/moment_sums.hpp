@@ -56,8 +56,13 @@ class PackSums {
         if (layout_.with_kr) add_kr(items, n, item_.p1());
     }
 
-    void write(double* out) {
+    void write(double* out) const {
         for (std::size_t e = 0; e < sums_.size(); ++e) out[e] = sums_[e].sum();
+    }
+    // The sums of one lane of each pack.
+    void write_lane(int lane, double* out) const {
+        const double* of_lane = reinterpret_cast<const double*>(sums_.data()) + lane;
+        for (std::size_t e = 0; e < sums_.size(); ++e) out[e] = of_lane[e * Pack::size];
     }
 
   private:

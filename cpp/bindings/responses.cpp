@@ -1,0 +1,105 @@
+// Many responses of one design.
+#include "arrays.hpp"
+#include "bind.hpp"
+#include "lmmfast/many_responses.hpp"
+#include "optimum.hpp"
+#include "release.hpp"
+
+namespace lmmfast::bindings {
+
+namespace {
+
+using namespace py::literals;
+
+// Arrays of the results, a row a response; those of a search that could not begin hold NaN.
+struct Results {
+    MatrixArray numbers, beta, S_inv_root, D;
+    IndexArray status, ranks, evaluations;
+
+    Results(py::ssize_t n, py::ssize_t p, py::ssize_t q, py::ssize_t n_terms)
+        : numbers({n, py::ssize_t{5}}),
+          beta({n, p}),
+          S_inv_root({n, p, p}),
+          D({n, q, q}),
+          status(n),
+          ranks({n, n_terms}),
+          evaluations(n) {
+        for (MatrixArray* a : {&numbers, &beta, &S_inv_root, &D})
+            std::fill_n(a->mutable_data(), a->size(), std::numeric_limits<double>::quiet_NaN());
+        for (IndexArray* a : {&status, &ranks, &evaluations}) std::fill_n(a->mutable_data(), a->size(), 0);
+    }
+};
+
+// Where one response's results go; no Python objects, so that threads may use it.
+struct Rows {
+    double *numbers, *beta, *S_inv_root, *D;
+    std::int64_t *status, *ranks, *evaluations;
+    Index p, q, n_terms;
+
+    Rows(Results& r, Index p_, Index q_, Index n_terms_)
+        : numbers(r.numbers.mutable_data()),
+          beta(r.beta.mutable_data()),
+          S_inv_root(r.S_inv_root.mutable_data()),
+          D(r.D.mutable_data()),
+          status(r.status.mutable_data()),
+          ranks(r.ranks.mutable_data()),
+          evaluations(r.evaluations.mutable_data()),
+          p(p_),
+          q(q_),
+          n_terms(n_terms_) {}
+
+    void write(Index k, const Optimum& found) const {
+        status[k] = static_cast<std::int64_t>(found.status);
+        evaluations[k] = static_cast<std::int64_t>(found.trace.size());
+        if (found.status == Status::failed || found.status == Status::not_identified) return;
+        const double row[] = {found.loglik, found.sigma2, found.decrement, found.smallest_eigenvalue,
+                              found.multiplier};
+        std::copy(std::begin(row), std::end(row), numbers + k * 5);
+        std::copy_n(found.beta.data(), p, beta + k * p);
+        std::copy_n(found.S_inv_root.data(), p * p, S_inv_root + k * p * p);
+        std::copy_n(found.D.data(), q * q, D + k * q * q);
+        std::copy_n(found.ranks.data(), n_terms, ranks + k * n_terms);
+    }
+};
+
+// Of `data` the first p columns of A are X (all kept), the next ones the responses.
+py::dict fit_responses(const MatrixArray& data, int q, int p1, Index n_clusters, int p,
+                       const MatrixArray& constants, const MatrixArray& perp, const TermList& terms,
+                       Index n_obs, bool reml, int max_evaluations, int n_threads) {
+    const ClusterBlocks clusters = blocks(data, q, p1);
+    const auto n = static_cast<int>(constants.size());
+    require(p >= 0 && p + n <= p1, "there must be p + n_responses columns");
+    require(perp.size() == Index{p1} * p1, "perp must be (p1, p1)");
+    require(n_clusters >= 0 && (n_clusters + lanes - 1) / lanes == clusters.n_blocks,
+            "n_clusters and blocks differ");
+    const RandomCovariance covariance(random_terms(terms));
+    require(covariance.q() == q, "the terms must have q columns");
+    Problem problem;
+    for (int j = 0; j < p; ++j) problem.keep.push_back(j);
+    problem.n_obs = n_obs;
+    problem.reml = reml;
+    require(problem.df() > 0, "there must be more rows than columns of X");
+    SearchOptions options;
+    options.max_evaluations = max_evaluations;
+    Results results(n, p, q, static_cast<py::ssize_t>(terms.size()));
+    const Rows rows(results, p, q, static_cast<Index>(terms.size()));
+    without_gil([&](Interrupt& interrupt) {
+        const auto responses =
+            ManyResponses::from_blocks(clusters, n_clusters, p, n, perp.data(), constants.data());
+        maximise_each(responses, problem, covariance, options, n_threads, interrupt,
+                      [&](Index k, const Optimum& found) { rows.write(k, found); });
+    });
+    return py::dict("numbers"_a = results.numbers, "beta"_a = results.beta,
+                    "S_inv_root"_a = results.S_inv_root, "D"_a = results.D, "status"_a = results.status,
+                    "ranks"_a = results.ranks, "evaluations"_a = results.evaluations);
+}
+
+}  // namespace
+
+void bind_responses(py::module_& m) {
+    m.def("fit_responses", &fit_responses, py::arg("data").noconvert(), py::arg("q"), py::arg("p1"),
+          py::arg("n_clusters"), py::arg("p"), py::arg("constants"), py::arg("perp"), py::arg("terms"),
+          py::arg("n_obs"), py::arg("reml"), py::arg("max_evaluations"), py::arg("n_threads"));
+}
+
+}  // namespace lmmfast::bindings

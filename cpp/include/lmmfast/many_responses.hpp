@@ -1,0 +1,196 @@
+// Many responses of one design: R and Q'X are found once, the responses stand side by side in a pack,
+// each with its own theta, and the next one takes the place of one whose search has ended.
+#pragma once
+
+#include <atomic>
+#include <optional>
+#include <vector>
+
+#include "lmmfast/engines/moments.hpp"
+#include "lmmfast/resumable_search.hpp"
+
+namespace lmmfast {
+
+// What all responses share, and Q'y of each.
+struct ManyResponses {
+    Layout layout;  // q, p + 1
+    Index n_clusters = 0;
+    std::vector<double> design;     // (n_clusters, n_pairs(q) + q p): R, Q'X
+    std::vector<double> projected;  // (n_responses, n_clusters, q): Q'y
+    std::vector<double> perp;       // (n_responses, p1, p1): sum of A'(I - QQ')A
+    std::vector<double> constants;  // (n_responses,): of the log-likelihood
+
+    Index n_responses() const { return static_cast<Index>(constants.size()); }
+    int design_size() const { return n_pairs(layout.q) + layout.q * (layout.p1 - 1); }
+
+    // From blocks whose columns are X, then the responses, then others; `products` (p1, p1 of the blocks)
+    // as compress() leaves them in perp.
+    static ManyResponses from_blocks(const ClusterBlocks& blocks, Index n_clusters, int p, int n_responses,
+                                     const double* products, const double* constants) {
+        const int q = blocks.layout.q, K = n_pairs(q);
+        ManyResponses out;
+        out.layout = {q, p + 1};
+        out.n_clusters = n_clusters;
+        out.constants.assign(constants, constants + n_responses);
+        out.design.resize(static_cast<std::size_t>(n_clusters) * out.design_size());
+        out.projected.resize(static_cast<std::size_t>(n_responses) * n_clusters * q);
+        double* design = out.design.data();
+        for (Index i = 0; i < n_clusters; ++i) {
+            const double* block = blocks.block(i / lanes) + i % lanes;
+            for (int k = 0; k < K; ++k) *design++ = block[k * lanes];
+            for (int a = 0; a < q; ++a)
+                for (int j = 0; j < p; ++j) *design++ = block[blocks.layout.qa(a, j) * lanes];
+            for (int a = 0; a < q; ++a)
+                for (int r = 0; r < n_responses; ++r)
+                    out.projected[(r * n_clusters + i) * q + a] = block[blocks.layout.qa(a, p + r) * lanes];
+        }
+        const int side = blocks.layout.p1, p1 = p + 1;
+        for (int r = 0; r < n_responses; ++r)
+            for (int j = 0; j < p1; ++j)
+                for (int k = 0; k < p1; ++k)
+                    out.perp.push_back(products[(j < p ? j : p + r) * side + (k < p ? k : p + r)]);
+        return out;
+    }
+};
+
+namespace detail {
+
+// R and Q'A of one cluster for a pack of responses.
+class ResponsePart {
+  public:
+    ResponsePart(const Layout& layout, const double* design, const double* projected)
+        : layout_(layout), design_(design), projected_(projected) {}
+
+    Pack R(int a, int b) const { return Pack::all(design_[layout_.r(a, b)]); }
+    Pack QA(int a, int j) const {
+        const int p = layout_.p1 - 1;
+        return j < p ? Pack::all(design_[n_pairs(layout_.q) + a * p + j])
+                     : Pack::load(projected_ + a * Pack::size);
+    }
+
+  private:
+    const Layout& layout_;
+    const double *design_, *projected_;
+};
+
+// A pack of responses, each at its own Lambda. Q and P1 as in BlockFactor.
+template <int Q, int P1>
+class ResponsePack {
+  public:
+    explicit ResponsePack(const ManyResponses& data)
+        : data_(data),
+          Lambda_(static_cast<std::size_t>(data.layout.q) * data.layout.q, Pack::zero()),
+          projected_(static_cast<std::size_t>(data.n_clusters) * data.layout.q, Pack::zero()),
+          items_(static_cast<std::size_t>(batch_packs) *
+                 WhitenedLayout<Q, P1>{data.layout.q, data.layout.p1}.size()) {}
+
+    void set_response(int lane, Index response) {
+        const std::size_t size = projected_.size();
+        const double* from = data_.projected.data() + static_cast<std::size_t>(response) * size;
+        for (std::size_t e = 0; e < size; ++e) place(projected_, e, lane) = from[e];
+    }
+    void set_Lambda(int lane, const double* Lambda) {
+        for (std::size_t e = 0; e < Lambda_.size(); ++e) place(Lambda_, e, lane) = Lambda[e];
+    }
+
+    // All sums at the Lambdas; `totals` reads them lane by lane.
+    void evaluate(bool with_kr) {
+        const auto [q, p1] = data_.layout;
+        sums_.emplace(q, p1, with_kr);
+        BlockFactor<Q, P1, Pack> factor(data_.layout, Lambda_.data());
+        const int size = factor.layout().size();
+        LogProduct det;
+        int n = 0;
+        for (Index i = 0; i < data_.n_clusters; ++i) {
+            const ResponsePart part(data_.layout, data_.design.data() + i * data_.design_size(),
+                                    reinterpret_cast<const double*>(&projected_[i * q]));
+            factor.factorise(part, det);
+            factor.whiten(part, &items_[static_cast<std::size_t>(n) * size]);
+            if (++n < batch_packs) continue;
+            sums_->add(items_.data(), n);
+            n = 0;
+        }
+        sums_->add(items_.data(), n);
+        det.write(logdet_);
+        flat_.resize(static_cast<std::size_t>(MomentLayout{q, p1, with_kr}.size()));
+    }
+    Totals totals(int lane, Index response, bool with_kr) {
+        const auto [q, p1] = data_.layout;
+        sums_->write_lane(lane, flat_.data());
+        flat_[0] = logdet_[lane];
+        return assemble(MomentLayout{q, p1, with_kr}, flat_.data(),
+                        data_.perp.data() + static_cast<std::size_t>(response) * p1 * p1);
+    }
+
+  private:
+    static double& place(std::vector<Pack>& packs, std::size_t e, int lane) {
+        return reinterpret_cast<double*>(packs.data())[e * Pack::size + static_cast<std::size_t>(lane)];
+    }
+
+    const ManyResponses& data_;
+    std::vector<Pack> Lambda_, projected_;  // (q, q); (n_clusters, q)
+    std::vector<Pack> items_;
+    std::optional<PackSums<Q, P1>> sums_;
+    double logdet_[Pack::size];
+    std::vector<double> flat_;
+};
+
+template <int Q, int P1, class Report>
+void search_responses(const ManyResponses& data, const Problem& problem, const RandomCovariance& covariance,
+                      const SearchOptions& options, std::atomic<Index>& next, Interrupt& interrupt,
+                      const Report& report) {
+    ResponsePack<Q, P1> pack(data);
+    std::optional<Search> searches[Pack::size];
+    Index response[Pack::size];
+    const auto take_next = [&](int lane) {
+        response[lane] = next.fetch_add(1);
+        if (response[lane] >= data.n_responses()) return searches[lane].reset();
+        Problem own = problem;
+        own.constant = data.constants[static_cast<std::size_t>(response[lane])];
+        searches[lane].emplace(std::move(own), covariance, options);
+        pack.set_response(lane, response[lane]);
+    };
+    for (int lane = 0; lane < Pack::size; ++lane) take_next(lane);
+    while (true) {
+        bool any = false, with_kr = false;
+        for (int lane = 0; lane < Pack::size; ++lane) {
+            if (!searches[lane]) continue;
+            any = true;
+            with_kr |= searches[lane]->with_kr();
+            pack.set_Lambda(lane, searches[lane]->Lambda());
+        }
+        if (!any) return;
+        interrupt.check();
+        pack.evaluate(with_kr);
+        for (int lane = 0; lane < Pack::size; ++lane) {
+            if (!searches[lane]) continue;
+            // A search is told what it asked for, whatever its neighbours did.
+            searches[lane]->tell(pack.totals(lane, response[lane], searches[lane]->with_kr()));
+            if (!searches[lane]->done()) continue;
+            report(response[lane], searches[lane]->optimum());
+            take_next(lane);
+        }
+    }
+}
+
+}  // namespace detail
+
+// The optimum of every response: calls report(response, optimum) from several threads. `problem` is that
+// of all responses but for its constant. Throws Interrupted.
+template <class Report>
+void maximise_each(const ManyResponses& data, const Problem& problem, const RandomCovariance& covariance,
+                   const SearchOptions& options, int n_threads, Interrupt& interrupt, const Report& report) {
+    std::atomic<Index> next{0};
+    const auto [q, p1] = data.layout;
+    const Index n_tasks = std::min<Index>(n_threads, (data.n_responses() + Pack::size - 1) / Pack::size);
+    parallel_for(n_tasks, n_threads, interrupt, [&, p1 = p1](Index) {
+        detail::with_fixed_size<std::min(2, detail::max_fixed_q)>(data.layout.q, [&](auto Q) {
+            detail::with_fixed_size<std::min(4, detail::max_fixed_p1)>(p1, [&](auto P1) {
+                detail::search_responses<Q.value, P1.value>(data, problem, covariance, options, next,
+                                                            interrupt, report);
+            });
+        });
+    });
+}
+
+}  // namespace lmmfast

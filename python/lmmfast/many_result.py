@@ -1,0 +1,182 @@
+"""Results of `fit_many`: arrays with a row for each response, and tidy frames of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lmmfast.covariance import Array
+from lmmfast.terms import BlockCovariance
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from lmmfast.design import Design
+
+#: Endings that leave no result.
+NO_FIT = (
+    "constant, or fitted exactly by the fixed effects",
+    "fitted exactly by fixed and random effects together",
+    "a value is missing or infinite",
+    "the data cannot tell its variances apart",
+    "the log-likelihood is not finite",
+    "the estimates exceed the range of double precision",
+)
+
+
+@dataclass(eq=False)
+class ManyFits:
+    """Fits of many responses on one design.
+
+    Attributes
+    ----------
+    beta, bse : ndarray (r, p)
+        Fixed effects and their standard errors, in the order of ``x_names``.
+    D : ndarray (r, q, q)
+        Covariance matrices of the random effects.
+    sigma2 : ndarray (r,)
+        Residual variances.
+    theta : ndarray (r, n_theta)
+        Variance parameters in the order of ``theta_names``, the residual variance last.
+    llf : ndarray (r,)
+        Log-likelihoods (or restricted ones), as `LMMResult.llf`.
+    status : ndarray of str (r,)
+        "converged", "converged on the boundary", or what went wrong.
+    converged : ndarray of bool (r,)
+    decrement : ndarray (r,)
+        Newton decrements, as `Certificate.decrement`.
+    evaluations : ndarray of int (r,)
+    y_names, x_names, theta_names, z_names : list of str
+    method : str
+        "REML" or "ML".
+    """
+
+    beta: Array
+    bse: Array
+    D: Array
+    sigma2: Array
+    llf: Array
+    status: NDArray[Any]
+    decrement: Array
+    evaluations: NDArray[np.int64]
+    theta: Array = field(default_factory=lambda: np.empty((0, 0)))
+    y_names: list[str] = field(default_factory=list)
+    x_names: list[str] = field(default_factory=list)
+    z_names: list[str] = field(default_factory=list)
+    theta_names: list[str] = field(default_factory=list)
+    method: str = "REML"
+
+    @staticmethod
+    def endings(limit: str) -> list[str]:
+        """Words for the endings of a search, by the core's numbers."""
+        return [
+            "converged",
+            "not converged: the search stopped before the gradient vanished",
+            "not converged: the search stopped at a saddle",
+            f"not converged: {limit}",
+            NO_FIT[3],
+            NO_FIT[4],
+        ]
+
+    @classmethod
+    def join(
+        cls,
+        parts: Sequence[ManyFits],
+        y_names: list[str],
+        design: Design,
+        keep: NDArray[np.intp],
+        covariance: BlockCovariance,
+        reml: bool,
+    ) -> ManyFits:
+        """Put the results of all chunks together and name them."""
+
+        def all_of(name: str) -> Any:
+            return np.concatenate([getattr(part, name) for part in parts])
+
+        joined = cls(
+            beta=all_of("beta"),
+            bse=all_of("bse"),
+            D=all_of("D"),
+            sigma2=all_of("sigma2"),
+            llf=all_of("llf"),
+            status=all_of("status"),
+            decrement=all_of("decrement"),
+            evaluations=all_of("evaluations"),
+        )
+        joined.theta = np.column_stack([_natural(covariance, joined.D), joined.sigma2])
+        joined.y_names = y_names
+        joined.x_names = [design.x_names[j] for j in keep]
+        joined.z_names = [name for term in design.terms for name in term.names]
+        joined.theta_names = [
+            *(n for t in design.terms for n in t.structure.natural_names(t.names, t.group)),
+            "var(Residual)",
+        ]
+        joined.method = "REML" if reml else "ML"
+        return joined
+
+    def __len__(self) -> int:
+        return len(self.llf)
+
+    @property
+    def converged(self) -> NDArray[np.bool_]:
+        """Which responses have a certified optimum, (r,)."""
+        return np.array([str(text).startswith("converged") for text in self.status], dtype=bool)
+
+    @property
+    def params(self) -> pd.DataFrame:
+        """Fixed effects, a row for each response."""
+        return self._frame(self.beta, self.x_names)
+
+    def to_frame(self) -> pd.DataFrame:
+        """One row for each response: fixed effects, variance parameters, llf, status."""
+        import pandas as pd
+
+        rest = pd.DataFrame(
+            {"llf": self.llf, "converged": self.converged, "status": self.status},
+            index=pd.Index(self.y_names, name="response"),
+        )
+        return pd.concat([self.params, self._frame(self.theta, self.theta_names), rest], axis=1)
+
+    def tidy(self, alpha: float = 0.05) -> pd.DataFrame:
+        """One row for each response and fixed effect, columns as in `LMMResult.tidy`.
+
+        Parameters
+        ----------
+        alpha : float
+            One minus the level of the intervals.
+        """
+        import pandas as pd
+
+        from lmmfast.inference.wald import coefficient_table
+
+        r, p = self.beta.shape
+        table = coefficient_table(pd.Series(self.beta.ravel()), pd.Series(self.bse.ravel()), alpha)
+        table.insert(0, "response", np.repeat(np.asarray(self.y_names, dtype=object), p))
+        table.insert(1, "term", np.tile(np.asarray(self.x_names, dtype=object), r))
+        return table
+
+    def __repr__(self) -> str:
+        """Return one line."""
+        good = int(self.converged.sum())
+        return (
+            f"<ManyFits {self.method}: {len(self)} responses, {good} converged; "
+            f"fixed effects {', '.join(self.x_names)}>"
+        )
+
+    def _frame(self, values: Array, names: list[str]) -> pd.DataFrame:
+        import pandas as pd
+
+        return pd.DataFrame(values, index=pd.Index(self.y_names, name="response"), columns=names)
+
+
+def _natural(covariance: BlockCovariance, D: Array) -> Array:
+    """Natural parameters (r, n_params) of D (r, q, q), linear in D in the core."""
+    row, column = covariance.pairs
+    basis = np.zeros((len(row), covariance.q, covariance.q))
+    k = np.arange(len(row))
+    basis[k, row, column] = basis[k, column, row] = 1.0
+    return D[:, row, column] @ np.stack([covariance.natural(E) for E in basis])
