@@ -20,6 +20,10 @@ using MatrixArray = py::array_t<double, py::array::c_style>;
 // Far beyond what is practical; sizes computed from it fit into an int.
 inline constexpr int max_p1 = 10000;
 
+// No string is made unless it is thrown: checks may stand in loops.
+inline void require(bool condition, const char* message) {
+    if (!condition) throw py::value_error(message);
+}
 inline void require(bool condition, const std::string& message) {
     if (!condition) throw py::value_error(message);
 }

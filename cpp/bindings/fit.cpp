@@ -1,4 +1,5 @@
 // Whole fits of small data sets, all of it without the GIL.
+#include <algorithm>
 #include <optional>
 
 #include "arrays.hpp"
@@ -23,12 +24,11 @@ std::vector<Column> columns(const py::list& arrays, Index n_rows) {
 void require_rows(const DataView& data, Index n_rows, const std::optional<IndexArray>& order) {
     require(data.n_clusters >= 1 && data.ptr[0] == 0 && data.ptr[data.n_clusters] == n_rows,
             "ptr must run from 0 to the number of rows");
-    for (Index i = 0; i < data.n_clusters; ++i)
-        require(data.ptr[i] <= data.ptr[i + 1], "ptr must not decrease");
+    require(std::is_sorted(data.ptr, data.ptr + data.n_clusters + 1), "ptr must not decrease");
     if (!order) return;
     require(order->ndim() == 1 && order->size() == n_rows, "order must have n_rows entries");
-    for (Index k = 0; k < n_rows; ++k)
-        require(order->data()[k] >= 0 && order->data()[k] < n_rows, "order exceeds the rows");
+    const auto inside = [n_rows](std::int64_t row) { return row >= 0 && row < n_rows; };
+    require(std::all_of(order->data(), order->data() + n_rows, inside), "order exceeds the rows");
 }
 
 py::object array_or_none(const Eigen::VectorXd& x) {

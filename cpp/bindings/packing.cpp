@@ -1,4 +1,6 @@
 // Rows -> compressed clusters.
+#include <algorithm>
+
 #include "arrays.hpp"
 #include "bind.hpp"
 #include "lmmfast/engines/compress.hpp"
@@ -60,14 +62,14 @@ py::tuple compress_rows(const py::list& X, const py::list& Z, const py::array& y
     rows.ptr = ptr.data();
     require(target.n_blocks == (rows.n_clusters + lanes - 1) / lanes, "one block per eight clusters");
     require(ptr.data()[0] >= 0 && ptr.data()[rows.n_clusters] <= n_rows, "ptr exceeds the rows");
-    for (Index i = 0; i < rows.n_clusters; ++i)
-        require(rows.ptr[i] <= rows.ptr[i + 1], "ptr must not decrease");
+    require(std::is_sorted(rows.ptr, rows.ptr + rows.n_clusters + 1), "ptr must not decrease");
     IndexArray order_array;
     if (!order.is_none()) {
         order_array = py::cast<IndexArray>(order);
         require(order_array.ndim() == 1 && order_array.size() == n_rows, "order must have n_rows entries");
-        for (Index k = 0; k < n_rows; ++k)
-            require(order_array.data()[k] >= 0 && order_array.data()[k] < n_rows, "order exceeds the rows");
+        const auto inside = [n_rows](std::int64_t row) { return row >= 0 && row < n_rows; };
+        require(std::all_of(order_array.data(), order_array.data() + n_rows, inside),
+                "order exceeds the rows");
         rows.order = order_array.data();
     }
     CompressedSums sums;
@@ -86,7 +88,8 @@ void bind_packing(py::module_& m) {
     m.def("compress_rows", &compress_rows, py::arg("X"), py::arg("Z"), py::arg("y"), py::arg("weights"),
           py::arg("offset"), py::arg("ptr"), py::arg("order"), py::arg("X_shift"), py::arg("X_scale_inv"),
           py::arg("Z_shift"), py::arg("Z_scale_inv"), py::arg("X_map"), py::arg("Z_map"), py::arg("y_shift"),
-          py::arg("y_scale_inv"), py::arg("beta"), py::arg("out").noconvert(), py::arg("n_threads"), py::arg("n_single") = 0);
+          py::arg("y_scale_inv"), py::arg("beta"), py::arg("out").noconvert(), py::arg("n_threads"),
+          py::arg("n_single") = 0);
 }
 
 }  // namespace lmmfast::bindings

@@ -198,8 +198,8 @@ class BlockCompressor {
         targets_.clear();
         for (int c = 0; c < n_columns_; ++c)
             if (same_as_[c] < 0) active_.push_back(c);
-        for (int k = 0; k < layout_.q; ++k)
-            for (const int c : active_) targets_.push_back(field(k, c) * lanes);
+        for (const int c : active_)
+            for (int k = 0; k < layout_.q; ++k) targets_.push_back(field(k, c) * lanes);
     }
 
     // Gram-Schmidt on the tile; R and Q'A go to `out`, the rest is summed into perp.
@@ -219,20 +219,22 @@ class BlockCompressor {
     template <int N>
     void reduce_pack(int g, double* out) {
         const int q = layout_.q, n = N > 0 ? N : tile_.n_rows(), n_active = static_cast<int>(active_.size());
-        Pack norm2[max_q];
-        for (int k = 0; k < q; ++k) norm2[k] = dot<N>(tile_.column(k, g), tile_.column(k, g), n);
-        for (int k = 0; k < q; ++k) {
-            Pack* z = tile_.column(k, g);
-            const int* target = &targets_[static_cast<std::size_t>(k) * n_active];
-            const Pack r2 = k == 0 ? norm2[0] : dot<N>(z, z, n);
-            const Pack independent = less(norm2[k] * (rank_tolerance * rank_tolerance), r2);
+        for (int c = 0; c < n_active; ++c) {
+            Pack* a = tile_.column(c, g);
+            const int* target = &targets_[static_cast<std::size_t>(c) * q];
+            const Pack norm2 = c < q ? dot<N>(a, a, n) : Pack::zero();
+            if (c >= q) {
+                project_out_all<N>(tile_, g, q, a, n, out, target);
+                continue;
+            }
+            for (int k = 0; k < c; ++k) project_out<N>(tile_.column(k, g), a, n).store(out + target[k]);
+            const Pack r2 = c == 0 ? norm2 : dot<N>(a, a, n);
+            const Pack independent = less(norm2 * (rank_tolerance * rank_tolerance), r2);
             const Pack root = r2.sqrt();
-            const Pack r = both(independent, root), r_inv = both(independent, root.inverse());
-            r.store(out + target[k]);
+            both(independent, root).store(out + target[c]);
+            const Pack r_inv = both(independent, root.inverse());
             rank_ += both(independent, Pack::all(1.0));
-            for (int i = 0; i < n; ++i) z[i] *= r_inv;
-            for (int c = k + 1; c < n_active; ++c)
-                project_out<N>(z, tile_.column(c, g), n).store(out + target[c]);
+            for (int i = 0; i < n; ++i) a[i] *= r_inv;
         }
         if (perp_.as_products()) return;
         for (int j = q; j < n_active; ++j) {
@@ -277,6 +279,18 @@ class BlockCompressor {
             Pack sum = Pack::zero();
             for (int i = 0; i < n; ++i) sum = multiply_add(a[i], b[i], sum);
             return sum;
+        }
+    }
+    // The same for the first q columns of the tile, a staying in registers where N is known.
+    template <int N>
+    static void project_out_all(Tile& tile, int g, int q, Pack* a, int n, double* out, const int* target) {
+        if constexpr (N > 0) {
+            Pack rest[N];
+            unroll<N>([&](auto i) { rest[i] = a[i]; });
+            for (int k = 0; k < q; ++k) project_out<N>(tile.column(k, g), rest, n).store(out + target[k]);
+            unroll<N>([&](auto i) { a[i] = rest[i]; });
+        } else {
+            for (int k = 0; k < q; ++k) project_out<N>(tile.column(k, g), a, n).store(out + target[k]);
         }
     }
     // s = z'a; a <- a - z s
@@ -377,7 +391,7 @@ class BlockCompressor {
     std::vector<int> same_as_;  // (q + p1,): the column of Z that a column of X is; -1: none
     std::vector<Pack> fields_;  // (n_fields, lanes) of a large cluster
     CrossProducts perp_, projected_;
-    std::vector<int> active_, targets_;
+    std::vector<int> active_, targets_;  // (n_active,), (n_active, q)
     std::vector<double> panel_;
     Pack rank_ = Pack::zero();
     Index rank_of_large_ = 0;
