@@ -3,31 +3,44 @@
 
 #include "arrays.hpp"
 #include "bind.hpp"
+#include "release.hpp"
 
 namespace lmmfast::bindings {
 
 namespace {
 
-py::tuple group_rows(const IndexArray& codes, Index n_codes) {
+template <class Key>
+py::tuple group_keys(const py::array_t<Key, py::array::c_style>& keys, Key low, Index n_codes,
+                     int n_threads) {
     require(n_codes >= 0, "n_codes must not be negative");
-    require(codes.ndim() == 1, "codes must be one-dimensional");
-    IndexArray ptr(n_codes + 1), order(codes.size());
-    const std::span<const std::int64_t> code_view(codes.data(), static_cast<std::size_t>(codes.size()));
+    require(keys.ndim() == 1, "keys must be one-dimensional");
+    IndexArray ptr(n_codes + 1), order(keys.size());
+    const std::span<const Key> key_view(keys.data(), static_cast<std::size_t>(keys.size()));
     const std::span<std::int64_t> ptr_view(ptr.mutable_data(), static_cast<std::size_t>(ptr.size()));
     const std::span<std::int64_t> order_view(order.mutable_data(), static_cast<std::size_t>(order.size()));
     bool inside = true;
-    {
-        const py::gil_scoped_release release;
-        inside = counting_sort(code_view, n_codes, ptr_view, order_view);
-    }
-    require(inside, "a code lies outside 0 … n_codes - 1");
+    without_gil([&](Interrupt& interrupt) {
+        inside = counting_sort(key_view, low, n_codes, ptr_view, order_view, n_threads, interrupt);
+    });
+    require(inside, "a key lies outside low … low + n_codes - 1");
     return py::make_tuple(ptr, order);
 }
 
 }  // namespace
 
 void bind_grouping(py::module_& m) {
-    m.def("group_rows", &group_rows, py::arg("codes"), py::arg("n_codes"));
+    const auto define = [&m]<class Key>(Key) {
+        m.def("group_rows", &group_keys<Key>, py::arg("keys").noconvert(), py::arg("low"), py::arg("n_codes"),
+              py::arg("n_threads"));
+    };
+    define(std::int64_t{});
+    define(std::int32_t{});
+    define(std::int16_t{});
+    define(std::int8_t{});
+    define(std::uint64_t{});
+    define(std::uint32_t{});
+    define(std::uint16_t{});
+    define(std::uint8_t{});
 }
 
 }  // namespace lmmfast::bindings

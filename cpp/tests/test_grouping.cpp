@@ -1,19 +1,54 @@
-// Counting sort: stable, complete, and safe against codes outside the range.
+// Counting sort: stable, complete, the same for any number of threads, safe against keys outside the range.
+#include <cstdint>
+
 #include "check.hpp"
 #include "lmmfast/grouping.hpp"
 
 using namespace lmmfast;
 
-int main() {
-    const std::vector<std::int64_t> codes{2, 0, 2, 1, 0, 4};
-    std::vector<std::int64_t> ptr(6), order(codes.size());
-    CHECK(counting_sort(codes, 5, ptr, order));
+namespace {
+
+template <class Key>
+bool sort(const std::vector<Key>& keys, Key low, Index n_codes, std::vector<std::int64_t>& ptr,
+          std::vector<std::int64_t>& order, int n_threads = 1) {
+    Interrupt interrupt;
+    ptr.assign(static_cast<std::size_t>(n_codes) + 1, -1);
+    order.assign(keys.size(), -1);
+    return counting_sort<Key>(keys, low, n_codes, ptr, order, n_threads, interrupt);
+}
+
+void test_few() {
+    std::vector<std::int64_t> ptr, order;
+    CHECK((sort<std::int64_t>({2, 0, 2, 1, 0, 4}, 0, 5, ptr, order)));
     CHECK((ptr == std::vector<std::int64_t>{0, 2, 3, 5, 5, 6}));
     CHECK((order == std::vector<std::int64_t>{1, 4, 3, 0, 2, 5}));
-    std::vector<std::int64_t> short_ptr(5);
-    CHECK(!counting_sort(codes, 4, short_ptr, order));
-    const std::vector<std::int64_t> negative{-1};
-    std::vector<std::int64_t> one(1);
-    CHECK(!counting_sort(negative, 4, short_ptr, one));
+    CHECK((sort<std::int8_t>({-3, -5, -3}, -5, 3, ptr, order)));
+    CHECK((ptr == std::vector<std::int64_t>{0, 1, 1, 3}));
+    CHECK((sort<std::uint8_t>({250, 255}, 250, 6, ptr, order)));
+    CHECK((order == std::vector<std::int64_t>{0, 1}));
+    CHECK((!sort<std::int64_t>({2, 0, 4}, 0, 4, ptr, order)));
+    CHECK((!sort<std::int64_t>({-1}, 0, 4, ptr, order)));
+    CHECK((!sort<std::uint8_t>({249}, 250, 6, ptr, order)));
+    constexpr auto least = std::numeric_limits<std::int64_t>::min();
+    CHECK((!sort<std::int64_t>({std::numeric_limits<std::int64_t>::max()}, least, 4, ptr, order)));
+}
+
+void test_threads() {
+    std::vector<std::int32_t> keys(1 << 20);
+    std::uint32_t state = 1;
+    for (auto& key : keys)
+        key = static_cast<std::int32_t>((state = state * 1664525u + 1013904223u) >> 15) - 7;
+    std::vector<std::int64_t> ptr, order, ptr_3, order_3;
+    CHECK((sort<std::int32_t>(keys, -7, 1 << 17, ptr, order)));
+    CHECK((sort<std::int32_t>(keys, -7, 1 << 17, ptr_3, order_3, 3)));
+    CHECK(ptr == ptr_3);
+    CHECK(order == order_3);
+}
+
+}  // namespace
+
+int main() {
+    test_few();
+    test_threads();
     std::puts("grouping: ok");
 }

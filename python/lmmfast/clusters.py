@@ -10,7 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lmmfast._dispatch import core
+from lmmfast._threads import n_threads
 from lmmfast.design import GroupKeys
+
+# From here on hashing and counting beat sorting.
+MANY_ROWS = 10_000
 
 
 @dataclass(frozen=True)
@@ -89,30 +93,62 @@ class Clusters:
         return np.repeat(values[first:last], counts, axis=0)
 
 
-def gather(keys: GroupKeys) -> Clusters:
+def gather(keys: GroupKeys, n_jobs: int | None = None) -> Clusters:
     """Find the clusters and the order of the rows.
 
     Runs of equal keys are found first; only one key per run is looked up. So sorted or contiguous
-    data cost one comparison per row, and no order is kept.
+    data cost one comparison per row, and no order is kept. Other rows are sorted by counting:
+    integers as they are where they lie close together, else by their place among the keys.
     """
     values = keys.values
     n = len(values)
-    starts = np.flatnonzero(np.concatenate([[True], values[1:] != values[:-1]])).astype(np.int64)
-    run_keys = values[starts]
+    ends = (values[1:] != values[:-1]).nonzero()[0]
+    starts = np.empty(len(ends) + 2, dtype=np.int64)
+    starts[0], starts[-1] = 0, n
+    np.add(ends, 1, out=starts[1:-1])
+    run_keys = values[starts[:-1]]
+    if len(run_keys) < 2 or bool((run_keys[:-1] < run_keys[1:]).all()):
+        return Clusters(run_keys, keys.labels, starts, None)
+    if values.dtype.kind in "iu" and n >= MANY_ROWS:
+        low, high = int(run_keys.min()), int(run_keys.max())
+        if high - low < 4 * n:
+            return _gather_integers(keys, run_keys, starts, low, high - low + 1, n_jobs)
     codes, distinct = _factorize(run_keys)
-    m = len(distinct)
-    if m == len(starts):
-        return Clusters(run_keys, keys.labels, np.append(starts, n), None)
-    row_codes = np.repeat(codes, np.diff(np.append(starts, n)))
-    ptr, order = core.group_rows(row_codes, m)
+    if len(distinct) == len(run_keys):
+        return Clusters(run_keys, keys.labels, starts, None)
+    row_codes = np.repeat(codes, np.diff(starts))
+    ptr, order = core.group_rows(
+        row_codes, 0, len(distinct), n_threads(n_jobs) if n > MANY_ROWS else 1
+    )
     return Clusters(distinct, keys.labels, ptr, order)
+
+
+def _gather_integers(
+    keys: GroupKeys,
+    run_keys: NDArray[Any],
+    starts: NDArray[np.int64],
+    low: int,
+    count: int,
+    n_jobs: int | None,
+) -> Clusters:
+    """Gather keys that lie within low … low + count - 1, without looking them up."""
+    # Differences of unsigned numbers are right for every type of key, whatever wraps around.
+    zero = np.uint64(low % (1 << 64))
+    occurs = np.zeros(count, dtype=bool)
+    occurs[run_keys.astype(np.uint64) - zero] = True
+    distinct = np.flatnonzero(occurs)
+    labels = (distinct.astype(np.uint64) + zero).astype(run_keys.dtype)
+    if len(distinct) == len(run_keys):
+        return Clusters(run_keys, keys.labels, starts, None)
+    values = np.ascontiguousarray(keys.values)
+    ptr, order = core.group_rows(values, low, count, n_threads(n_jobs))
+    ptr = np.append(ptr[distinct], len(order)) if len(distinct) < count else ptr
+    return Clusters(labels, keys.labels, ptr, order)
 
 
 def _factorize(values: NDArray[Any]) -> tuple[NDArray[np.int64], NDArray[Any]]:
     """Codes and sorted distinct values."""
-    if len(values) < 2 or bool(np.all(values[:-1] < values[1:])):
-        return np.arange(len(values), dtype=np.int64), values
-    if len(values) < 10_000:
+    if len(values) < MANY_ROWS:
         labels, codes = np.unique(values, return_inverse=True)
         return codes.astype(np.int64), labels
     import pandas as pd

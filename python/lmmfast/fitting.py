@@ -210,7 +210,7 @@ def fit(
 
 def fit_design(design: Design, options: Options) -> LMMResult:
     """All stages from a design to a result."""
-    clusters = gather(design.keys)
+    clusters = gather(design.keys, options.n_jobs)
     check_clusters(design, clusters)
     covariance = _covariance(design)
     small = fit_small(design, clusters, covariance, options)

@@ -111,7 +111,7 @@ def fit_many(
         group_name=group_name,
         D=D,
     )
-    clusters = gather(design.keys)
+    clusters = gather(design.keys, options.n_jobs)
     check_clusters(design, clusters)
     covariance, data = prepare_design(design, clusters, options)
     if not is_compiled(covariance):

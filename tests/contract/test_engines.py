@@ -297,7 +297,7 @@ def test_the_border_refuses_what_would_dangle_or_overflow():
     with pytest.raises(ValueError, match="p1 must lie"):
         core.evaluate(packed, 1, 2**31 - 1, np.eye(1), sums.perp, False, 1)
     with pytest.raises(ValueError, match="one-dimensional"):
-        core.group_rows(np.zeros((2, 2), dtype=np.int64), 1)
+        core.group_rows(np.zeros((2, 2), dtype=np.int64), 0, 1, 1)
 
 
 def replace_column(core, data, column):

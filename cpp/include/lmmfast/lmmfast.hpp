@@ -114,7 +114,8 @@ inline Fit fit(const Eigen::Ref<const Eigen::VectorXd>& y, const Eigen::Ref<cons
     std::vector<std::int64_t> codes, order(groups.size());
     out.groups = detail::code_groups(groups, codes);
     std::vector<std::int64_t> ptr(out.groups.size() + 1);
-    counting_sort(codes, static_cast<Index>(out.groups.size()), ptr, order);
+    Interrupt interrupt;
+    counting_sort<std::int64_t>(codes, 0, static_cast<Index>(out.groups.size()), ptr, order, 1, interrupt);
 
     FitInput input;
     input.data.X = detail::columns_of(X);
@@ -133,7 +134,6 @@ inline Fit fit(const Eigen::Ref<const Eigen::VectorXd>& y, const Eigen::Ref<cons
     input.n_threads = options.n_threads;
 
     Workspace space;
-    Interrupt interrupt;
     const FitOutcome fitted = fit_rows(input, space, interrupt);
     out.status = describe(fitted.status);
     out.converged = fitted.status == FitStatus::fitted;
