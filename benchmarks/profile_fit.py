@@ -2,6 +2,7 @@
 
     python benchmarks/profile_fit.py
     python benchmarks/profile_fit.py --clusters 1e5 --repeats 20
+    python benchmarks/profile_fit.py --page docs/performance.md   # the figures of the page, anew
 
 Functions of lmmfast are replaced by ones that stop the time; each stage is charged with its own
 time, less that of stages inside it, so that the lines of a table add up to the fit. Tables show the
@@ -13,6 +14,7 @@ from __future__ import annotations
 import argparse
 import gc
 import importlib
+import re
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -114,16 +116,17 @@ def stopped(function: Any, label: str, times: Times, inside: list[float]) -> Any
     return timed
 
 
-def show(title: str, times: Times, unit: str) -> None:
-    """Print a table, stages in the order in which they end."""
-    factor = {"ms": 1e3, "us": 1e6}[unit]
+def table(title: str, times: Times, unit: str) -> list[str]:
+    """Lines with the stages in the order in which they end."""
+    factor = {"ms": 1e3, "µs": 1e6}[unit]
     whole = sum(times.values())
-    print(f"\n{title}: {whole * factor:.1f} {'µs' if unit == 'us' else unit}")
+    lines = ["", f"{title}: {whole * factor:.1f} {unit}"]
     for label, seconds in times.items():
-        print(f"    {label:<44s}{seconds * factor:8.1f} {seconds / whole:6.0%}")
+        lines.append(f"    {label:<44s}{seconds * factor:8.1f} {seconds / whole:6.0%}")
+    return lines
 
 
-def large(clusters: int, repeats: int) -> None:
+def large(clusters: int, repeats: int) -> list[str]:
     """The workload `slope` from arrays and from a data frame with a formula."""
     workload = WORKLOADS["slope"]
     with tempfile.TemporaryDirectory() as folder:
@@ -132,23 +135,38 @@ def large(clusters: int, repeats: int) -> None:
         frame = simulate.load(Path(folder), workload, "pandas")
     about = f"{clusters:,} clusters, {n:,} rows, p = {workload.p}, q = {workload.q}"
     fit = lf.fit(*data)
-    print(f"\n{about}: {len(fit.trace)} passes over {fit.ngroups:,} packed clusters")
-    show("from arrays", profile(lambda: lf.fit(*data), STAGES, repeats), "ms")
+    by_arrays = profile(lambda: lf.fit(*data), STAGES, repeats)
     by_formula = profile(lambda: lf.lmm(workload.formula, frame), STAGES, repeats)
-    show("from a data frame and a formula", by_formula, "ms")
+    return [
+        f"{about}: {len(fit.trace)} passes",
+        *table("from arrays", by_arrays, "ms"),
+        *table("from a data frame and a formula", by_formula, "ms"),
+    ]
 
 
-def small(repeats: int) -> None:
+def small(repeats: int) -> list[str]:
     """Sleepstudy: 180 rows, 18 subjects."""
     data = lf.datasets.sleepstudy()
     y = data["Reaction"].to_numpy()
     subject = data["Subject"].cat.codes.to_numpy()
     X = np.column_stack([np.ones(len(y)), data["Days"]])
     formula = "Reaction ~ Days + (Days | Subject)"
-    print("\nsleepstudy: 180 rows, 18 subjects")
-    show("from arrays", profile(lambda: lf.fit(y, X, subject, X), STAGES, repeats), "us")
-    every = STAGES | FORMULA_STAGES
-    show("from formula", profile(lambda: lf.lmm(formula, data), every, repeats), "us")
+    by_arrays = profile(lambda: lf.fit(y, X, subject, X), STAGES, repeats)
+    by_formula = profile(lambda: lf.lmm(formula, data), STAGES | FORMULA_STAGES, repeats)
+    return [
+        "sleepstudy: 180 rows, 18 subjects",
+        *table("from arrays", by_arrays, "µs"),
+        *table("from a data frame and a formula", by_formula, "µs"),
+    ]
+
+
+def write(page: Path, part: str, lines: list[str]) -> None:
+    """Put lines between the two marks of a part of the page."""
+    begin, end = f"<!-- begin: {part} -->\n", f"\n<!-- end: {part} -->"
+    shown = "\n".join(f"    {line}".rstrip() for line in lines)
+    text = page.read_text(encoding="utf-8")
+    marked = re.compile(f"({begin}).*?({end})", re.DOTALL)
+    page.write_text(marked.sub(lambda m: f"{m[1]}\n{shown}\n{m[2]}", text), encoding="utf-8")
 
 
 def main() -> None:
@@ -156,10 +174,17 @@ def main() -> None:
     parser.add_argument("--clusters", type=lambda text: int(float(text)), default=10**6)
     parser.add_argument("--repeats", type=int, default=10, help="of large fits")
     parser.add_argument("--small-repeats", type=int, default=500)
+    parser.add_argument("--page", type=Path, help="show the figures there, too")
     options = parser.parse_args()
-    print(f"instruction set {level}, {n_threads()} threads")
-    large(options.clusters, options.repeats)
-    small(options.small_repeats)
+    machine = f"instruction set {level}, {n_threads()} threads"
+    parts = {
+        "large": [machine, *large(options.clusters, options.repeats)],
+        "small": [machine, *small(options.small_repeats)],
+    }
+    for part, lines in parts.items():
+        print(*lines, "", sep="\n")
+        if options.page:
+            write(options.page, part, lines)
 
 
 if __name__ == "__main__":
