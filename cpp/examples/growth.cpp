@@ -1,16 +1,18 @@
 // lmmfast without Python: children measured at two to six ages, with a random intercept and slope.
 //
-// Packs the rows, evaluates the totals at one Lambda and compares them with dense matrices V_i. Exits
-// with 1 where they differ.
+// Packs the rows, evaluates the totals at one Lambda, fits the model, and compares both with dense
+// matrices V_i. Exits with 1 where they differ.
 #include <Eigen/Dense>
 #include <cmath>
 #include <cstdint>
 #include <cstdio>
+#include <numbers>
 #include <random>
 #include <vector>
 
 #include "lmmfast/engines/compress.hpp"
 #include "lmmfast/engines/moments.hpp"
+#include "lmmfast/lmmfast.hpp"
 
 namespace {
 
@@ -112,11 +114,63 @@ bool check_totals(const Children& children, const Packed& packed) {
     return logdet_error < 1e-12 && gram_error < 1e-12;
 }
 
+lmmfast::Fit fit_model(const Children& children) {
+    Matrix X(children.height.size(), p);
+    X << children.one, children.age;
+    std::vector<std::int64_t> child;  // of each row
+    for (int i = 0; i < n_children; ++i) child.resize(static_cast<std::size_t>(children.ptr[i + 1]), i);
+    return lmmfast::fit(children.height, X, X, child);
+}
+
+// The REML log-likelihood at D and sigma2, and the coefficients there.
+struct DenseLikelihood {
+    double loglik;
+    Eigen::VectorXd beta;
+};
+
+DenseLikelihood dense_likelihood(const Children& children, const Matrix& D, double sigma2) {
+    const Matrix Lambda = Eigen::LLT<Matrix>(D / sigma2).matrixL();
+    const Dense totals = dense_totals(children, Lambda);
+    const Eigen::LLT<Matrix> S(totals.gram.topLeftCorner(p, p));
+    const Eigen::VectorXd g = totals.gram.topRightCorner(p, 1), beta = S.solve(g);
+    const double df = static_cast<double>(children.height.size() - p);
+    const double log_det_S = 2.0 * S.matrixLLT().diagonal().array().log().sum();
+    const double rest = totals.gram(p, p) - beta.dot(g);
+    const double deviance = df * std::log(2.0 * std::numbers::pi * sigma2) + totals.logdet + log_det_S;
+    return {-0.5 * (deviance + rest / sigma2), beta};
+}
+
+bool check_fit(const Children& children) {
+    const lmmfast::Fit fit = fit_model(children);
+    std::printf("\nfit: %s after %d evaluations\n", fit.status.c_str(), fit.evaluations);
+    if (!fit.converged) return false;
+    std::printf("beta               %.6f %.6f\n", fit.beta[0], fit.beta[1]);
+    std::printf("D                  %.6f %.6f %.6f\n", fit.D(0, 0), fit.D(1, 0), fit.D(1, 1));
+    std::printf("sigma2             %.6f\n", fit.sigma2);
+    const DenseLikelihood dense = dense_likelihood(children, fit.D, fit.sigma2);
+    std::printf("log-likelihood     %.8f (dense: %.8f)\n", fit.loglik, dense.loglik);
+    const bool agrees = std::abs(fit.loglik / dense.loglik - 1.0) < 1e-11 &&
+                        (fit.beta - dense.beta).norm() < 1e-9 * dense.beta.norm();
+    // Nowhere near it may the likelihood be higher.
+    bool highest = true;
+    for (const double factor : {0.99, 1.01}) {
+        highest &= dense_likelihood(children, factor * fit.D, fit.sigma2).loglik < fit.loglik;
+        highest &= dense_likelihood(children, fit.D, factor * fit.sigma2).loglik < fit.loglik;
+        Matrix D = fit.D;
+        D(0, 1) *= factor;
+        D(1, 0) *= factor;
+        highest &= dense_likelihood(children, D, fit.sigma2).loglik < fit.loglik;
+    }
+    std::printf("a maximum          %s\n", highest ? "yes" : "no");
+    return agrees && highest;
+}
+
 }  // namespace
 
 int main() {
     const Children children = simulate();
     const Packed packed = pack(children);
     std::printf("%d children, %d rows\n", n_children, static_cast<int>(children.ptr.back()));
-    return check_totals(children, packed) ? 0 : 1;
+    const bool totals_agree = check_totals(children, packed), fit_agrees = check_fit(children);
+    return totals_agree && fit_agrees ? 0 : 1;
 }

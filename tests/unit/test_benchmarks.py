@@ -55,3 +55,21 @@ def test_page_has_tables_and_a_picture(page):
     assert "](images/benchmarks-slope.png)" in text
     picture = (page / "images" / "benchmarks-slope.png").read_bytes()
     assert picture.startswith(b"\x89PNG") and len(picture) < 150_000
+
+
+def test_profile_of_a_fit_adds_up(tmp_path):
+    """The stages exist under the names that the script looks for, and the page shows them."""
+    page = tmp_path / "page.md"
+    page.write_text("<!-- begin: large -->\n\n<!-- end: large -->\n")
+    command = [sys.executable, BENCHMARKS / "profile_fit.py", "--page", page]
+    options = "--clusters 1000 --repeats 1 --small-repeats 2".split()
+    out = subprocess.run(
+        [*command, *options], check=True, capture_output=True, text=True, timeout=300
+    ).stdout
+    assert out.count("from arrays: ") == out.count("from a data frame and a formula: ") == 2
+    for stage in ("design", "packing", "search: all passes", "formulaic makes the columns"):
+        assert f"\n    {stage}" in out
+    times = [float(line.split()[-2]) for line in out.splitlines() if line.endswith("%")]
+    whole = [float(line.split()[-2]) for line in out.splitlines() if line.startswith("from ")]
+    assert sum(times) == pytest.approx(sum(whole), abs=0.1 * len(times))
+    assert "        packing " in page.read_text()
