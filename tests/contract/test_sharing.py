@@ -43,7 +43,8 @@ def test_same_totals(core, q, p, weights, shuffled):
     data = repeated(rng, COUNTS, q, p, weights, shuffled)
     blocks, sums = data.compressed(core)
     shared, counts, n_designs = core.share(blocks, q, p + 1, len(data.ptr) - 1, 1)
-    assert len(COUNTS) <= n_designs <= 4 * len(COUNTS)  # bits depend on the neighbours' lengths
+    # with q = 1 clusters of one length are alike; bits may depend on the neighbours' lengths
+    assert 6 <= n_designs <= 4 * len(COUNTS)
     assert counts.sum() == sum(COUNTS)
     assert np.count_nonzero(counts) == n_designs
     assert len(shared) < len(blocks) / 2
@@ -135,17 +136,12 @@ class Unshared:
         return Evaluated(engine.clusters.blocks)
 
 
-def assert_same_fit(a, b):
+def assert_same_fit(a, b, tolerance=1e-10):
     assert a.llf == pytest.approx(b.llf, rel=1e-12)
-    np.testing.assert_allclose(a.params, b.params, rtol=1e-10)
-    np.testing.assert_allclose(a.cov_params(), b.cov_params(), rtol=1e-9, atol=1e-14)
-    np.testing.assert_allclose(a.theta, b.theta, rtol=1e-9)
-    np.testing.assert_allclose(
-        np.array(list(a.random_effects.values())),
-        np.array(list(b.random_effects.values())),
-        rtol=1e-8,
-        atol=1e-9,
-    )
+    np.testing.assert_allclose(a.params, b.params, rtol=tolerance)
+    np.testing.assert_allclose(a.cov_params(), b.cov_params(), rtol=10 * tolerance, atol=1e-14)
+    np.testing.assert_allclose(a.theta, b.theta, rtol=10 * tolerance)
+    np.testing.assert_allclose(a.random_effects, b.random_effects, rtol=0, atol=10 * tolerance)
 
 
 @pytest.mark.parametrize("reml", [True, False])
@@ -162,13 +158,14 @@ def test_same_fit(unshared, reml, loop):
 
 
 def test_refit_and_append_go_on_from_all_clusters(unshared):
+    # The searches begin elsewhere, so they agree only as far as they converge.
     data, more = trial(2000), trial(500, 1, first=2000)
     fit = lmmfast.lmm(FORMULA, data)
     y = data.y + np.sin(np.arange(len(data)))
-    assert_same_fit(fit.refit(y), unshared(data.assign(y=y)))
+    assert_same_fit(fit.refit(y), unshared(data.assign(y=y)), 1e-6)
     appended = fit.append(more)
     assert appended.n_designs is not None
-    assert_same_fit(appended, unshared(pd.concat([data, more])))
+    assert_same_fit(appended, unshared(pd.concat([data, more])), 1e-6)
 
 
 def test_unbalanced_data_are_left_alone():

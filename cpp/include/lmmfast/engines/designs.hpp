@@ -43,6 +43,15 @@ class DesignTable {
             if (bits(a[f * lanes]) != bits(b[f * lanes])) return false;
         return true;
     }
+    // Whether all eight of a block are of cluster i's design.
+    bool same_block(Index i, Index block) const {
+        const double *a = R(i), *b = clusters_.block(block);
+        std::uint64_t difference = 0;
+        for (int f = 0; f < n_fields_; ++f)
+            for (int lane = 0; lane < lanes; ++lane)
+                difference |= bits(a[f * lanes]) ^ bits(b[f * lanes + lane]);
+        return difference == 0;
+    }
 
   private:
     const double* R(Index i) const { return clusters_.block(i / lanes) + i % lanes; }
@@ -92,13 +101,22 @@ inline std::optional<Designs> find_designs(const ClusterBlocks& clusters, Index 
     Designs out;
     out.of.resize(static_cast<std::size_t>(m));
     detail::DesignTable table(clusters);
-    for (Index i = 0; i < m; ++i) {
+    std::int32_t design = -1;
+    const auto add = [&](Index i, Index n) {
+        out.counts[design] += n;
+        std::fill_n(out.of.begin() + i, n, design);
+    };
+    for (Index i = 0; i < m;) {
         // neighbours are often alike: they need no table
-        const std::int32_t design = i > 0 && table.same(i - 1, i) ? out.of[i - 1] : table.find(i);
+        if (i > 0 && i % lanes == 0 && i + lanes <= m && table.same_block(i - 1, i / lanes)) {
+            add(i, lanes);
+            i += lanes;
+            continue;
+        }
+        if (i == 0 || !table.same(i - 1, i)) design = table.find(i);
         if (static_cast<Index>(table.size()) > most) return std::nullopt;
         out.counts.resize(table.size());
-        ++out.counts[design];
-        out.of[i] = design;
+        add(i++, 1);
     }
     return out;
 }

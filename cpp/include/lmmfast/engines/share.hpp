@@ -91,11 +91,13 @@ class DesignReducer {
 };
 
 // Whether passes over `left` clusters save more than putting m clusters together costs. Operations are
-// counted: those of a cluster in a pass, those of a row in a QR decomposition, six passes a fit.
+// counted: those of a cluster in a pass, those of a row in a QR decomposition, which are
+// slower by the reading and finding of designs, and six passes a fit.
 inline bool sharing_pays(const Layout& layout, Index m, Index left) {
     constexpr Index passes = 6;
     const Index q = layout.q, p1 = layout.p1, k = q * p1;
-    const Index in_pass = MomentLayout{layout.q, layout.p1}.size() / 2 + 2 * q * q * (q + p1), in_qr = k * k;
+    const Index in_pass = MomentLayout{layout.q, layout.p1}.size() / 2 + 2 * q * q * (q + p1),
+                in_qr = 3 * k * k;
     return 2 * left < m && passes * (m - left) * in_pass > m * in_qr;
 }
 
