@@ -91,8 +91,8 @@ class DesignReducer {
 };
 
 // Whether passes over `left` clusters save more than putting m clusters together costs. Operations are
-// counted: those of a cluster in a pass, those of a row in a QR decomposition, which are
-// slower by the reading and finding of designs, and six passes a fit.
+// counted: those of a cluster in a pass, those of a row in a QR decomposition, which reading and the search
+// for designs make three times as dear, and six passes a fit.
 inline bool sharing_pays(const Layout& layout, Index m, Index left) {
     constexpr Index passes = 6;
     const Index q = layout.q, p1 = layout.p1, k = q * p1;
