@@ -6,6 +6,7 @@
 #include <pybind11/stl.h>
 
 #include <cstdint>
+#include <optional>
 #include <string>
 
 #include "lmmfast/clusters.hpp"
@@ -71,14 +72,19 @@ inline Column column(const py::array& a, Index n_rows, double shift = 0.0, doubl
     return out;
 }
 
-inline ClusterBlocks blocks(const MatrixArray& data, int q, int p1) {
+inline ClusterBlocks blocks(const MatrixArray& data, int q, int p1,
+                            const std::optional<MatrixArray>& counts = std::nullopt) {
     const Layout layout{q, p1};
     require(q >= 1 && q <= max_q, "q must lie in 1 … " + std::to_string(max_q));
     require(p1 >= 1 && p1 <= max_p1, "p1 must lie in 1 … " + std::to_string(max_p1));
     require(data.ndim() == 3 && data.shape(1) == layout.n_fields() && data.shape(2) == lanes,
             "blocks must have the shape (n_blocks, n_fields, 8)");
     require(reinterpret_cast<std::uintptr_t>(data.data()) % 64 == 0, "blocks must be 64-byte aligned");
-    return {layout, data.shape(0), data.data()};
+    if (!counts) return {layout, data.shape(0), data.data()};
+    require(counts->ndim() == 2 && counts->shape(0) == data.shape(0) && counts->shape(1) == lanes,
+            "counts must have the shape (n_blocks, 8)");
+    require(reinterpret_cast<std::uintptr_t>(counts->data()) % 64 == 0, "counts must be 64-byte aligned");
+    return {layout, data.shape(0), data.data(), counts->data()};
 }
 
 }  // namespace lmmfast::bindings

@@ -5,6 +5,7 @@
 #include "bind.hpp"
 #include "evaluate.hpp"
 #include "lmmfast/engines/random_effects.hpp"
+#include "lmmfast/engines/share.hpp"
 #include "release.hpp"
 
 namespace lmmfast::bindings {
@@ -17,8 +18,9 @@ Totals evaluate_blocks(const ClusterBlocks& clusters, const double* Lambda, cons
 namespace {
 
 MatrixArray evaluate(const MatrixArray& data, int q, int p1, const MatrixArray& Lambda,
-                     const MatrixArray& perp, bool with_kr, int n_threads) {
-    const ClusterBlocks clusters = blocks(data, q, p1);
+                     const MatrixArray& perp, bool with_kr, int n_threads,
+                     const std::optional<MatrixArray>& counts) {
+    const ClusterBlocks clusters = blocks(data, q, p1, counts);
     require(Lambda.size() == q * q, "Lambda must be (q, q)");
     require(perp.size() == p1 * p1, "perp must be (p1, p1)");
     Totals totals(q, p1, with_kr);
@@ -28,6 +30,26 @@ MatrixArray evaluate(const MatrixArray& data, int q, int p1, const MatrixArray& 
     MatrixArray out(static_cast<py::ssize_t>(totals.values.size()));
     std::copy(totals.values.begin(), totals.values.end(), out.mutable_data());
     return out;
+}
+
+MatrixArray handed_over(AlignedDoubles& values, const std::vector<py::ssize_t>& shape) {
+    double* data = values.release();
+    const py::capsule owner(data, [](void* p) { AlignedDoubles::Free()(static_cast<double*>(p)); });
+    return MatrixArray(shape, data, owner);
+}
+
+// (blocks, counts, n_designs), or None where sharing would not be faster.
+py::object share(const MatrixArray& data, int q, int p1, Index n_clusters, int n_threads) {
+    const ClusterBlocks clusters = blocks(data, q, p1);
+    require(n_clusters >= 0 && (n_clusters + lanes - 1) / lanes == clusters.n_blocks,
+            "n_clusters and blocks differ");
+    std::optional<SharedClusters> shared;
+    without_gil(
+        [&](Interrupt& interrupt) { shared = share_designs(clusters, n_clusters, n_threads, interrupt); });
+    if (!shared) return py::none();
+    const py::ssize_t n_blocks = shared->n_blocks;
+    return py::make_tuple(handed_over(shared->data, {n_blocks, clusters.layout.n_fields(), lanes}),
+                          handed_over(shared->counts, {n_blocks, lanes}), shared->n_designs);
 }
 
 void require_roots(int q, Index n_clusters, const ClusterBlocks& clusters, const MatrixArray& Lambda,
@@ -67,7 +89,9 @@ MatrixArray effects_covariance(const MatrixArray& data, int q, int p1, Index n_c
 
 void bind_moments(py::module_& m) {
     m.def("evaluate", &evaluate, py::arg("data").noconvert(), py::arg("q"), py::arg("p1"), py::arg("Lambda"),
-          py::arg("perp"), py::arg("with_kr"), py::arg("n_threads"));
+          py::arg("perp"), py::arg("with_kr"), py::arg("n_threads"), py::arg("counts") = py::none());
+    m.def("share", &share, py::arg("data").noconvert(), py::arg("q"), py::arg("p1"), py::arg("n_clusters"),
+          py::arg("n_threads"));
     m.def("random_effects", &effects, py::arg("data").noconvert(), py::arg("q"), py::arg("p1"),
           py::arg("n_clusters"), py::arg("Lambda"), py::arg("root"), py::arg("c"), py::arg("n_threads"));
     m.def("random_effects_covariance", &effects_covariance, py::arg("data").noconvert(), py::arg("q"),

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from functools import cached_property
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
@@ -73,6 +74,10 @@ class Engine(Protocol):
 
     name: str
 
+    @property
+    def n_designs(self) -> int | None:
+        """Number of designs that clusters were put together by; None: they were not."""
+
     def totals(self, Lambda: Array, with_kr: bool = False) -> Totals:
         """Totals at Ddot = Lambda Lambda'."""
 
@@ -83,19 +88,56 @@ class Engine(Protocol):
         """Var(root u | y) / sigma2, (m, q, q)."""
 
 
+class Evaluated(NamedTuple):
+    """What a pass goes over: the clusters, or less with the same totals.
+
+    Attributes
+    ----------
+    blocks : ndarray (n_blocks, n_fields, 8)
+        As in `CompressedClusters`.
+    counts : ndarray (n_blocks, 8) or None
+        For how many clusters of its design each one stands; None: for itself.
+    n_designs : int or None
+        Number of different R_i.
+    """
+
+    blocks: Array
+    counts: Array | None = None
+    n_designs: int | None = None
+
+
 class MomentsEngine:
-    """Compressed clusters, Woodbury, lanes and threads: cost free of the number of rows."""
+    """Compressed clusters, Woodbury, lanes and threads: cost free of the number of rows.
+
+    Parameters
+    ----------
+    share : bool
+        Whether clusters of one design may be put together (docs/algorithm.md, eq. 2.16).
+    """
 
     name = "moments"
 
-    def __init__(self, clusters: CompressedClusters, n_threads: int) -> None:
+    def __init__(self, clusters: CompressedClusters, n_threads: int, share: bool = True) -> None:
         self.clusters = clusters
         self.n_threads = n_threads
+        self._share = share
+
+    @cached_property
+    def evaluated(self) -> Evaluated:
+        """What passes go over; planned when the first one is wanted."""
+        c = self.clusters
+        shared = core.share(c.blocks, c.q, c.p1, c.m, self.n_threads) if self._share else None
+        return Evaluated(c.blocks) if shared is None else Evaluated(*shared)
+
+    @property
+    def n_designs(self) -> int | None:
+        """Number of designs that clusters were put together by; None: they were not."""
+        return self.evaluated.n_designs
 
     def totals(self, Lambda: Array, with_kr: bool = False) -> Totals:
         """Totals at Ddot = Lambda Lambda'."""
-        c = self.clusters
-        flat = core.evaluate(c.blocks, c.q, c.p1, Lambda, c.perp, with_kr, self.n_threads)
+        c, (blocks, counts, _) = self.clusters, self.evaluated
+        flat = core.evaluate(blocks, c.q, c.p1, Lambda, c.perp, with_kr, self.n_threads, counts)
         return unflatten(flat, c.q, c.p1, with_kr)
 
     def random_effects(self, Lambda: Array, root: Array, c: Array) -> Array:

@@ -125,7 +125,7 @@ def compiled_maximise(
         return None
     data = engine.clusters
     found = core.maximise(
-        data.blocks,
+        engine.evaluated.blocks,
         data.q,
         data.p1,
         data.perp,
@@ -137,6 +137,7 @@ def compiled_maximise(
         start,
         min(max_evaluations, MOST_EVALUATIONS),
         engine.n_threads,
+        engine.evaluated.counts,
     )
     if found is None:
         return None

@@ -24,6 +24,7 @@ class ReferenceEngine:
     """
 
     name = "reference"
+    n_designs = None
 
     def __init__(self, A: Array, Z: Array, weights: Array | None, ptr: NDArray[np.int64]) -> None:
         self.A, self.Z, self.ptr = A, Z, ptr

@@ -61,7 +61,7 @@ class LMMResult:
         self.ngroups = clusters.m
         self.weighted = basis.weighted
         self.group_sizes = _sizes(clusters)
-        self.engine = engine.name
+        self.engine, self.n_designs = engine.name, engine.n_designs
         self.method = "REML" if problem.reml else "ML"
         self.certificate = certificate
         self.trace = optimum.trace

@@ -83,7 +83,7 @@ def fit_small(
     return LMMResult(
         design=design,
         clusters=clusters,
-        engine=MomentsEngine(packed, threads),
+        engine=MomentsEngine(packed, threads, share=False),
         basis=basis,
         covariance=covariance,
         problem=problem,

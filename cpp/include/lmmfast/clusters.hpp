@@ -21,11 +21,14 @@ struct Layout {
 };
 
 // Blocks of eight clusters: data[(block * n_fields + field) * lanes + lane], 64-byte aligned.
-// Lanes beyond the last cluster hold zeros, which add nothing to any sum.
+// Lanes beyond the last cluster hold zeros, which add nothing to any sum. `counts` (n_blocks, lanes) says
+// for how many clusters of this R each one stands where clusters of one design were put together
+// (engines/share.hpp); otherwise it is null.
 struct ClusterBlocks {
     Layout layout;
     Index n_blocks = 0;
     const double* data = nullptr;
+    const double* counts = nullptr;
 
     const double* block(Index k) const { return data + k * layout.n_fields() * lanes; }
 };

@@ -1,6 +1,7 @@
 // The scalar of the kernels: as many doubles as a register holds, one cluster each.
 #pragma once
 
+#include <cmath>
 #include <utility>
 
 #include "lmmfast/lanes.hpp"
@@ -19,6 +20,12 @@ struct Pack {
     void store(double* p) const { Eigen::internal::pstore(p, v); }
     double sum() const { return Eigen::internal::predux(v); }
     Pack sqrt() const { return {Eigen::internal::psqrt(v)}; }
+    Pack log() const {
+        double x[size];
+        Eigen::internal::pstoreu(x, v);
+        for (double& value : x) value = std::log(value);
+        return load_unaligned(x);
+    }
     Pack inverse() const { return {Eigen::internal::pdiv(Eigen::internal::pset1<Packet>(1.0), v)}; }
 
     friend Pack operator+(Pack a, Pack b) { return {Eigen::internal::padd(a.v, b.v)}; }

@@ -76,6 +76,37 @@ void with_fixed_size(int size, const Call& call) {
     }
 }
 
+// The sums without A where a cluster stands for several: logdet, G, G G go to the front of `out`.
+inline void sum_designs(const ClusterBlocks& clusters, const double* Lambda, Index begin, Index end,
+                        double* out) {
+    const int q = clusters.layout.q, K = n_pairs(q);
+    const MomentLayout sums{q, clusters.layout.p1};
+    BlockFactor<0, 0> factor({q, 0}, Lambda);
+    LogProduct unused;
+    const auto G = [&](const Pack* item, int k) { return item[factor.layout().G(k)]; };
+    std::vector<Pack> item(static_cast<std::size_t>(factor.layout().size()));
+    std::vector<Pack> total(static_cast<std::size_t>(sums.gram()), Pack::zero());
+    for (Index k = begin; k < end; ++k)
+        for (int s = 0; s < packs_per_block; ++s) {
+            const double* counts = clusters.counts + k * lanes + s * Pack::size;
+            if (std::all_of(counts, counts + Pack::size, [](double c) { return c == 0.0; })) continue;
+            const BlockPart part(clusters.layout, clusters.block(k), s);
+            factor.factorise(part, unused);
+            factor.whiten(part, item.data());
+            const Pack count = Pack::load(counts);
+            for (int a = 0; a < q; ++a) total[0] -= count * factor.E_inv(a).log();
+            for (int i = 0; i < K; ++i) {
+                const Pack scaled = count * G(item.data(), i);
+                total[sums.g() + i] += scaled;
+                for (int j = i; j < K; ++j) {
+                    Pack& sum = total[sums.gg(i, j)];
+                    sum = multiply_add(scaled, G(item.data(), j), sum);
+                }
+            }
+        }
+    for (std::size_t e = 0; e < total.size(); ++e) out[e] = total[e].sum();
+}
+
 inline void sum_blocks(const ClusterBlocks& clusters, const double* Lambda, Index begin, Index end,
                        bool with_kr, Interrupt& interrupt, double* out) {
     const auto [q, p1] = clusters.layout;
@@ -86,6 +117,7 @@ inline void sum_blocks(const ClusterBlocks& clusters, const double* Lambda, Inde
             sum_blocks_in_packs<Q.value, P1.value>(clusters, Lambda, begin, end, with_kr, interrupt, out);
         });
     });
+    if (clusters.counts) sum_designs(clusters, Lambda, begin, end, out);
 }
 
 // Whether a pass is over before further threads, some 30 microseconds each, would have paid: counted in
