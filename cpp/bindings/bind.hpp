@@ -10,5 +10,6 @@ void bind_packing(pybind11::module_& m);
 void bind_moments(pybind11::module_& m);
 void bind_search(pybind11::module_& m);
 void bind_fit(pybind11::module_& m);
+void bind_segments(pybind11::module_& m);
 
 }  // namespace lmmfast::bindings

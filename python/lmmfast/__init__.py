@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from lmmfast import datasets
     from lmmfast._build_info import build_info
+    from lmmfast.by import lmm_by
+    from lmmfast.by_result import LMMByResult
     from lmmfast.covariance import D
     from lmmfast.fitting import fit, lmm
     from lmmfast.result import LMMResult
@@ -17,9 +19,11 @@ __version__ = "0.1.0"
 # Imported when first used: `import lmmfast` loads neither pandas nor formulaic nor the kernels.
 _HOMES = {
     "D": "lmmfast.covariance",
+    "LMMByResult": "lmmfast.by_result",
     "LMMResult": "lmmfast.result",
     "fit": "lmmfast.fitting",
     "lmm": "lmmfast.fitting",
+    "lmm_by": "lmmfast.by",
     "build_info": "lmmfast._build_info",
 }
 _ERRORS = (
@@ -37,7 +41,17 @@ _ERRORS = (
 )
 _HOMES.update(dict.fromkeys(_ERRORS, "lmmfast.errors"))
 
-__all__ = ["D", "LMMResult", "build_info", "datasets", "fit", "lmm", *_ERRORS]
+__all__ = [
+    "D",
+    "LMMByResult",
+    "LMMResult",
+    "build_info",
+    "datasets",
+    "fit",
+    "lmm",
+    "lmm_by",
+    *_ERRORS,
+]
 
 
 def __getattr__(name: str) -> Any:

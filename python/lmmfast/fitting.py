@@ -212,7 +212,7 @@ def fit_design(design: Design, options: Options) -> LMMResult:
     """All stages from a design to a result."""
     clusters = gather(design.keys)
     check_clusters(design, clusters)
-    covariance = _covariance(design)
+    covariance = choose_covariance(design)
     small = fit_small(design, clusters, covariance, options)
     if small is not None:
         return small
@@ -281,7 +281,8 @@ class Prepared:
         return independent_columns(self.gram[:-1, :-1], self.basis)
 
 
-def _covariance(design: Design) -> BlockCovariance:
+def choose_covariance(design: Design) -> BlockCovariance:
+    """Covariance structures of the terms, for the sizes that they have."""
     sizes = tuple(len(term.names) for term in design.terms)
     if sum(sizes) > core.max_q:
         raise UnsupportedModelError(
