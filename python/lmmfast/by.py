@@ -101,7 +101,7 @@ def _warn(result: LMMByResult) -> None:
         (dropped, "have warnings", "warnings"),
     ):
         if len(messages):
-            first = f"{messages.index[0]!r}: {messages.iloc[0]}"
+            first = f"{messages.index.tolist()[0]!r}: {messages.iloc[0]}"
             said.append(f"{len(messages)} of {len(result)} segments {what} (.{where}; {first})")
     if said:
         warnings.warn("; ".join(said), LmmWarning, stacklevel=3)

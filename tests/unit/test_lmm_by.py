@@ -122,7 +122,9 @@ def test_other_tables():
     mapping = {name: data[name].to_numpy() for name in data}
     for table in (pl.DataFrame(mapping), pl.DataFrame(mapping).to_arrow(), mapping):
         got = lf.lmm_by(SLOPE, table, "segment")
-        pd.testing.assert_frame_equal(got.params, expected.params, rtol=1e-12)
+        pd.testing.assert_frame_equal(
+            got.params, expected.params, rtol=1e-12, check_index_type=False
+        )
         assert got.segments.tolist() == expected.segments.tolist()
 
 
@@ -198,9 +200,9 @@ def test_a_level_that_a_segment_lacks():
 def test_dependent_columns():
     data = random_data()
     data["z"] = np.where(data["segment"] == 14, 2 * data["x"] + 1, data["t"] ** 2)
-    with pytest.warns(lf.LmmWarning, match="1 of 6 segments have warnings .*14: .*'z'"):
+    with pytest.warns(lf.LmmWarning, match=r"1 of 6 segments have warnings .*14: dropped .*: z"):
         many = check(data, formula="y ~ x + z + (1 | g)", n_alone=1)
-    assert np.isnan(many.params.loc[14, "z"]) and "'z'" in many.warnings[14]
+    assert np.isnan(many.params.loc[14, "z"]) and "dropped" in many.warnings[14]
     with pytest.warns(lf.LmmWarning, match="have no fit"):
         many = lf.lmm_by("y ~ x + z + (1 | g)", data, "segment", rank_deficient="raise")
     assert list(many.failed.index) == [14] and not many.converged[14]
@@ -209,7 +211,7 @@ def test_dependent_columns():
 def test_failures_stay_where_they_are():
     data = random_data(9)
     segment = data["segment"]
-    data["u"] = np.exp(data["x"])
+    data["u"] = 1.0 + np.arange(len(data)) % 7
     data.loc[segment == 11, "y"] = 3.0  # constant
     data.loc[segment == 12, "g"] = 0  # a single group
     data.loc[data.index[segment == 13][4], "x"] = np.inf
@@ -246,7 +248,7 @@ def test_failures_stay_where_they_are():
 def test_errors_of_the_whole_are_raised():
     data = random_data()
     data["name"] = "n"
-    with pytest.raises(lf.DataError, match="by='segmnt' is not a column.*'segment'"):
+    with pytest.raises(lf.DataError, match=r"by='segmnt' is not a column.*'segment'"):
         lf.lmm_by(SLOPE, data, "segmnt")
     with pytest.raises(lf.FormulaError, match="'zz' is not a column"):
         lf.lmm_by("y ~ zz + (1 | g)", data, "segment")
