@@ -193,6 +193,9 @@ def _code(column: Column) -> tuple[NDArray[np.int64], Any]:
 def _labels(values: list[Any], names: list[str]) -> pd.Index[Any]:
     import pandas as pd
 
+    labels: pd.Index[Any]
     if len(values) == 1:
-        return pd.Index(values[0], name=names[0])
-    return pd.MultiIndex.from_arrays(values, names=names)
+        labels = pd.Index(values[0], name=names[0])
+    else:
+        labels = pd.MultiIndex.from_arrays(values, names=names)
+    return labels
