@@ -1,12 +1,7 @@
 // Whole fits of small data sets, all of it without the GIL.
-#include <algorithm>
-#include <optional>
-
-#include "arrays.hpp"
 #include "bind.hpp"
 #include "evaluate.hpp"
-#include "lmmfast/fit_rows.hpp"
-#include "optimum.hpp"
+#include "fit_input.hpp"
 #include "release.hpp"
 
 namespace lmmfast::bindings {
@@ -14,22 +9,6 @@ namespace lmmfast::bindings {
 namespace {
 
 using namespace py::literals;
-
-std::vector<Column> columns(const py::list& arrays, Index n_rows) {
-    std::vector<Column> out;
-    for (const auto& array : arrays) out.push_back(column(existing_array(array), n_rows));
-    return out;
-}
-
-void require_rows(const DataView& data, Index n_rows, const std::optional<IndexArray>& order) {
-    require(data.n_clusters >= 1 && data.ptr[0] == 0 && data.ptr[data.n_clusters] == n_rows,
-            "ptr must run from 0 to the number of rows");
-    require(std::is_sorted(data.ptr, data.ptr + data.n_clusters + 1), "ptr must not decrease");
-    if (!order) return;
-    require(order->ndim() == 1 && order->size() == n_rows, "order must have n_rows entries");
-    const auto inside = [n_rows](std::int64_t row) { return row >= 0 && row < n_rows; };
-    require(std::all_of(order->data(), order->data() + n_rows, inside), "order exceeds the rows");
-}
 
 py::object array_or_none(const Eigen::VectorXd& x) {
     return x.size() ? py::object(array(x)) : py::none();
@@ -80,37 +59,11 @@ py::dict fit(const py::list& X, const py::list& Z, const py::array& y,
              const std::optional<py::array>& weights, const std::optional<py::array>& offset,
              const IndexArray& ptr, const std::optional<IndexArray>& order, const TermList& terms,
              std::optional<int> unit, bool reml, int max_evaluations) {
-    const Index n_rows = y.ndim() == 1 ? y.shape(0) : -1;
-    FitInput input;
-    input.data.X = columns(X, n_rows);
-    input.data.Z = columns(Z, n_rows);
-    input.data.y = column(y, n_rows);
-    Column weight_column, offset_column;
-    if (weights) {
-        weight_column = column(*weights, n_rows);
-        input.data.weights = &weight_column;
-    }
-    if (offset) {
-        offset_column = column(*offset, n_rows);
-        input.data.offset = &offset_column;
-    }
-    require(ptr.ndim() == 1 && ptr.size() >= 1, "ptr must have n_clusters + 1 entries");
-    input.data.ptr = ptr.data();
-    input.data.n_clusters = ptr.size() - 1;
-    if (order) input.data.order = order->data();
-    require_rows(input.data, n_rows, order);
-    input.terms = random_terms(terms);
-    require(RandomCovariance(input.terms).q() == static_cast<int>(Z.size()), "the terms must have q columns");
-    require(!X.empty() && static_cast<int>(X.size()) < max_p1, "too few or too many columns of X");
-    input.known_unit = unit.value_or(-1);
-    require(input.known_unit >= -1 && input.known_unit < static_cast<int>(X.size()), "no such column");
-    input.reml = reml;
-    require(max_evaluations >= 1, "max_evaluations must be positive");
-    input.search.max_evaluations = max_evaluations;
+    const BoundInput bound(X, Z, y, weights, offset, ptr, order, terms, unit, reml, max_evaluations);
     FitOutcome out;
     without_gil([&](Interrupt& interrupt) {
         Workspace space;
-        out = fit_rows(input, space, evaluate_blocks, interrupt);
+        out = fit_rows(bound.input, space, evaluate_blocks, interrupt);
     });
     if (out.status != FitStatus::fitted) return py::dict("status"_a = describe(out.status));
     return py::dict("status"_a = describe(out.status), "basis"_a = basis_dict(out.basis),

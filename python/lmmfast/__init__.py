@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from lmmfast import datasets
     from lmmfast._build_info import build_info
+    from lmmfast.by import lmm_by
+    from lmmfast.by_result import LMMByResult
     from lmmfast.covariance import D
     from lmmfast.fitting import fit, lmm
     from lmmfast.many import fit_many
@@ -19,11 +21,13 @@ __version__ = "0.1.0"
 # Imported when first used: `import lmmfast` loads neither pandas nor formulaic nor the kernels.
 _HOMES = {
     "D": "lmmfast.covariance",
+    "LMMByResult": "lmmfast.by_result",
     "LMMResult": "lmmfast.result",
     "ManyFits": "lmmfast.many_result",
     "fit": "lmmfast.fitting",
     "fit_many": "lmmfast.many",
     "lmm": "lmmfast.fitting",
+    "lmm_by": "lmmfast.by",
     "build_info": "lmmfast._build_info",
 }
 _ERRORS = (
@@ -43,6 +47,7 @@ _HOMES.update(dict.fromkeys(_ERRORS, "lmmfast.errors"))
 
 __all__ = [
     "D",
+    "LMMByResult",
     "LMMResult",
     "ManyFits",
     "build_info",
@@ -50,6 +55,7 @@ __all__ = [
     "fit",
     "fit_many",
     "lmm",
+    "lmm_by",
     *_ERRORS,
 ]
 

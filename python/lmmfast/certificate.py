@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -131,18 +132,34 @@ def certify(optimum: Optimum, covariance: BlockCovariance, terms: tuple[Term, ..
         if rank < q:
             sentences.append(_boundary_sentence(optimum.D[columns, columns], term, rank))
     converged = optimum.reason == "converged"
-    status = "converged" if converged else f"not converged: {optimum.reason}"
-    if converged and sentences:
-        status = "converged on the boundary: " + "; ".join(sentences)
     return Certificate(
         converged=converged,
-        status=status,
+        status=_on_boundary(sentences) if converged else f"not converged: {optimum.reason}",
         decrement=optimum.decrement,
         smallest_eigenvalue=optimum.smallest_eigenvalue,
         rank=ranks,
         multiplier=optimum.multiplier,
         evaluations=len(optimum.trace),
     )
+
+
+def converged_status(
+    ranks: Sequence[int], D: Array, covariance: BlockCovariance, terms: tuple[Term, ...]
+) -> str:
+    """Return the status of a search that converged at D (q, q), with that rank for each term."""
+    return _on_boundary(
+        [
+            _boundary_sentence(D[columns, columns], term, rank)
+            for term, columns, rank, q in zip(
+                terms, covariance.columns, ranks, covariance.sizes, strict=True
+            )
+            if rank < q
+        ]
+    )
+
+
+def _on_boundary(sentences: list[str]) -> str:
+    return "converged on the boundary: " + "; ".join(sentences) if sentences else "converged"
 
 
 def _boundary_sentence(D: Array, term: Term, rank: int) -> str:

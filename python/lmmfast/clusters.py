@@ -146,6 +146,42 @@ def _gather_integers(
     return Clusters(labels, keys.labels, ptr, order)
 
 
+def gather_segments(
+    keys: NDArray[Any], starts: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.int64] | None, NDArray[np.int64]]:
+    """Find the clusters of each segment of the rows; the same key in two segments makes two.
+
+    Parameters
+    ----------
+    keys : ndarray (n,)
+    starts : ndarray (S + 1,)
+        Rows ``starts[s] ... starts[s + 1] - 1`` are those of segment s.
+
+    Returns
+    -------
+    ptr : ndarray (m + 1,)
+    order : ndarray (n,) or None
+        As in `Clusters`; the rows of a segment stay together.
+    cluster_starts : ndarray (S + 1,)
+        First cluster of each segment.
+    """
+    n, every = len(keys), np.arange(len(starts))
+    begins = np.concatenate([[True], keys[1:] != keys[:-1]])
+    begins[starts[starts < n]] = True
+    runs = np.flatnonzero(begins).astype(np.int64)
+    segment = np.searchsorted(starts, runs, side="right") - 1
+    run_keys = keys[runs]
+    ascending = (run_keys[1:] > run_keys[:-1]) | (segment[1:] != segment[:-1])
+    if not ascending.all():
+        codes, distinct = _factorize(run_keys)
+        codes, pairs = _factorize(segment * len(distinct) + codes)
+        if len(pairs) < len(runs):
+            row_codes = np.repeat(codes, np.diff(np.append(runs, n)))
+            ptr, order = core.group_rows(row_codes, 0, len(pairs), n_threads())
+            return ptr, order, np.searchsorted(pairs // len(distinct), every)
+    return np.append(runs, n), None, np.searchsorted(segment, every)
+
+
 def _factorize(values: NDArray[Any]) -> tuple[NDArray[np.int64], NDArray[Any]]:
     """Codes and sorted distinct values."""
     if len(values) < MANY_ROWS:

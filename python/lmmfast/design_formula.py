@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Collection
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from lmmfast.columns import Column
 from lmmfast.design import (
     Batch,
     Term,
@@ -81,7 +83,7 @@ class FormulaDesign:
     ) -> None:
         parsed = parse_formula(formula) if isinstance(formula, str) else formula
         table = open_table(data)
-        parsed = _write_out_dot(parsed, table, weights, offset)
+        parsed = write_out_dot(parsed, table, weights, offset)
         group = parsed.terms[0].group
         _check_columns_exist(group, table)
         terms = {
@@ -95,6 +97,8 @@ class FormulaDesign:
             table, names, group, weights=weights, offset=offset, missing=missing
         )
         _check_response(terms["y"][0], self._frame)
+        #: Whether each row's columns depend on that row alone, and on the levels of factor columns.
+        self.rowwise = all(_scope_in(use, self._frame) == ROWWISE for use in uses.values())
         parts = _build_parts(terms, uses, self._frame)
         if len(parts["y"].names) != 1:
             raise DataError(f"the response {parsed.response!r} must be one column of numbers")
@@ -184,6 +188,11 @@ class FormulaDesign:
     def kept(self) -> NDArray[np.intp] | None:
         """Positions in the user's data of the rows used; None: all."""
         return self._frame.kept
+
+    @property
+    def factors(self) -> list[Column]:
+        """Factor columns that the columns of the model are made of."""
+        return [self._frame.columns[name] for name in self.spec.levels]
 
     @property
     def _wanted(self) -> list[str]:
@@ -288,11 +297,17 @@ def _more_rows(
     return ModelFrame(columns, table.n_rows, kept, counts, extra["weights"], extra["offset"]), keys
 
 
-def _write_out_dot(parsed: ParsedFormula, table: Table, weights: Any, offset: Any) -> ParsedFormula:
-    """``.`` stands for the columns that have no other part in the model."""
+def write_out_dot(
+    parsed: ParsedFormula,
+    table: Table,
+    weights: Any = None,
+    offset: Any = None,
+    excluded: Collection[str] = (),
+) -> ParsedFormula:
+    """``.`` stands for the columns that have no other part in the model, and are not `excluded`."""
     if not has_dot(parsed.fixed):
         return parsed
-    used = {weights if isinstance(weights, str) else None}
+    used = {weights if isinstance(weights, str) else None, *excluded}
     used |= {offset if isinstance(offset, str) else None, *parsed.terms[0].group}
     for term in parse_terms(parsed.response, intercept=False):
         for factor in term.factors:

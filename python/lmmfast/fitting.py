@@ -212,7 +212,7 @@ def fit_design(design: Design, options: Options) -> LMMResult:
     """All stages from a design to a result."""
     clusters = gather(design.keys, options.n_jobs)
     check_clusters(design, clusters)
-    covariance = _covariance(design)
+    covariance = choose_covariance(design)
     small = fit_small(design, clusters, covariance, options)
     if small is not None:
         return small
@@ -285,7 +285,7 @@ def prepare_design(
     design: Design, clusters: Clusters, options: Options
 ) -> tuple[BlockCovariance, Prepared]:
     """Run the stages up to packing, for a design that serves many responses."""
-    covariance = _covariance(design)
+    covariance = choose_covariance(design)
     data = _prepare(design, clusters, options)
     _report_dropped(design, data.keep, options)
     if len(data.keep) >= design.n_obs:
@@ -295,7 +295,8 @@ def prepare_design(
     return covariance, data
 
 
-def _covariance(design: Design) -> BlockCovariance:
+def choose_covariance(design: Design) -> BlockCovariance:
+    """Covariance structures of the terms, for the sizes that they have."""
     sizes = tuple(len(term.names) for term in design.terms)
     if sum(sizes) > core.max_q:
         raise UnsupportedModelError(

@@ -96,7 +96,7 @@ def _combine(
     for column in columns:
         codes, names = _codes_and_names(column, present)
         pairs = combined * len(names) + codes
-        combined, occurring = _renumber(pairs)
+        combined, occurring = renumber(pairs)
         before, here = np.divmod(occurring, max(len(names), 1))
         labels = [
             f"{labels[a]}:{names[b]}" if labels else names[b]
@@ -109,7 +109,7 @@ def _combine(
     return GroupKeys(combined, np.array(labels, dtype=object), missing)
 
 
-def _renumber(values: NDArray[Any]) -> tuple[NDArray[np.int64], NDArray[Any]]:
+def renumber(values: NDArray[Any]) -> tuple[NDArray[np.int64], NDArray[Any]]:
     """Codes 0, 1, ... in the order of the values, and the distinct values."""
     import pandas as pd
 
@@ -132,7 +132,7 @@ def _codes_and_names(
     values = column.values if present is None else column.values[present]
     if column.levels is not None:
         return values.astype(np.int64), [_part(level) for level in column.levels]
-    codes, uniques = _renumber(values)
+    codes, uniques = renumber(values)
     return codes, [_part(number) for number in uniques.tolist()]
 
 

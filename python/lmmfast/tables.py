@@ -40,6 +40,8 @@ def open_table(data: Any) -> Table:
     DataError
         Not a table, or two columns have the same name.
     """
+    if isinstance(data, Table):
+        return data
     if isinstance(data, np.ndarray) and data.dtype.names:
         return Table(tuple(data.dtype.names), len(data), lambda name: data[name])
     if isinstance(data, Mapping):

@@ -167,7 +167,7 @@ def small(monkeypatch):
 
     def fit(call):
         with monkeypatch.context() as m:
-            m.setattr(fitting, "_fit_general", fail)
+            m.setattr(fitting, "_prepare", fail)
             return call()
 
     return fit
