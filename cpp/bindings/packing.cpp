@@ -1,5 +1,6 @@
 // Rows -> compressed clusters.
 #include <algorithm>
+#include <optional>
 
 #include "arrays.hpp"
 #include "bind.hpp"
@@ -11,12 +12,15 @@ namespace lmmfast::bindings {
 namespace {
 
 std::vector<Column> columns(const py::list& arrays, const MatrixArray& shift, const MatrixArray& scale_inv,
-                            Index n_rows) {
+                            const std::optional<MatrixArray>& expected, Index n_rows) {
     require(shift.size() == static_cast<py::ssize_t>(arrays.size()) && scale_inv.size() == shift.size(),
             "one shift and one scale per column");
+    require(!expected || expected->size() == shift.size(), "one expected value per column");
     std::vector<Column> out;
-    for (std::size_t k = 0; k < arrays.size(); ++k)
+    for (std::size_t k = 0; k < arrays.size(); ++k) {
         out.push_back(column(existing_array(arrays[k]), n_rows, shift.data()[k], scale_inv.data()[k]));
+        if (expected) out.back().expected = expected->data()[k];
+    }
     return out;
 }
 
@@ -34,13 +38,15 @@ py::tuple compress_rows(const py::list& X, const py::list& Z, const py::array& y
                         const MatrixArray& X_shift, const MatrixArray& X_scale_inv,
                         const MatrixArray& Z_shift, const MatrixArray& Z_scale_inv, const py::object& X_map,
                         const py::object& Z_map, double y_shift, double y_scale_inv, const MatrixArray& beta,
-                        MatrixArray out, int n_threads, int n_single) {
+                        MatrixArray out, int n_threads, int n_single,
+                        const std::optional<MatrixArray>& X_expected,
+                        const std::optional<MatrixArray>& Z_expected) {
     const Index n_rows = y.ndim() == 1 ? y.shape(0) : -1;
     const int p1 = static_cast<int>(X.size()) + 1, q = static_cast<int>(Z.size());
     const ClusterBlocks target = blocks(out, q, p1);
     Rows rows;
-    rows.X = columns(X, X_shift, X_scale_inv, n_rows);
-    rows.Z = columns(Z, Z_shift, Z_scale_inv, n_rows);
+    rows.X = columns(X, X_shift, X_scale_inv, X_expected, n_rows);
+    rows.Z = columns(Z, Z_shift, Z_scale_inv, Z_expected, n_rows);
     rows.X_map = column_map(X_map, p1 - 1);
     rows.Z_map = column_map(Z_map, q);
     rows.y = column(y, n_rows, y_shift, y_scale_inv);
@@ -79,7 +85,7 @@ py::tuple compress_rows(const py::list& X, const py::list& Z, const py::array& y
     MatrixArray gram({p1, p1}), perp({p1, p1});
     std::copy(sums.gram.begin(), sums.gram.end(), gram.mutable_data());
     std::copy(sums.perp.begin(), sums.perp.end(), perp.mutable_data());
-    return py::make_tuple(gram, perp, sums.log_weights, sums.min_weight, sums.rank_Z);
+    return py::make_tuple(gram, perp, sums.log_weights, sums.min_weight, sums.rank_Z, sums.as_expected);
 }
 
 }  // namespace
@@ -89,7 +95,7 @@ void bind_packing(py::module_& m) {
           py::arg("offset"), py::arg("ptr"), py::arg("order"), py::arg("X_shift"), py::arg("X_scale_inv"),
           py::arg("Z_shift"), py::arg("Z_scale_inv"), py::arg("X_map"), py::arg("Z_map"), py::arg("y_shift"),
           py::arg("y_scale_inv"), py::arg("beta"), py::arg("out").noconvert(), py::arg("n_threads"),
-          py::arg("n_single") = 0);
+          py::arg("n_single") = 0, py::arg("X_expected") = py::none(), py::arg("Z_expected") = py::none());
 }
 
 }  // namespace lmmfast::bindings

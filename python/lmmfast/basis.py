@@ -48,6 +48,8 @@ class Basis:
         Weights are divided by it.
     y_size : float
         Largest absolute response of the sample, in units of y_scale: what rounding is relative to.
+    x_expected, z_expected : ndarray (p,), (q,) or None
+        Value of a column that the basis takes for constant because the sample says so; else NaN.
     """
 
     x_shift: Array
@@ -66,6 +68,8 @@ class Basis:
     weighted: bool
     weight_scale: float
     y_size: float
+    x_expected: Array | None = None
+    z_expected: Array | None = None
 
     def x_map(self, keep: NDArray[np.intp]) -> Array:
         """Matrix taking working coefficients of the kept columns to the user's, (k, k)."""
@@ -129,7 +133,9 @@ def _stack(columns: list[Array], shifts: Array, scales: Array, n: int) -> Array:
     return out
 
 
-def choose_basis(design: Design, excluded: NDArray[np.intp] | None = None) -> Basis:
+def choose_basis(
+    design: Design, excluded: NDArray[np.intp] | None = None, trust_sample: bool = False
+) -> Basis:
     """Choose shifts, scales and working coefficients from a sample of the rows.
 
     Parameters
@@ -137,6 +143,9 @@ def choose_basis(design: Design, excluded: NDArray[np.intp] | None = None) -> Ba
     design : Design
     excluded : ndarray of int, optional
         Columns of X that other columns determine.
+    trust_sample : bool
+        Whether a column that is constant in the sample is taken to be so in all rows, which has
+        to be seen to later (``x_expected``, ``z_expected``).
 
     Notes
     -----
@@ -145,13 +154,13 @@ def choose_basis(design: Design, excluded: NDArray[np.intp] | None = None) -> Ba
     """
     sample = take_sample(design)
     excluded = np.empty(0, dtype=np.intp) if excluded is None else excluded
-    unit = _unit(design, sample, excluded)
+    unit, x_expected = _unit(design, sample, excluded, trust_sample)
     x_shift, x_scale = _shift_and_scale(sample.X, shift=unit is not None)
     if unit is not None:
         own_shift, own_scale = _shift_and_scale(sample.X, shift=False)
         x_shift = np.where(unit != 0, own_shift, x_shift)
         x_scale = np.where(unit != 0, own_scale, x_scale)
-    z_shift, z_scale, z_units, z_unit_values = _z_basis(design, sample)
+    z_shift, z_scale, z_units, z_unit_values, z_expected = _z_basis(design, sample, trust_sample)
     basis = Basis(
         x_shift=x_shift,
         x_scale=x_scale,
@@ -169,6 +178,8 @@ def choose_basis(design: Design, excluded: NDArray[np.intp] | None = None) -> Ba
         weighted=sample.weights is not None,
         weight_scale=1.0 if sample.weights is None else _power_of_two(np.mean(sample.weights)),
         y_size=1.0,
+        x_expected=x_expected,
+        z_expected=z_expected,
     )
     A, Z, _ = basis.working(sample)
     if np.isfinite(A).all() and np.isfinite(Z).all():
@@ -236,11 +247,11 @@ def _power_of_two(x: float | np.floating) -> float:
     return float(2.0 ** np.clip(np.round(np.log2(x)), -1000, 1000)) if x > 0 else 1.0
 
 
-def _is_constant(design: Design, sample: Array, kind: str, position: int) -> bool:
-    """Whether a column has one value, not zero, in all rows, not only in the sample."""
+def _is_constant(design: Design, sample: Array, kind: str, position: int, trust: bool) -> bool:
+    """Whether a column has one value, not zero, in all rows, or in a sample that is trusted."""
     if not np.isfinite(sample[0]) or sample[0] == 0 or not bool(np.all(sample == sample[0])):
         return False
-    if sample.strides == (0,):
+    if trust or sample.strides == (0,):
         return True
     for start in range(0, design.n_obs, CHUNK):
         batch = design.batch(slice(start, min(start + CHUNK, design.n_obs)))
@@ -249,25 +260,30 @@ def _is_constant(design: Design, sample: Array, kind: str, position: int) -> boo
     return True
 
 
-def _unit(design: Design, sample: Batch, excluded: NDArray[np.intp]) -> Array | None:
-    """Coefficients u with X u = 1: of a constant column, or of indicators that add up to one."""
+def _unit(
+    design: Design, sample: Batch, excluded: NDArray[np.intp], trust: bool
+) -> tuple[Array | None, Array | None]:
+    """Coefficients u with X u = 1: of a constant column, or of indicators that add up to one.
+
+    And the values (p,) that columns taken for constant are expected to have.
+    """
     u = np.zeros(len(sample.X))
     if design.unit is not None:
         u[design.unit] = 1.0
-        return u
+        return u, None
     columns = [(j, x) for j, x in enumerate(sample.X) if j not in excluded]
     for j, x in columns:
-        if _is_constant(design, x, "X", j):
+        if _is_constant(design, x, "X", j, trust):
             u[j] = 1.0 / x[0]
-            return u
+            return u, np.where(u != 0, x[0], np.nan)
     indicators = [j for j, x in columns if bool(np.all((x == 0) | (x == 1)))]
     if not indicators:
-        return None
+        return None, None
     X = np.column_stack([sample.X[j] for j in indicators])
     u[indicators] = np.round(np.linalg.lstsq(X, np.ones(len(X)), rcond=1e-10)[0], 12)
     unseen = [j for j in indicators if not sample.X[j].any()]
     u[unseen] = 1.0
-    return u if adds_up_to_one(design, u) else None
+    return (u if adds_up_to_one(design, u) else None), None
 
 
 def adds_up_to_one(design: Design, u: Array) -> bool:
@@ -280,10 +296,13 @@ def adds_up_to_one(design: Design, u: Array) -> bool:
     return True
 
 
-def _z_basis(design: Design, sample: Batch) -> tuple[Array, Array, NDArray[np.intp], Array]:
+def _z_basis(
+    design: Design, sample: Batch, trust: bool
+) -> tuple[Array, Array, NDArray[np.intp], Array, Array]:
     """Centre within terms that allow it, scale as far as the structure stays the same."""
     q = len(sample.Z)
     shifts, scales = np.zeros(q), np.ones(q)
+    expected = np.full(q, np.nan)
     units, unit_values = np.full(q, -1, dtype=np.intp), np.ones(q)
     first = 0
     for term in design.terms:
@@ -291,7 +310,9 @@ def _z_basis(design: Design, sample: Batch) -> tuple[Array, Array, NDArray[np.in
         columns = sample.Z[here]
         unit = None
         if term.structure.invariance == "affine":
-            constant = (k for k, z in enumerate(columns) if _is_constant(design, z, "Z", first + k))
+            constant = (
+                k for k, z in enumerate(columns) if _is_constant(design, z, "Z", first + k, trust)
+            )
             unit = next(constant, None)
         shift, scale = _shift_and_scale(columns, shift=unit is not None)
         if unit is not None:
@@ -299,11 +320,12 @@ def _z_basis(design: Design, sample: Batch) -> tuple[Array, Array, NDArray[np.in
             shift[unit], scale[unit] = 0.0, abs(value)
             units[here], unit_values[here] = first + unit, value
             units[first + unit] = -1
+            expected[first + unit] = value
         if term.structure.invariance == "common":
             scale[:] = np.max(scale)
         shifts[here], scales[here] = shift, scale
         first += len(term.names)
-    return shifts, scales, units, unit_values
+    return shifts, scales, units, unit_values, expected
 
 
 def mix_columns(X: Array, excluded: NDArray[np.intp]) -> Array | None:

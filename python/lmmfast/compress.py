@@ -57,6 +57,11 @@ class BatchSums(NamedTuple):
     log_weights: float
     min_weight: float
     rank_Z: int
+    as_expected: bool
+
+
+class SampleMisledError(Exception):
+    """A column that is constant in the sample behind the basis is not so in all rows."""
 
 
 def compress(
@@ -71,6 +76,8 @@ def compress(
     ------
     DataError
         If a number is not finite or a weight is not positive; names column and row.
+    SampleMisledError
+        If the basis took a column for constant that is not.
     """
     for _ in range(3):
         packed = compress_once(design, clusters, basis, n_threads)
@@ -114,6 +121,8 @@ def compress_once(
         if not np.isfinite(part.gram).all() or not part.min_weight > 0:
             check_finite(design)
             raise DataError("sums of squares overflow: a column is scaled extremely; rescale it")
+        if not part.as_expected:
+            raise SampleMisledError
         gram += part.gram
         perp += part.perp
         log_weights += part.log_weights
@@ -162,6 +171,8 @@ def _compress_batch(
         basis.beta,
         out,
         n_threads,
+        X_expected=basis.x_expected,
+        Z_expected=basis.z_expected,
     )
     return BatchSums(*sums)
 

@@ -15,7 +15,7 @@ from lmmfast._threads import n_threads
 from lmmfast.basis import Basis, check_scales, choose_basis
 from lmmfast.certificate import certify, conclude, snap_to_boundary
 from lmmfast.clusters import Clusters, gather
-from lmmfast.compress import CompressedClusters, compress
+from lmmfast.compress import CompressedClusters, SampleMisledError, compress
 from lmmfast.covariance import Array
 from lmmfast.design import Design, check_finite
 from lmmfast.engine import Engine, MomentsEngine
@@ -315,8 +315,14 @@ def choose_covariance(design: Design) -> BlockCovariance:
 def _prepare(design: Design, clusters: Clusters, options: Options) -> Prepared:
     """Bring the data into the working basis, for the engine asked for."""
     excluded = np.empty(0, dtype=np.intp)
+    trust_sample = options.engine != "reference"  # compression sees to it
     while True:
-        data = prepare_engine(design, clusters, options, choose_basis(design, excluded))
+        basis = choose_basis(design, excluded, trust_sample)
+        try:
+            data = prepare_engine(design, clusters, options, basis)
+        except SampleMisledError:
+            trust_sample = False
+            continue
         dropped = np.setdiff1d(np.arange(len(design.x_names)), data.keep)
         involved = data.basis.involved(dropped)
         if len(involved) == 0:

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lmmfast._dispatch import core
+from lmmfast._threads import n_threads
 from lmmfast.columns import Column
 from lmmfast.errors import DataError
 from lmmfast.frame import Rows, as_float, check_lengths, read_extra, usable_rows, with_used_levels
@@ -175,7 +176,7 @@ def _sort(
         order, starts = None, np.append(run_starts, n).astype(np.int64)
     else:
         row_codes = np.repeat(codes, np.diff(np.append(run_starts, n)))
-        starts, order = core.group_rows(row_codes, n_segments)
+        starts, order = core.group_rows(row_codes, 0, n_segments, n_threads())
     first_runs = np.empty(n_segments, dtype=np.intp)
     first_runs[codes[::-1]] = np.arange(len(codes))[::-1]
     values = [names[code[first_runs]] for code, names in coded]

@@ -118,3 +118,18 @@ def test_many_columns(p, m):
     same = lf.fit(y, X, g, engine="reference")
     np.testing.assert_allclose(fit.llf, same.llf, rtol=1e-11)
     np.testing.assert_allclose(fit.params, same.params, rtol=1e-8, atol=1e-9)
+
+
+@pytest.mark.parametrize("row", [1, 3, 9_997])
+def test_a_column_that_is_constant_in_the_sample_only(row):
+    """The basis trusts its sample of the rows; packing sees every row and has it chosen anew."""
+    rng = np.random.default_rng(row)
+    n, groups = 10_000, np.repeat(np.arange(2_000), 5)
+    X = np.column_stack([np.ones(n), rng.standard_normal(n) + 1e6])
+    X[row, 0] = 3.0
+    assert row not in np.linspace(0, n - 1, 4096).astype(int)
+    y = X @ [1.0, 2.0] + rng.standard_normal(2_000)[groups] + rng.standard_normal(n)
+    fit = lf.fit(y, X, groups, X[:, :1])
+    dense = lf.fit(y, X, groups, X[:, :1], engine="reference")
+    assert fit.llf == pytest.approx(dense.llf, rel=1e-10)
+    assert fit._basis.unit is None

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <cstring>
+#include <limits>
 #include <vector>
 
 #include "lmmfast/lanes.hpp"
@@ -25,6 +26,8 @@ struct Column {
     double shift = 0.0;
     double scale_inv = 1.0;
     Type type = Type::f64;
+    // The value that every row is taken to have; NaN: none.
+    double expected = std::numeric_limits<double>::quiet_NaN();
 
     Column() = default;
     // stride in elements

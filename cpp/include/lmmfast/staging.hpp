@@ -26,14 +26,16 @@ class StagedRows {
 
     // Rows at positions first … first + n - 1 into places `at` … at + n - 1.
     void read(Index first, int n, int at) {
-        for (int k = 0; k < q_; ++k) rows_.Z[k].read(first, rows_.order, n, mutable_column(k) + at);
-        for (int j = 0; j < p_; ++j) rows_.X[j].read(first, rows_.order, n, mutable_column(q_ + j) + at);
+        for (int k = 0; k < q_; ++k) read_column(rows_.Z[k], first, n, mutable_column(k) + at);
+        for (int j = 0; j < p_; ++j) read_column(rows_.X[j], first, n, mutable_column(q_ + j) + at);
         change_basis(rows_.Z_map, 0, at, n);
         change_basis(rows_.X_map, q_, at, n);
         read_residual(first, n, at);
         if (rows_.weights) weigh(first, n, at);
     }
 
+    // Whether all values were as their columns expected.
+    bool as_expected() const { return as_expected_; }
     double log_weights() const { return log_weights_; }
     double min_weight() const { return min_weight_; }
 
@@ -41,6 +43,14 @@ class StagedRows {
     double* mutable_column(int c) { return values_.data() + static_cast<std::size_t>(c) * stride_; }
     double* spare() { return mutable_column(n_columns()); }
 
+    void read_column(const Column& column, Index first, int n, double* to) {
+        column.read(first, rows_.order, n, to);
+        if (std::isnan(column.expected)) return;
+        const double value = (column.expected - column.shift) * column.scale_inv;
+        bool same = true;
+        for (int i = 0; i < n; ++i) same &= to[i] == value;
+        as_expected_ &= same;
+    }
     // From the last column to the first, so that the earlier ones are still as they were.
     void change_basis(const ColumnMap& map, int first, int at, int n) {
         if (!map.T) return;
@@ -94,6 +104,7 @@ class StagedRows {
     const Rows& rows_;
     int stride_, q_, p_;
     std::vector<double> values_;  // (q + p + 2, stride): [Z X y] and a spare column
+    bool as_expected_ = true;
     double log_weights_ = 0.0, min_weight_ = std::numeric_limits<double>::infinity();
 };
 

@@ -28,7 +28,8 @@ struct CompressedSums {
     std::vector<double> perp;  // (p1, p1): sum of A_i'(I - Q_i Q_i')A_i
     double log_weights = 0.0;  // sum of log w
     double min_weight = std::numeric_limits<double>::infinity();
-    Index rank_Z = 0;  // sum of the ranks of the Z_i
+    Index rank_Z = 0;         // sum of the ranks of the Z_i
+    bool as_expected = true;  // whether columns with an expected value had it in every row
 };
 
 namespace detail {
@@ -135,6 +136,7 @@ class BlockCompressor {
         for (std::size_t e = 0; e < sums.gram.size(); ++e) sums.gram[e] += sums.perp[e];
         sums.log_weights = staged_.log_weights();
         sums.min_weight = staged_.min_weight();
+        sums.as_expected = staged_.as_expected();
         sums.rank_Z = rank_of_large_ + static_cast<Index>(rank_.sum());
     }
 
@@ -423,6 +425,7 @@ inline CompressedSums compress(const Layout& layout, const Rows& rows, double* o
         total.log_weights += partial[k].log_weights;
         total.min_weight = std::min(total.min_weight, partial[k].min_weight);
         total.rank_Z += partial[k].rank_Z;
+        total.as_expected &= partial[k].as_expected;
     }
     return total;
 }
