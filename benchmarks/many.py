@@ -297,7 +297,7 @@ WORKLOADS: dict[str, Many] = {
         ],
     ),
 }
-DEFAULT = ("small",)
+DEFAULT = ("small", "many-responses", "many-models")
 
 if __name__ == "__main__":
     serve(child)

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <atomic>
+#include <memory>
 #include <optional>
 #include <vector>
 
@@ -73,28 +74,37 @@ class ResponsePart {
     const double *design_, *projected_;
 };
 
-// A pack of responses, each at its own Lambda. Q and P1 as in BlockFactor.
-template <int Q, int P1>
+// A pack of responses, each at its own Lambda.
 class ResponsePack {
   public:
-    explicit ResponsePack(const ManyResponses& data)
+    virtual ~ResponsePack() = default;
+    virtual void set_response(int lane, Index response) = 0;
+    virtual void set_Lambda(int lane, const double* Lambda) = 0;
+    // All sums at the Lambdas; `totals` reads them lane by lane.
+    virtual void evaluate(bool with_kr) = 0;
+    virtual Totals totals(int lane, Index response, bool with_kr) = 0;
+};
+
+// Q and P1 as in BlockFactor.
+template <int Q, int P1>
+class SizedResponsePack final : public ResponsePack {
+  public:
+    explicit SizedResponsePack(const ManyResponses& data)
         : data_(data),
           Lambda_(static_cast<std::size_t>(data.layout.q) * data.layout.q, Pack::zero()),
           projected_(static_cast<std::size_t>(data.n_clusters) * data.layout.q, Pack::zero()),
           items_(static_cast<std::size_t>(batch_packs) *
                  WhitenedLayout<Q, P1>{data.layout.q, data.layout.p1}.size()) {}
 
-    void set_response(int lane, Index response) {
+    void set_response(int lane, Index response) override {
         const std::size_t size = projected_.size();
         const double* from = data_.projected.data() + static_cast<std::size_t>(response) * size;
         for (std::size_t e = 0; e < size; ++e) place(projected_, e, lane) = from[e];
     }
-    void set_Lambda(int lane, const double* Lambda) {
+    void set_Lambda(int lane, const double* Lambda) override {
         for (std::size_t e = 0; e < Lambda_.size(); ++e) place(Lambda_, e, lane) = Lambda[e];
     }
-
-    // All sums at the Lambdas; `totals` reads them lane by lane.
-    void evaluate(bool with_kr) {
+    void evaluate(bool with_kr) override {
         const auto [q, p1] = data_.layout;
         sums_.emplace(q, p1, with_kr);
         BlockFactor<Q, P1, Pack> factor(data_.layout, Lambda_.data());
@@ -114,7 +124,7 @@ class ResponsePack {
         det.write(logdet_);
         flat_.resize(static_cast<std::size_t>(MomentLayout{q, p1, with_kr}.size()));
     }
-    Totals totals(int lane, Index response, bool with_kr) {
+    Totals totals(int lane, Index response, bool with_kr) override {
         const auto [q, p1] = data_.layout;
         sums_->write_lane(lane, flat_.data());
         flat_[0] = logdet_[lane];
@@ -135,11 +145,21 @@ class ResponsePack {
     std::vector<double> flat_;
 };
 
-template <int Q, int P1, class Report>
+inline std::unique_ptr<ResponsePack> make_pack(const ManyResponses& data) {
+    std::unique_ptr<ResponsePack> pack;
+    with_fixed_size<std::min(2, max_fixed_q)>(data.layout.q, [&](auto Q) {
+        with_fixed_size<std::min(4, max_fixed_p1)>(data.layout.p1, [&](auto P1) {
+            pack = std::make_unique<SizedResponsePack<Q.value, P1.value>>(data);
+        });
+    });
+    return pack;
+}
+
+template <class Report>
 void search_responses(const ManyResponses& data, const Problem& problem, const RandomCovariance& covariance,
                       const SearchOptions& options, std::atomic<Index>& next, Interrupt& interrupt,
                       const Report& report) {
-    ResponsePack<Q, P1> pack(data);
+    const auto pack = make_pack(data);
     std::optional<Search> searches[Pack::size];
     Index response[Pack::size];
     const auto take_next = [&](int lane) {
@@ -148,7 +168,7 @@ void search_responses(const ManyResponses& data, const Problem& problem, const R
         Problem own = problem;
         own.constant = data.constants[static_cast<std::size_t>(response[lane])];
         searches[lane].emplace(std::move(own), covariance, options);
-        pack.set_response(lane, response[lane]);
+        pack->set_response(lane, response[lane]);
     };
     for (int lane = 0; lane < Pack::size; ++lane) take_next(lane);
     while (true) {
@@ -157,15 +177,15 @@ void search_responses(const ManyResponses& data, const Problem& problem, const R
             if (!searches[lane]) continue;
             any = true;
             with_kr |= searches[lane]->with_kr();
-            pack.set_Lambda(lane, searches[lane]->Lambda());
+            pack->set_Lambda(lane, searches[lane]->Lambda());
         }
         if (!any) return;
         interrupt.check();
-        pack.evaluate(with_kr);
+        pack->evaluate(with_kr);
         for (int lane = 0; lane < Pack::size; ++lane) {
             if (!searches[lane]) continue;
             // A search is told what it asked for, whatever its neighbours did.
-            searches[lane]->tell(pack.totals(lane, response[lane], searches[lane]->with_kr()));
+            searches[lane]->tell(pack->totals(lane, response[lane], searches[lane]->with_kr()));
             if (!searches[lane]->done()) continue;
             report(response[lane], searches[lane]->optimum());
             take_next(lane);
@@ -181,15 +201,9 @@ template <class Report>
 void maximise_each(const ManyResponses& data, const Problem& problem, const RandomCovariance& covariance,
                    const SearchOptions& options, int n_threads, Interrupt& interrupt, const Report& report) {
     std::atomic<Index> next{0};
-    const auto [q, p1] = data.layout;
     const Index n_tasks = std::min<Index>(n_threads, (data.n_responses() + Pack::size - 1) / Pack::size);
-    parallel_for(n_tasks, n_threads, interrupt, [&, p1 = p1](Index) {
-        detail::with_fixed_size<std::min(2, detail::max_fixed_q)>(data.layout.q, [&](auto Q) {
-            detail::with_fixed_size<std::min(4, detail::max_fixed_p1)>(p1, [&](auto P1) {
-                detail::search_responses<Q.value, P1.value>(data, problem, covariance, options, next,
-                                                            interrupt, report);
-            });
-        });
+    parallel_for(n_tasks, n_threads, interrupt, [&](Index) {
+        detail::search_responses(data, problem, covariance, options, next, interrupt, report);
     });
 }
 

@@ -92,9 +92,9 @@ class DesignReducer {
 
 // Whether passes over `left` clusters save more than putting m clusters together costs. Operations are
 // counted: those of a cluster in a pass, those of a row in a QR decomposition, which reading and the search
-// for designs make three times as dear, and four passes a fit.
+// for designs make three times as dear, and six passes a fit.
 inline bool sharing_pays(const Layout& layout, Index m, Index left) {
-    constexpr Index passes = 4;
+    constexpr Index passes = 6;
     const Index q = layout.q, p1 = layout.p1, k = q * p1;
     const Index in_pass = MomentLayout{layout.q, layout.p1}.size() / 2 + 2 * q * q * (q + p1),
                 in_qr = 3 * k * k;
