@@ -257,7 +257,7 @@ def _extend(
     A, Z = np.vstack([QA.reshape(k * q, p1), A]), np.vstack([R.reshape(k * q, q), Z])
     cluster = np.concatenate([np.repeat(np.arange(k), q), np.repeat(np.arange(k), np.diff(ptr))])
     out = aligned_zeros((-(-k // core.lanes), *total.blocks.shape[1:]))
-    _, perp, _, _, rank_Z = core.compress_rows(
+    _, perp, _, _, rank_Z, _ = core.compress_rows(
         list(A[:, :-1].T),
         list(Z.T),
         A[:, -1],
