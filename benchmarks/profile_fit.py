@@ -46,7 +46,7 @@ STAGES = {
     "search: all passes": [f"{FITTING}:compiled_maximise"],
     "basis, packing and search in the core": [f"{CORE}.fit_rows"],
     "rows handed to the core": ["lmmfast.design_array:ArrayDesign.batch"],
-    "checks": [f"{FITTING}:check_clusters", f"{FITTING}:_covariance", f"{FITTING}:_problem"],
+    "checks": [f"{FITTING}:check_clusters", f"{FITTING}:choose_covariance", f"{FITTING}:_problem"],
     "certificate": [f"{FITTING}:certify", "lmmfast.small_fit:certify"],
     "result": ["lmmfast.small_fit:read_optimum", "lmmfast.result:LMMResult.__init__"],
 }
