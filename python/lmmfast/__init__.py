@@ -14,6 +14,28 @@ if TYPE_CHECKING:
     from lmmfast.fitting import fit, lmm
     from lmmfast.many import fit_many
     from lmmfast.many_result import ManyFits
+    from lmmfast.residual.structures import (
+        AR1,
+        Antedependence,
+        ByGroup,
+        CompoundSymmetry,
+        CustomCorrelation,
+        HeterogeneousAR1,
+        HeterogeneousAntedependence,
+        HeterogeneousCS,
+        HeterogeneousToeplitz,
+        Independent,
+        OU,
+        SpatialExponential,
+        SpatialGaussian,
+        SpatialMatern,
+        SpatialPower,
+        SpatialSpherical,
+        Toeplitz,
+        Unstructured,
+        VarExp,
+        VarPower,
+    )
     from lmmfast.result import LMMResult
 
 __version__ = "0.1.0"
@@ -30,6 +52,29 @@ _HOMES = {
     "lmm_by": "lmmfast.by",
     "build_info": "lmmfast._build_info",
 }
+_RESIDUALS = (
+    "AR1",
+    "Antedependence",
+    "ByGroup",
+    "CompoundSymmetry",
+    "CustomCorrelation",
+    "HeterogeneousAR1",
+    "HeterogeneousAntedependence",
+    "HeterogeneousCS",
+    "HeterogeneousToeplitz",
+    "Independent",
+    "OU",
+    "SpatialExponential",
+    "SpatialGaussian",
+    "SpatialMatern",
+    "SpatialPower",
+    "SpatialSpherical",
+    "Toeplitz",
+    "Unstructured",
+    "VarExp",
+    "VarPower",
+)
+_HOMES.update(dict.fromkeys(_RESIDUALS, "lmmfast.residual.structures"))
 _ERRORS = (
     "ConvergenceError",
     "ConvergenceWarning",
@@ -56,6 +101,7 @@ __all__ = [
     "fit_many",
     "lmm",
     "lmm_by",
+    *_RESIDUALS,
     *_ERRORS,
 ]
 

@@ -68,7 +68,7 @@ class Certificate:
 def standard_errors(point: Point, covariance: BlockCovariance) -> Array:
     """Rough standard errors of the diagonal of Ddot, (q,)."""
     row, column = covariance.pairs
-    info = np.diag(point.evaluation.totals.info)[row == column]
+    info = np.diag(point.evaluation.totals.info)[: len(row)][row == column]
     return np.asarray(1.0 / np.sqrt(np.where(info > 0, info, 1.0)))
 
 
@@ -90,7 +90,7 @@ def snap_to_boundary(search: Search, point: Point) -> Point:
     if np.array_equal(D, point.D):
         return point
     D[np.diag(D) <= 0] = 0.0
-    snapped = search.try_evaluate(covariance.phi(D), "snap to the boundary")
+    snapped = search.try_evaluate(covariance.moved(point.phi, D), "snap to the boundary")
     return point if snapped is None or snapped.loglik < point.loglik - 1e-9 else snapped
 
 
@@ -131,6 +131,7 @@ def certify(optimum: Optimum, covariance: BlockCovariance, terms: tuple[Term, ..
         ranks[label if label not in ranks else f"{label} #{number + 1}"] = rank, q
         if rank < q:
             sentences.append(_boundary_sentence(optimum.D[columns, columns], term, rank))
+    sentences += covariance.edges(optimum.phi)
     converged = optimum.reason == "converged"
     return Certificate(
         converged=converged,
@@ -181,15 +182,17 @@ def _boundary_sentence(D: Array, term: Term, rank: int) -> str:
 
 def _multiplier(point: Point, covariance: BlockCovariance) -> float:
     """Second-order slope along directions of phi that leave D unchanged at first (eq. 4.7)."""
-    J = covariance.jacobian(point.phi) * point.scale[:, None]
     se = standard_errors(point, covariance)
     row, column = covariance.pairs
+    K, n = len(row), covariance.params[-1].stop  # the parameters of D stand first
+    scale = point.scale[:n]
+    J = covariance.jacobian(point.phi)[:n, :K] * scale[:, None]
     J = J / np.sqrt(se[row] * se[column])
     U, sizes, _ = np.linalg.svd(J)
     rank = int(np.sum(sizes > 1e-3))
     null = U[:, rank:]
     if null.shape[1] == 0:
         return 0.0
-    slope = covariance.curvature(point.phi) @ point.evaluation.score
-    slope = null.T @ (slope * np.outer(point.scale, point.scale)) @ null
+    slope = covariance.curvature(point.phi)[:n, :n, :K] @ point.evaluation.score[:K]
+    slope = null.T @ (slope * np.outer(scale, scale)) @ null
     return float(np.linalg.eigvalsh(slope)[-1])

@@ -9,10 +9,12 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from lmmfast.columns import Column
 from lmmfast.covariance import RandomStructure, structure
 from lmmfast.errors import DataError, FormulaError
 from lmmfast.frame import Rows, as_float
 from lmmfast.keys import GroupKeys as GroupKeys
+from lmmfast.residual.structures import ResidualStructure
 
 CHUNK = 1 << 17  # rows at a time where a chunk must fit the cache, not the memory
 
@@ -102,6 +104,14 @@ class Design(Protocol):
     @property
     def group_name(self) -> str:
         """Name of the grouping factor."""
+
+    @property
+    def residual(self) -> ResidualStructure | None:
+        """Structure of the residuals, with names of columns; None: independent."""
+
+    @property
+    def residual_columns(self) -> dict[str, Column]:
+        """Columns of the residual structure, for the rows used."""
 
     @property
     def unit(self) -> int | None:

@@ -23,8 +23,17 @@ from lmmfast.design import (
     ones,
 )
 from lmmfast.errors import DataError
-from lmmfast.frame import Rows, as_float, check_infinite, check_weights, usable_rows
+from lmmfast.frame import (
+    Rows,
+    as_float,
+    check_infinite,
+    check_weights,
+    usable_rows,
+    used_rows,
+)
 from lmmfast.keys import GroupKeys, check_key_kind, group_keys
+from lmmfast.residual.columns import read_structure
+from lmmfast.residual.structures import ResidualStructure
 from lmmfast.tables import check_same_index, is_table, open_table, row_index, single_column
 
 
@@ -136,6 +145,7 @@ class ArrayDesign:
         D: Any = None,
         missing: str = "raise",
         part: bool = False,
+        residual: ResidualStructure | None = None,
     ) -> None:
         if missing not in ("drop", "raise"):
             raise ValueError(f"missing={missing!r} must be 'drop' or 'raise'")
@@ -155,14 +165,20 @@ class ArrayDesign:
                 raise DataError("Z has no columns: leave it out for a random intercept")
         elif z_names is not None:
             raise DataError("z_names without Z: give both or neither")
+        elif residual is not None:
+            self._Z, effects = [], ()
         self._weights = None if weights is None else _read_vector(weights, "weights", scan)
         self._offset = None if offset is None else _read_vector(offset, "offset", scan)
         group = read_column(group_name, single_column(group_name, groups), group=True)
-        _check_length([*self._numbers(), group], n)
-        self.kept, self.missing_counts = usable_rows([group, *self._numbers()], n, missing)
-        if scan:
-            for column in self._numbers():
-                check_infinite(column, self.kept)
+        self.residual, self._others = None, {}
+        if residual is not None:
+            self.residual, self._others = read_structure(residual, None)
+        others = list(self._others.values())
+        _check_length([*self._numbers(), group, *others], n)
+        used = [group, *self._numbers(), *others]
+        self.kept, self.missing_counts = usable_rows(used, n, missing)
+        for column in [*(self._numbers() if scan else []), *others]:
+            check_infinite(column, self.kept)
         check_infinite(group, self.kept)
         check_weights(self._weights, self.kept)
         self.n_obs = n if self.kept is None else len(self.kept)
@@ -170,11 +186,12 @@ class ArrayDesign:
         if not part:
             check_size(self.n_obs, self.x_names)
         self.keys: GroupKeys = group_keys([group], self.kept)
-        (structure,) = choose_structures([("(Z | groups)", "us", None)], D)
-        self.terms: tuple[Term, ...] = (Term(group_name, effects, structure),)
+        written = [("(Z | groups)", "us", None)] if effects else []
+        structures = choose_structures(written, D)
+        self.terms: tuple[Term, ...] = tuple(Term(group_name, effects, s) for s in structures)
         self.spec = ArraySpec(
             self.x_names,
-            None if Z is None else effects,
+            None if Z is None and effects else effects,
             group_name,
             self.keys.is_text,
             offset is not None,
@@ -189,6 +206,11 @@ class ArrayDesign:
             values[self.kept] = y
         new._y = Column(self.y_name, values)
         return new
+
+    @property
+    def residual_columns(self) -> dict[str, Column]:
+        """Columns of the residual structure, for the rows used."""
+        return {name: used_rows(column, self.kept) for name, column in self._others.items()}
 
     @property
     def index(self) -> Any:

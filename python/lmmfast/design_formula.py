@@ -36,6 +36,8 @@ from lmmfast.frame import (
     usable_rows,
 )
 from lmmfast.keys import GroupKeys, check_key_kind, group_keys
+from lmmfast.residual.columns import read_structure
+from lmmfast.residual.structures import ResidualStructure
 from lmmfast.tables import Table, check_same_index, open_table, row_index, suggest
 
 _SAMPLE_ROWS = 256
@@ -55,6 +57,10 @@ class FormulaDesign:
         What to do with rows in which a column of the model is missing.
     D : RandomStructure or list of them, optional
         Covariance structures of the terms, in place of unstructured.
+    groups : str or sequence of str, optional
+        Columns of the clusters; needed without random effects.
+    residual : ResidualStructure, optional
+        Structure of the residuals.
 
     Raises
     ------
@@ -80,11 +86,17 @@ class FormulaDesign:
         offset: Any = None,
         missing: str = "drop",
         D: Any = None,
+        groups: Any = None,
+        residual: ResidualStructure | None = None,
     ) -> None:
-        parsed = parse_formula(formula) if isinstance(formula, str) else formula
+        if isinstance(formula, str):
+            formula = parse_formula(formula, groups, residual is not None)
         table = open_table(data)
-        parsed = write_out_dot(parsed, table, weights, offset)
-        group = parsed.terms[0].group
+        self.residual, others = None, {}
+        if residual is not None:
+            self.residual, others = read_structure(residual, table)
+        parsed = write_out_dot(formula, table, weights, offset, others)
+        group = parsed.group
         _check_columns_exist(group, table)
         terms = {
             "y": parse_terms(parsed.response, intercept=False),
@@ -94,7 +106,7 @@ class FormulaDesign:
         uses = _factor_uses(terms, table)
         names = sorted(frozenset().union(*(use.columns for use in uses.values())))
         self._frame = model_frame(
-            table, names, group, weights=weights, offset=offset, missing=missing
+            table, names, group, weights=weights, offset=offset, missing=missing, others=others
         )
         _check_response(terms["y"][0], self._frame)
         #: Whether each row's columns depend on that row alone, and on the levels of factor columns.
@@ -147,7 +159,7 @@ class FormulaDesign:
         """
         self = cls.__new__(cls)
         table = open_table(data)
-        self.spec, self._index = spec, table.index
+        self.spec, self._index, self.residual = spec, table.index, None
         self._frame, self.keys = _more_rows(spec, table, weights, offset, missing)
         self._kept_columns = None
         if any(part.whole for part in spec.parts.values()):
@@ -190,6 +202,11 @@ class FormulaDesign:
         return self._frame.kept
 
     @property
+    def residual_columns(self) -> dict[str, Column]:
+        """Columns of the residual structure, for the rows used."""
+        return self._frame.residual_columns()
+
+    @property
     def factors(self) -> list[Column]:
         """Factor columns that the columns of the model are made of."""
         return [self._frame.columns[name] for name in self.spec.levels]
@@ -217,7 +234,7 @@ class FormulaDesign:
     @property
     def group_name(self) -> str:
         """``"g"`` or ``"a:b"``."""
-        return self.spec.terms[0].group
+        return self.spec.formula.group_name
 
     @property
     def unit(self) -> int | None:
@@ -281,7 +298,7 @@ def _more_rows(
     )
     names = sorted(frozenset().union(*(part.columns for part in spec.parts.values())))
     columns = {name: spec.read(table, name) for name in names}
-    groups = [read_new(table, name, group=True) for name in spec.formula.terms[0].group]
+    groups = [read_new(table, name, group=True) for name in spec.formula.group]
     extra = {
         role: read_extra(role, given, table)
         for role, given in (("weights", weights), ("offset", offset))
@@ -293,7 +310,7 @@ def _more_rows(
         check_infinite(column, kept)
     check_weights(extra["weights"], kept)
     keys = group_keys(groups, kept)
-    check_key_kind(keys, spec.text_keys, spec.terms[0].group)
+    check_key_kind(keys, spec.text_keys, spec.formula.group_name)
     return ModelFrame(columns, table.n_rows, kept, counts, extra["weights"], extra["offset"]), keys
 
 
@@ -308,7 +325,7 @@ def write_out_dot(
     if not has_dot(parsed.fixed):
         return parsed
     used = {weights if isinstance(weights, str) else None, *excluded}
-    used |= {offset if isinstance(offset, str) else None, *parsed.terms[0].group}
+    used |= {offset if isinstance(offset, str) else None, *parsed.group}
     for term in parse_terms(parsed.response, intercept=False):
         for factor in term.factors:
             used |= analyse_factor(factor, table.names).columns

@@ -71,14 +71,16 @@ def estimates(
         D=D,
         sigma2=sigma2,
         loglik=optimum.loglik,
-        theta=np.append(covariance.natural(D), sigma2),
+        theta=covariance.theta(D, sigma2, optimum.phi),
     )
 
 
 def theta_information(
     evaluation: Evaluation, basis: Basis, covariance: BlockCovariance, working_D: Array, D: Array
 ) -> Array:
-    """Expected information for (natural parameters, sigma2) on the user's scale (eq. 5.3).
+    """Expected information for (natural parameters of D, kappa, sigma2) on the user's scale.
+
+    Eq. 5.3; kappa are the working parameters of a residual structure, if there is one.
 
     Parameters
     ----------
@@ -96,10 +98,13 @@ def theta_information(
     C = covariance.natural_jacobian(D)
     dD = np.zeros((len(C), covariance.q, covariance.q))
     dD[:, pairs[0], pairs[1]] = dD[:, pairs[1], pairs[0]] = C
-    J = np.zeros((len(C) + 1, C.shape[1] + 1))
-    J[:-1, :-1] = (B @ dD @ B.T)[:, *pairs] / unit
+    joint = evaluation.joint_info(working_D[pairs])
+    J = np.eye(len(joint))
+    n, K = len(C), C.shape[1]
+    J[:n, :K] = (B @ dD @ B.T)[:, *pairs] / unit
+    J = np.delete(J, range(n, K), axis=0)
     J[-1, -1] = 1.0 / (unit * basis.weight_scale)
-    return np.asarray(J @ evaluation.joint_info(working_D[pairs]) @ J.T)
+    return np.asarray(J @ joint @ J.T)
 
 
 def independent_columns(gram: Array, basis: Basis, tolerance: float = 1e-12) -> NDArray[np.intp]:

@@ -25,10 +25,14 @@ from lmmfast.identify import check_clusters, check_information, check_response, 
 from lmmfast.objective import Problem
 from lmmfast.optimum import Optimum, compiled_maximise
 from lmmfast.reference import ReferenceEngine
+from lmmfast.residual.structures import ResidualStructure
 from lmmfast.result import LMMResult
 from lmmfast.scoring import Search, log_evaluation, maximise
 from lmmfast.small_fit import fit_small
 from lmmfast.terms import BlockCovariance
+
+
+ENGINES = ("auto", "moments", "dense", "markov", "reference")
 
 
 @dataclass(frozen=True)
@@ -47,8 +51,8 @@ class Options:
     def __post_init__(self) -> None:
         if self.rank_deficient not in ("drop", "raise"):
             raise ValueError(f"rank_deficient={self.rank_deficient!r}: choose 'drop' or 'raise'")
-        if self.engine not in ("auto", "moments", "reference"):
-            raise ValueError(f"engine={self.engine!r}: choose 'auto', 'moments' or 'reference'")
+        if self.engine not in ENGINES:
+            raise ValueError(f"engine={self.engine!r}: choose one of {', '.join(ENGINES)}")
         if not isinstance(self.reml, bool | np.bool_):
             raise ValueError(f"reml={self.reml!r}: choose True (REML) or False (ML)")
         if not isinstance(self.max_iter, int | np.integer) or self.max_iter < 1:
@@ -59,6 +63,8 @@ def lmm(
     formula: str,
     data: Any,
     *,
+    groups: Any = None,
+    residual: ResidualStructure | None = None,
     reml: bool = True,
     weights: Any = None,
     offset: Any = None,
@@ -82,6 +88,12 @@ def lmm(
         code: never take one from a source you do not trust.
     data : table
         pandas, polars or pyarrow table, or a dict of one-dimensional arrays.
+    groups : str or list of str, optional
+        Column of the clusters within which residuals are correlated, for a model without random
+        effects (as nlme's gls, mmrm, PROC MIXED with REPEATED alone).
+    residual : ResidualStructure, optional
+        Covariance structure of the residuals, such as ``lmmfast.AR1("visit")`` or
+        ``lmmfast.OU("t", nugget=True)``; see docs/structures.md. Default: independent.
     reml : bool
         Restricted maximum likelihood (default) or maximum likelihood.
     weights : str or array (n,), optional
@@ -94,8 +106,9 @@ def lmm(
         Leave out rows with missing values (``fit.n_dropped`` counts them), or refuse them.
     rank_deficient : {"drop", "raise"}
         Leave out columns of X that earlier ones determine, with a warning, or refuse them.
-    engine : {"auto", "moments", "reference"}
-        How V is factorised; "reference" is slow, plain NumPy.
+    engine : {"auto", "moments", "dense", "markov", "reference"}
+        How V is factorised; "moments" for independent residuals, "dense" and "markov" for residual
+        structures; "reference" is slow, plain NumPy.
     start : LMMResult or array, optional
         Where to begin: a fit of the same model, or its ``theta``.
     n_jobs : int, optional
@@ -127,7 +140,16 @@ def lmm(
     from lmmfast.design_formula import FormulaDesign
 
     options = Options(reml, rank_deficient, engine, start, n_jobs, max_iter, verbose, callback)
-    design = FormulaDesign(formula, data, weights=weights, offset=offset, missing=missing, D=D)
+    design = FormulaDesign(
+        formula,
+        data,
+        weights=weights,
+        offset=offset,
+        missing=missing,
+        D=D,
+        groups=groups,
+        residual=wanted_structure(residual, engine),
+    )
     return fit_design(design, options)
 
 
@@ -137,6 +159,7 @@ def fit(
     groups: Any,
     Z: Any = None,
     *,
+    residual: ResidualStructure | None = None,
     reml: bool = True,
     weights: Any = None,
     offset: Any = None,
@@ -164,7 +187,9 @@ def fit(
     groups : array (n,)
         Group of each row, in any order: integers, text or categories.
     Z : array (n, q), optional
-        Random effects; default: a random intercept.
+        Random effects; default: a random intercept, or none where there is a residual structure.
+    residual : ResidualStructure, optional
+        Covariance structure of the residuals, made of arrays, such as ``lmmfast.OU(times)``.
     x_names, z_names : sequence of str, optional
     y_name, group_name : str
     missing : {"raise", "drop"}
@@ -204,15 +229,37 @@ def fit(
         group_name=group_name,
         D=D,
         missing=missing,
+        residual=wanted_structure(residual, engine),
     )
     return fit_design(design, options)
+
+
+def wanted_structure(residual: Any, engine: str) -> ResidualStructure | None:
+    """Check the type; independent residuals need no structure but with an engine for them."""
+    if residual is None:
+        return None
+    if not isinstance(residual, ResidualStructure):
+        raise TypeError(
+            f"residual={residual!r} is no residual structure: pass lmmfast.AR1('visit'), "
+            "lmmfast.OU('t') or another of docs/structures.md"
+        )
+    return residual
 
 
 def fit_design(design: Design, options: Options) -> LMMResult:
     """All stages from a design to a result."""
     clusters = gather(design.keys, options.n_jobs)
-    check_clusters(design, clusters)
+    if design.terms:
+        check_clusters(design, clusters)
     covariance = choose_covariance(design)
+    plain = design.residual is None or (design.residual.is_independent and design.terms)
+    if not plain or (design.residual is not None and options.engine == "dense"):
+        return _fit_residual(design, clusters, covariance, options)
+    if options.engine in ("dense", "markov"):
+        raise UnsupportedModelError(
+            f"engine={options.engine!r} is for residual structures: give residual=, or leave "
+            "engine= out"
+        )
     small = fit_small(design, clusters, covariance, options)
     if small is not None:
         return small
@@ -231,23 +278,61 @@ def fit_prepared(
     """Run the stages after packing."""
     problem = _problem(design, data, options)
     optimum = _maximise(design, clusters, data, problem, covariance, options)
+    return _result(
+        design, clusters, data.engine, data.basis, covariance, problem, optimum, stacklevel=5
+    )
+
+
+def _fit_residual(
+    design: Design, clusters: Clusters, random: BlockCovariance, options: Options
+) -> LMMResult:
+    """Run the stages of a model whose residuals have a structure."""
+    from lmmfast.fit_residual import ResidualFit
+
+    fit = ResidualFit(design, clusters, random, options)
+    _report_dropped(design, fit.keep, options)
+    names = [
+        name
+        for term in design.terms
+        for name in term.structure.natural_names(term.names, term.group)
+    ]
+    optimum = fit.maximise(_callback(options), names)
+    engine = fit.covariance.at(fit.engine, optimum.phi)
+    result = _result(
+        design, fit.clusters, engine, fit.basis, fit.covariance, fit.problem, optimum, stacklevel=5
+    )
+    result._residual_model = fit.model
+    return result
+
+
+def _result(
+    design: Design,
+    clusters: Clusters,
+    engine: Engine,
+    basis: Basis,
+    covariance: BlockCovariance,
+    problem: Problem,
+    optimum: Optimum,
+    stacklevel: int,
+) -> LMMResult:
+    """Judge the optimum, warn if it is none, and bring it to the user's scale."""
     certificate = certify(optimum, covariance, design.terms)
     if not certificate.converged:
         warnings.warn(
             f"{certificate}; see fit.trace. A simpler random-effects structure, or max_iter= and "
             "start=, may help",
             ConvergenceWarning,
-            stacklevel=4,
+            stacklevel=stacklevel,
         )
     with np.errstate(all="ignore"):
-        values = estimates(optimum, problem.keep, data.basis, covariance)
-        results = np.concatenate([values.theta, values.cov_beta.ravel(), 1.0 / values.theta[-1:]])
+        values = estimates(optimum, problem.keep, basis, covariance)
+        results = np.concatenate([values.theta, values.cov_beta.ravel(), [1.0 / values.sigma2]])
     check_scales(design, results, "the estimates")
     return LMMResult(
         design=design,
         clusters=clusters,
-        engine=data.engine,
-        basis=data.basis,
+        engine=engine,
+        basis=basis,
         covariance=covariance,
         problem=problem,
         optimum=optimum,

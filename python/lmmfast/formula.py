@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from lmmfast.errors import FormulaError, UnsupportedModelError
 from lmmfast.formulaic_compat import Token, parse_terms, tokenize
@@ -47,15 +48,30 @@ class ParsedFormula:
     fixed: str  # "1" when there is nothing but bar terms
     terms: tuple[BarTerm, ...]
     text: str = ""  # the whole as written
+    clusters: tuple[str, ...] = ()  # columns whose combinations are the clusters without terms
+
+    @property
+    def group(self) -> tuple[str, ...]:
+        """Columns whose combinations are the clusters."""
+        return self.terms[0].group if self.terms else self.clusters
+
+    @property
+    def group_name(self) -> str:
+        """``"a:b"``."""
+        return ":".join(self.group)
 
 
-def parse_formula(text: str) -> ParsedFormula:
+def parse_formula(text: str, groups: Any = None, residual: bool = False) -> ParsedFormula:
     """Split a formula into response, fixed part and random-effects terms.
 
     Parameters
     ----------
     text : str
         Such as ``"y ~ x + (1 + t | g)"``.
+    groups : str or sequence of str, optional
+        Columns whose combinations are the clusters; needed without random effects.
+    residual : bool
+        Whether the residuals have a structure, so that no random effects are needed.
 
     Raises
     ------
@@ -77,17 +93,43 @@ def parse_formula(text: str) -> ParsedFormula:
     for first, last in spans:
         terms.append(_read_term(text[tokens[first].start : tokens[last].end]))
         cuts.append(_cut(text, tokens, tilde, first, last))
-    if not terms:
+    clusters = _read_clusters(groups)
+    if not terms and not residual:
         raise FormulaError(
             f"{text!r} has no random-effects term such as (1 | group): lmmfast fits linear mixed "
-            "models; for a model without random effects use ordinary least squares"
+            "models; for a model without random effects use ordinary least squares, or give "
+            "groups= and the structure of the residuals, residual="
+        )
+    if not terms and not clusters:
+        raise FormulaError(
+            f"{text!r} has no random-effects term: give the clusters within which residuals are "
+            "correlated, such as groups='id'"
+        )
+    if terms and clusters and clusters != terms[0].group:
+        raise UnsupportedModelError(
+            f"groups={':'.join(clusters)!r}, but the random effects are by "
+            f"{terms[0].group_name!r}: residuals are correlated within the groups of the random "
+            "effects; leave groups= out"
         )
     _check_one_factor(terms)
     _check_columns(terms)
 
     fixed = _without(text, tokens[tilde].start + 1, cuts)
     parse_terms(expand_dot(fixed, ["_"]))
-    return ParsedFormula(response, fixed, tuple(terms), text)
+    return ParsedFormula(response, fixed, tuple(terms), text, clusters)
+
+
+def _read_clusters(groups: Any) -> tuple[str, ...]:
+    """``"id"``, ``"site:id"`` or a list of names."""
+    if groups is None:
+        return ()
+    names = groups.split(":") if isinstance(groups, str) else groups
+    if not isinstance(names, list | tuple) or not all(isinstance(n, str) for n in names):
+        raise FormulaError(
+            "groups= names a column of the data, or several as 'site:id': compute anything else as "
+            "a column first"
+        )
+    return tuple(name.strip() for name in names)
 
 
 def expand_dot(fixed: str, names: Sequence[str]) -> str:

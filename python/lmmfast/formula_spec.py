@@ -218,9 +218,9 @@ class FormulaSpec:
     def group_keys(self, newdata: Any) -> GroupKeys:
         """Read the group keys of new data; rows without a group are marked `missing`."""
         table = open_table(newdata)
-        names = self.formula.terms[0].group
+        names = self.formula.group
         keys = group_keys([read_new(table, name, group=True) for name in names])
-        check_key_kind(keys, self.text_keys, self.terms[0].group)
+        check_key_kind(keys, self.text_keys, self.formula.group_name)
         return keys
 
     def _read_offset(self, table: Table, given: Any) -> Column | None:

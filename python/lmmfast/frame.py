@@ -8,7 +8,7 @@ columns that formulaic is about to evaluate.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -42,6 +42,8 @@ class ModelFrame:
     missing_counts : dict
         Column name to its number of missing values; only columns that have some.
     weights, offset : Column or None
+    others : dict of Column
+        Columns that a residual structure depends on.
     """
 
     columns: dict[str, Column]
@@ -50,6 +52,11 @@ class ModelFrame:
     missing_counts: dict[str, int]
     weights: Column | None = None
     offset: Column | None = None
+    others: Mapping[str, Column] = field(default_factory=dict)
+
+    def residual_columns(self) -> dict[str, Column]:
+        """Columns of the residual structure for the rows used, with the levels that occur there."""
+        return {name: used_rows(column, self.kept) for name, column in self.others.items()}
 
     @property
     def n_obs(self) -> int:
@@ -154,6 +161,7 @@ def model_frame(
     weights: Any = None,
     offset: Any = None,
     missing: str = "drop",
+    others: Mapping[str, Column] | None = None,
 ) -> ModelFrame:
     """Read the columns of a model and find the rows that can be used.
 
@@ -165,6 +173,8 @@ def model_frame(
     weights, offset : str, array or None
         Column name, or an array with a value for every row of `data`.
     missing : {"drop", "raise"}
+    others : mapping of Column, optional
+        Columns that a residual structure depends on.
 
     Raises
     ------
@@ -184,7 +194,8 @@ def model_frame(
         role: read_extra(role, given, table)
         for role, given in (("weights", weights), ("offset", offset))
     }
-    used = [*columns.values(), *(c for c in extra.values() if c is not None)]
+    others = {} if others is None else others
+    used = [*columns.values(), *(c for c in extra.values() if c is not None), *others.values()]
     n_rows = table.n_rows
     check_lengths(used, n_rows)
     kept, counts = usable_rows(used, n_rows, missing)
@@ -192,7 +203,14 @@ def model_frame(
         check_infinite(column, kept)
     check_weights(extra["weights"], kept)
     columns = {name: with_used_levels(column, kept) for name, column in columns.items()}
-    return ModelFrame(columns, n_rows, kept, counts, extra["weights"], extra["offset"])
+    return ModelFrame(columns, n_rows, kept, counts, extra["weights"], extra["offset"], others)
+
+
+def used_rows(column: Column, kept: NDArray[np.intp] | None) -> Column:
+    """Return a column of the rows used alone, which miss nothing."""
+    column = with_used_levels(column, kept)
+    values = column.values if kept is None else column.values[kept]
+    return replace(column, values=values, missing=None)
 
 
 def read_extra(role: str, given: Any, table: Table) -> Column | None:

@@ -125,23 +125,50 @@ def check_information(
     NotIdentifiableError
         Names the parameters that are confounded.
     """
-    D, evaluation = point.D, point.evaluation
-    C = covariance.natural_jacobian(D)
-    J = np.zeros((len(C) + 1, C.shape[1] + 1))
-    J[:-1, :-1], J[-1, -1] = C, 1.0
-    info = J @ evaluation.joint_info(D[covariance.pairs]) @ J.T
     names = [
         name
         for term in design.terms
         for name in term.structure.natural_names(term.names, term.group)
-    ] + ["var(Residual)"]
+    ]
+    check_joint_information(point, covariance, design, clusters, [*names, "var(Residual)"])
+
+
+def check_joint_information(
+    point: Point,
+    covariance: BlockCovariance,
+    design: Design,
+    clusters: Clusters,
+    names: list[str],
+) -> None:
+    """As `check_information`, with parameters of the residuals between those of D and sigma2.
+
+    Parameters
+    ----------
+    names : list of str
+        What each parameter is about: of D, of the residuals, sigma2.
+
+    Raises
+    ------
+    NotIdentifiableError
+    """
+    D, evaluation = point.D, point.evaluation
+    C = covariance.natural_jacobian(D)
+    n, K = C.shape
+    joint = evaluation.joint_info(D[covariance.pairs])
+    J = np.eye(len(joint))
+    J[:n, :K] = C
+    J = np.delete(J, range(n, K), axis=0)
+    info = J @ joint @ J.T
     size = np.diag(info)
     largest = float(np.max(size))
     empty = [name for name, value in zip(names, size, strict=True) if value <= 1e-14 * largest]
     if empty:
         name = next((name for name in empty if name.startswith("var")), empty[0])
+        of_residuals = names.index(name) >= n
         reason = (
-            "its column of Z is zero in (nearly) all rows"
+            "no cluster has two rows that it relates"
+            if of_residuals
+            else "its column of Z is zero in (nearly) all rows"
             if name.startswith("var")
             else "the two effects never occur together in a group"
         )
@@ -159,8 +186,14 @@ def check_information(
             f"{design.n_obs} rows): {', '.join(confounded)} cannot be told apart; group by "
             "something that repeats"
         )
+    why = (
+        "columns of a random-effects term determine each other; leave a random effect out or choose "
+        "a simpler covariance structure"
+        if design.residual is None
+        else f"random effects and {design.residual} describe the same covariances; leave one of "
+        "them out or choose a simpler structure"
+    )
     raise NotIdentifiableError(
-        f"the data cannot tell {', '.join(confounded)} apart: {design.group_name!r} has too few "
-        "rows per group, or columns of a random-effects term determine each other; leave a random "
-        "effect out or choose a simpler covariance structure"
+        f"the data cannot tell {', '.join(dict.fromkeys(confounded))} apart: {design.group_name!r} "
+        f"has too few rows per group, or {why}"
     )

@@ -162,12 +162,18 @@ class Evaluation:
         profile = 0.5 * np.outer(self.residual_quad, self.residual_quad) / self.problem.df
         return np.asarray(curvature - self.info - profile)
 
-    def joint_info(self, vech_D: Array) -> Array:
-        """Expected information for (vech(Ddot), sigma2) in units of sigma2, (K + 1, K + 1).
+    def _padded(self, vech_D: Array) -> Array:
+        """Vech(Ddot) with zeros for the parameters kappa, (K,)."""
+        return np.append(vech_D, np.zeros(len(self.totals.trace) - len(vech_D)))
 
-        V is homogeneous of degree one, sum_k D_k dV_k + sigma2 dV_sigma2 = V, which gives the row
-        of sigma2 from the others.
+    def joint_info(self, vech_D: Array) -> Array:
+        """Expected information for (vech(Ddot), kappa, sigma2) in units of sigma2.
+
+        V is homogeneous of degree one in (D, sigma2), sum_k D_k dV_k + sigma2 dV_sigma2 = V, which
+        gives the row of sigma2 from the others; kappa, the parameters of a residual structure, are
+        free of scale.
         """
+        vech_D = self._padded(vech_D)
         K = len(vech_D)
         out = np.empty((K + 1, K + 1))
         out[:K, :K] = self.info
@@ -176,5 +182,6 @@ class Evaluation:
         return out
 
     def joint_score(self, vech_D: Array) -> Array:
-        """Score for (vech(Ddot), sigma2) in units of sigma2, (K + 1,)."""
+        """Score for (vech(Ddot), kappa, sigma2) in units of sigma2, (K + 1,)."""
+        vech_D = self._padded(vech_D)
         return np.append(self.score, -self.score @ vech_D)

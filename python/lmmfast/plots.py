@@ -200,7 +200,7 @@ def _model_data(fit: LMMResult, data: Any, x: str) -> pd.DataFrame:
     if not any(x in fit.spec.parts[name].columns for name in predictors):
         used = sorted(frozenset().union(*(fit.spec.parts[n].columns for n in predictors)))
         raise DataError(f"the model does not use a column {x!r}{suggest(x, used)}")
-    names.update(dict.fromkeys(fit.spec.formula.terms[0].group))
+    names.update(dict.fromkeys(fit.spec.formula.group))
     if fit.spec.offset_name is not None:
         names[fit.spec.offset_name] = None
     table = open_table(data)

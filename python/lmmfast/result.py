@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from lmmfast import predict as prediction
 from lmmfast.basis import Basis, check_scales
@@ -21,6 +22,8 @@ from lmmfast.estimates import Estimates, theta_information
 from lmmfast.inference.wald import coefficient_table
 from lmmfast.objective import Evaluation, Problem
 from lmmfast.optimum import Optimum
+from lmmfast.residual.model import ResidualModel
+from lmmfast.residual.structures import Independent, ResidualStructure
 from lmmfast.terms import BlockCovariance
 from lmmfast.varcorr import VarCorr
 
@@ -69,6 +72,9 @@ class LMMResult:
         self.x_names = [design.x_names[j] for j in self._keep]
         self.dropped_columns = [n for n in design.x_names if n not in self.x_names]
         self._basis, self._covariance, self._estimates = basis, covariance, estimates
+        self._phi = optimum.phi
+        self._structure = design.residual
+        self._residual_model: ResidualModel | None = None
         self._D, self._Lambda = optimum.D, optimum.Lambda
         self._unit = basis.y_scale * basis.y_scale * optimum.sigma2
         c = np.zeros(len(design.x_names) + 1)
@@ -127,8 +133,12 @@ class LMMResult:
 
     @property
     def scale(self) -> float:
-        """Residual variance sigma2 (with weights: of a row of weight one)."""
-        return self._estimates.sigma2
+        """Residual variance sigma2 (with weights: of a row of weight one).
+
+        With a residual structure the total variance of a row at the baseline: the first level of a
+        variance model, v = 1 of `VarPower`, v = 0 of `VarExp`; a nugget is part of it.
+        """
+        return self._covariance.scale(self._estimates.sigma2, self._phi)
 
     @property
     def sigma(self) -> float:
@@ -161,7 +171,7 @@ class LMMResult:
             for term in self.terms
             for name in term.structure.natural_names(term.names, term.group)
         ]
-        return [*names, "var(Residual)"]
+        return [*names, *self._covariance.theta_tail_names()]
 
     @property
     def theta(self) -> pd.Series[float]:
@@ -186,12 +196,12 @@ class LMMResult:
             info = theta_information(
                 evaluation, self._basis, self._covariance, self._D, self._estimates.D
             )
-        if not np.isfinite(info).all() or (np.diag(info) == 0).any():
+        free = np.append(self._covariance.free(self._phi), True)
+        if not np.isfinite(info).all() or (np.diag(info)[free] == 0).any():
             raise DataError(
                 f"standard errors of theta exceed the range of double precision: divide "
                 f"{self.y_name!r} by a power of ten"
             )
-        free = np.ones(len(info), dtype=bool)
         ranks = self.certificate.rank.values()
         for params, (rank, q) in zip(self._covariance.params, ranks, strict=True):
             free[params] = rank == q
@@ -202,6 +212,9 @@ class LMMResult:
         except np.linalg.LinAlgError:
             raise DataError("the information of theta is singular") from None
         cov[np.ix_(free, free)] = inverse / np.outer(scale, scale)
+        cov = _propagated(
+            cov, self._covariance.theta_jacobian(self._estimates.sigma2, self._phi), free
+        )
         names = self.theta_names
         return pd.DataFrame(cov, index=names, columns=names)
 
@@ -211,6 +224,29 @@ class LMMResult:
         import pandas as pd
 
         return pd.Series(np.sqrt(np.diag(self.theta_cov)), index=self.theta_names)
+
+    def variance_table(self, alpha: float = 0.05) -> pd.DataFrame:
+        """Return one row per variance parameter: estimate, std_error, conf_low, conf_high.
+
+        Intervals are Wald's on a scale on which the parameter is free (logarithm of a variance or a
+        range, atanh of a correlation), transformed back; those of covariances are symmetric. With a
+        range or a rho of time the table has rows for the range and the half-life too.
+
+        Parameters
+        ----------
+        alpha : float
+            One minus the level of the intervals.
+        """
+        from lmmfast.inference.variance_table import variance_table
+
+        return variance_table(self, alpha)
+
+    # -- residual structure ----------------------------------------------------------------------
+
+    @property
+    def residual(self) -> ResidualStructure:
+        """Covariance structure of the residuals."""
+        return Independent() if self._structure is None else self._structure
 
     # -- likelihood ------------------------------------------------------------------------------
 
@@ -515,7 +551,7 @@ class LMMResult:
         Random effects stay. Fitted values, residuals and covariances of random effects are gone.
         """
         self._compute_what_needs_data()
-        self._design = self._clusters = self._engine = None
+        self._design = self._clusters = self._engine = self._residual_model = None
         return self
 
     def _compute_what_needs_data(self) -> None:
@@ -528,7 +564,8 @@ class LMMResult:
         """Pickle without data: see `remove_data`."""
         if self._engine is not None:
             self._compute_what_needs_data()
-        return {**self.__dict__, "_design": None, "_clusters": None, "_engine": None}
+        data = ("_design", "_clusters", "_engine", "_residual_model")
+        return {**self.__dict__, **dict.fromkeys(data)}
 
     def __copy__(self) -> LMMResult:
         """Copy with the data, which are shared."""
@@ -550,6 +587,17 @@ class LMMResult:
         if part is None:
             raise DataError(f"{what} need the data, which a saved or stripped fit does not hold")
         return part
+
+
+def _propagated(cov: Array, J: Array, free: NDArray[np.bool_]) -> Array:
+    """J cov J'; NaN for parameters that depend on one that is not free."""
+    if np.array_equal(J, np.eye(len(J))):
+        return cov
+    known = (J[:, ~free] == 0).all(axis=1)
+    out = np.full(cov.shape, np.nan)
+    J = J[np.ix_(known, free)]
+    out[np.ix_(known, known)] = J @ cov[np.ix_(free, free)] @ J.T
+    return out
 
 
 def _sizes(clusters: Clusters) -> tuple[int, float, int]:

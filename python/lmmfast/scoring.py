@@ -42,6 +42,11 @@ CONE_FLOOR = 0.02
 # Up to this number of rows the likelihood is searched for other maxima.
 FEW_ROWS = 500
 MAX_KR_DOUBLES = 4_000_000
+# Where V is not linear in its parameters: a step that leaves more than this part of the decrement
+# is followed by steps with the Hessian from differences of the score, over this many standard
+# errors.
+SLOW = 0.03
+HESSIAN_STEP = 1e-5
 # Up to this many rows the information at the start is exact for REML: X may use up what little
 # there is about a variance.
 EXACT_START_ROWS = 10_000
@@ -84,7 +89,7 @@ class Point:
     @property
     def smallest_eigenvalue(self) -> float:
         """Smallest eigenvalue of the scaled negative Hessian."""
-        return float(self.values[0])
+        return float(self.values[0]) if len(self.values) else np.inf
 
 
 @dataclass
@@ -97,14 +102,17 @@ class Search:
     max_evaluations: int = 200
     callback: Callable[[dict[str, Any]], None] | None = None
     with_kr: bool = False
+    difference: bool = False
     stopped: bool = False
     trace: list[dict[str, Any]] = field(default_factory=list)
 
     def evaluate(self, phi: Array, step: str) -> Point:
         """Totals, likelihood and derivatives at phi; one entry of the trace."""
         Lambda = self.covariance.Lambda(phi)
-        totals = self.engine.totals(Lambda, self.with_kr)
-        point = make_point(self.covariance, phi, Lambda, Evaluation(self.problem, totals))
+        totals = self.covariance.totals(self.engine, phi, self.with_kr)
+        evaluation = Evaluation(self.problem, totals)
+        H = self._differenced_hessian(phi, evaluation) if self.difference else None
+        point = make_point(self.covariance, phi, Lambda, evaluation, H)
         entry = trace_entry(
             len(self.trace),
             step,
@@ -136,6 +144,27 @@ class Search:
         except ConvergenceError:
             return None
 
+    def _differenced_hessian(self, phi: Array, evaluation: Evaluation) -> Array | None:
+        """Negative Hessian by phi from differences of the exact score; None beside an edge.
+
+        Where V is not linear in its parameters the observed information has second derivatives of
+        V in it, which no engine sums. The passes it takes are not counted as evaluations.
+        """
+        g = self.covariance.jacobian(phi) @ evaluation.score
+        steps = HESSIAN_STEP * search_scale(self.covariance, phi, evaluation)
+        columns = []
+        for k, step in enumerate(steps):
+            shifted = phi.copy()
+            shifted[k] += step
+            try:
+                totals = self.covariance.totals(self.engine, shifted, False)
+                there = Evaluation(self.problem, totals)
+            except ConvergenceError:
+                return None
+            columns.append((g - self.covariance.jacobian(shifted) @ there.score) / step)
+        H = np.array(columns)
+        return (H + H.T) / 2
+
     @property
     def limit(self) -> str | None:
         """Why the search may not go on, if it may not."""
@@ -147,8 +176,10 @@ class Search:
 
     @property
     def kr_is_affordable(self) -> bool:
-        """Whether the block of second-order sums fits into memory with ease."""
-        K, p1 = self.covariance.q * (self.covariance.q + 1) // 2, len(self.problem.keep) + 1
+        """Whether the block of second-order sums is of use and fits into memory with ease."""
+        if self.covariance.longest_steps is not None and not self.problem.reml:
+            return False  # without it the information is exact too
+        K, p1 = self.covariance.n_totals, len(self.problem.keep) + 1
         return K * K * p1 * p1 <= MAX_KR_DOUBLES
 
 
@@ -163,20 +194,39 @@ def log_evaluation(entry: dict[str, Any]) -> None:
     )
 
 
-def make_point(
-    covariance: BlockCovariance, phi: Array, Lambda: Array, evaluation: Evaluation
-) -> Point:
-    """Pull score and information back from vech(D) to the root parameters (eq. 4.4-4.6)."""
+def search_scale(covariance: BlockCovariance, phi: Array, evaluation: Evaluation) -> Array:
+    """About the standard error of each search parameter, (n_params,).
+
+    By the first derivatives where they are not zero, by the second ones where they are.
+    """
     J, curvature = covariance.jacobian(phi), covariance.curvature(phi)
-    exact = evaluation.totals.kr is not None
-    info = evaluation.observed_info if exact else evaluation.profile_info
-    g = J @ evaluation.score
-    H = J @ info @ J.T - curvature @ evaluation.score
-    # Standard error of a root parameter: by J where it is not zero, by the curvature where it is.
     diag = np.sqrt(np.clip(np.diag(evaluation.totals.info), 0.0, None))
     metric = (J**2) @ diag**2 + np.einsum("aak,k->a", np.abs(curvature), diag)
     scale = 1.0 / np.sqrt(np.where(metric > 0, metric, 1.0))
-    scale = np.minimum(scale, covariance.longest_units)
+    return np.minimum(scale, covariance.longest_units)
+
+
+def make_point(
+    covariance: BlockCovariance,
+    phi: Array,
+    Lambda: Array,
+    evaluation: Evaluation,
+    H: Array | None = None,
+) -> Point:
+    """Pull score and information back to the search parameters (eq. 4.4-4.6).
+
+    Parameters
+    ----------
+    H : ndarray (n_params, n_params), optional
+        Negative Hessian, where it is known otherwise.
+    """
+    J = covariance.jacobian(phi)
+    g = J @ evaluation.score
+    if H is None:
+        exact = evaluation.totals.kr is not None and covariance.longest_steps is None
+        info = evaluation.observed_info if exact else evaluation.profile_info
+        H = J @ info @ J.T - covariance.curvature(phi) @ evaluation.score
+    scale = search_scale(covariance, phi, evaluation)
     values, vectors = np.linalg.eigh(H * np.outer(scale, scale))
     slopes = vectors.T @ (scale * g)
     bent = values > SADDLE_TOLERANCE
@@ -205,8 +255,9 @@ def maximise(search: Search, point: Point) -> tuple[Point, str]:
     best, reason = _climb(search, point)
     if search.problem.n_obs > FEW_ROWS or reason != "converged":
         return best, reason
-    for D in search.covariance.other_starts():
-        other = search.try_evaluate(search.covariance.phi(D), "restart")
+    for phi in search.covariance.other_starts():
+        search.difference = False
+        other = search.try_evaluate(phi, "restart")
         if other is None:
             continue
         other, ending = _climb(search, other)
@@ -303,6 +354,7 @@ def _root_steps(search: Search, point: Point) -> tuple[Point, str]:
             return point, search.limit
         search.with_kr = search.kr_is_affordable and point.decrement < 1.0
         step, predicted = trust_step(point, radius)
+        step, predicted = shortened(search.covariance, point, step, predicted)
         new = search.try_evaluate(point.phi + step, "root")
         length = float(np.linalg.norm(step / point.scale))
         noise = 1e-12 * (abs(point.loglik) + search.problem.n_obs)
@@ -313,6 +365,9 @@ def _root_steps(search: Search, point: Point) -> tuple[Point, str]:
                 radius = max(radius, 3 * length)
             elif gain < 0.25 * predicted and predicted > noise:
                 radius = 0.5 * length
+            slow = new.decrement > SLOW * point.decrement
+            if search.covariance.longest_steps is not None:
+                search.difference |= slow and new.decrement < 1.0
             better = new.decrement <= point.decrement or gain > noise
             if better or abs(gain) <= noise:
                 point = new if better else point
@@ -328,6 +383,20 @@ def _root_steps(search: Search, point: Point) -> tuple[Point, str]:
     ):
         return point, STALLED
     return point, "converged"
+
+
+def shortened(
+    covariance: BlockCovariance, point: Point, step: Array, predicted: float
+) -> tuple[Array, float]:
+    """Shorten a step that goes too far in a logarithm or an angle."""
+    if covariance.longest_steps is None:
+        return step, predicted
+    t = float(np.min(covariance.longest_steps / np.maximum(np.abs(step), 1e-300), initial=1.0))
+    if t >= 1:
+        return step, predicted
+    slope = float(point.g @ step)
+    bend = slope - predicted  # half of step' H step
+    return t * step, t * slope - t * t * bend
 
 
 def trust_step(point: Point, radius: float) -> tuple[Array, float]:

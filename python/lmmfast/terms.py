@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from lmmfast.covariance import Array, RandomStructure, vech_pairs
+from lmmfast.engine import Engine, Totals
 
 
 @dataclass(frozen=True)
@@ -46,7 +49,12 @@ class BlockCovariance:
     @cached_property
     def n_params(self) -> int:
         """Number of variance parameters besides the residual variance."""
-        return self.params[-1].stop
+        return self.params[-1].stop if self.params else 0
+
+    @property
+    def n_totals(self) -> int:
+        """Number of parameters that totals are by: the entries of vech(D)."""
+        return self.q * (self.q + 1) // 2
 
     @property
     def linear(self) -> bool:
@@ -57,17 +65,32 @@ class BlockCovariance:
     def longest_units(self) -> Array:
         """Longest sensible unit of each root parameter, (n_params,)."""
         parts = zip(self.structures, self.sizes, strict=True)
-        return np.concatenate([s.longest_units(q) for s, q in parts])
+        return np.concatenate([np.empty(0), *(s.longest_units(q) for s, q in parts)])
+
+    @property
+    def longest_steps(self) -> Array | None:
+        """Longest sensible step of each search parameter, (n_params,); None: any."""
+        return None
+
+    def totals(self, engine: Any, phi: Array, with_kr: bool) -> Totals:
+        """Totals at phi."""
+        totals: Totals = engine.totals(self.Lambda(phi), with_kr)
+        return totals
+
+    def at(self, engine: Any, phi: Array) -> Engine:
+        """Return the engine with all parameters but D as at phi: there are none."""
+        fixed: Engine = engine
+        return fixed
 
     def other_starts(self) -> list[Array]:
-        """Find further D (q, q) to search from in small data sets."""
+        """Find further root parameters to search from in small data sets."""
         parts = [s.other_starts(q) for s, q in zip(self.structures, self.sizes, strict=True)]
         starts = []
         for k in range(max(len(part) for part in parts)):
             D = np.zeros((self.q, self.q))
             for part, c in zip(parts, self.columns, strict=True):
                 D[c, c] = part[k % len(part)]
-            starts.append(D)
+            starts.append(BlockCovariance.phi(self, D))
         return starts
 
     @cached_property
@@ -83,7 +106,7 @@ class BlockCovariance:
                 self.structures, self.sizes, self.columns, self.params, strict=True
             )
         ]
-        lead = parts[0].ndim - 2
+        lead = parts[0].ndim - 2 if parts else 0
         out = np.zeros((self.n_params,) * lead + (self.q, self.q))
         for value, c, k in zip(parts, self.columns, self.params, strict=True):
             out[(k,) * lead + (c, c)] = value
@@ -95,21 +118,58 @@ class BlockCovariance:
 
     def jacobian(self, phi: Array) -> Array:
         """Derivatives of vech(D) by phi, (n_params, K)."""
+        if not self.q:
+            return np.empty((0, 0))
         return self._blocks(lambda s, q, c, k: s.d_D(phi[k], q))[:, *self.pairs]
 
     def curvature(self, phi: Array) -> Array:
         """Second derivatives of vech(D) by phi, (n_params, n_params, K)."""
+        if not self.q:
+            return np.empty((0, 0, 0))
         return self._blocks(lambda s, q, c, k: s.d2_D(phi[k], q))[:, :, *self.pairs]
 
     def natural_jacobian(self, D: Array) -> Array:
         """Derivatives of vech(D) by the natural parameters, (n_params, K)."""
+        if not self.q:
+            return np.empty((0, 0))
         return self._blocks(lambda s, q, c, k: s.natural_basis(D[c, c]))[:, *self.pairs]
 
     def natural(self, D: Array) -> Array:
         """Natural parameters (n_params,) of D (q, q)."""
-        return np.concatenate(
-            [s.natural(D[c, c]) for s, c in zip(self.structures, self.columns, strict=True)]
-        )
+        parts = [s.natural(D[c, c]) for s, c in zip(self.structures, self.columns, strict=True)]
+        return np.concatenate([np.empty(0), *parts])
+
+    def theta(self, D: Array, sigma2: float, phi: Array) -> Array:
+        """Natural parameters of D on the user's scale, then sigma2."""
+        return np.append(self.natural(D), sigma2)
+
+    def theta_jacobian(self, sigma2: float, phi: Array) -> Array:
+        """Derivatives of theta by (natural parameters of D, sigma2)."""
+        return np.eye(self.n_params + 1)
+
+    def scale(self, sigma2: float, phi: Array) -> float:
+        """Residual variance as reported."""
+        return sigma2
+
+    def free(self, phi: Array) -> NDArray[np.bool_]:
+        """Which search parameters are not at an end of their range, D's ranks aside."""
+        return np.ones(self.n_params, dtype=bool)
+
+    def theta_tail_names(self) -> list[str]:
+        """Names of the parameters of theta after those of D."""
+        return ["var(Residual)"]
+
+    def working_names(self, random_names: Sequence[str]) -> list[str]:
+        """What each of (natural parameters of D, sigma2) is called, for messages."""
+        return [*random_names, "var(Residual)"]
+
+    def edges(self, phi: Array) -> list[str]:
+        """Say where parameters other than D's sit at an end of their range: there are none."""
+        return []
+
+    def moved(self, phi: Array, D: Array) -> Array:
+        """Root parameters with another D."""
+        return self.phi(D)
 
     def from_natural(self, tau: Array) -> Array:
         """D (q, q), not necessarily positive definite, for structures linear in tau."""
@@ -120,6 +180,5 @@ class BlockCovariance:
 
     def phi(self, D: Array) -> Array:
         """Root parameters nearest to D."""
-        return np.concatenate(
-            [s.phi(D[c, c]) for s, c in zip(self.structures, self.columns, strict=True)]
-        )
+        parts = [s.phi(D[c, c]) for s, c in zip(self.structures, self.columns, strict=True)]
+        return np.concatenate([np.empty(0), *parts])

@@ -1,0 +1,185 @@
+"""Fits with a residual structure: bind it to the rows, choose an engine and a start, search."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from lmmfast._threads import n_threads
+from lmmfast.basis import Basis, choose_basis
+from lmmfast.certificate import conclude, snap_to_boundary
+from lmmfast.clusters import Clusters
+from lmmfast.covariance import Array
+from lmmfast.design import Design, check_finite
+from lmmfast.errors import DataError, NotIdentifiableError, UnsupportedModelError
+from lmmfast.estimates import independent_columns, make_problem
+from lmmfast.identify import check_joint_information, check_response
+from lmmfast.joint import JointCovariance, ResidualEngine
+from lmmfast.objective import Problem
+from lmmfast.optimum import Optimum
+from lmmfast.reference import ReferenceEngine
+from lmmfast.residual.engines import DenseEngine, MarkovEngine, suits_markov
+from lmmfast.residual.model import ResidualModel, bind
+from lmmfast.residual.start import start_params
+from lmmfast.scoring import Point, Search, maximise
+from lmmfast.terms import BlockCovariance
+
+if TYPE_CHECKING:
+    from lmmfast.fitting import Options
+
+
+class ResidualFit:
+    """The stages of a fit with a residual structure.
+
+    Attributes
+    ----------
+    clusters : Clusters
+        With rows in the order of positions or times within each cluster.
+    model : ResidualModel
+    basis : Basis
+    engine : ResidualEngine
+    problem : Problem
+    covariance : JointCovariance
+    """
+
+    def __init__(
+        self, design: Design, clusters: Clusters, random: BlockCovariance, options: Options
+    ) -> None:
+        assert design.residual is not None
+        self.design, self.options = design, options
+        self.model: ResidualModel = bind(design.residual, design.residual_columns, clusters)
+        self.clusters = replace(clusters, order=_order(self.model, clusters))
+        A, Z, weights = self._working()
+        p1 = A.shape[1]
+        gram = A.T @ (A if weights is None else A * weights[:, None])
+        self.keep = independent_columns(gram[: p1 - 1, : p1 - 1], self.basis)
+        if len(self.keep) >= design.n_obs:
+            raise DataError(
+                f"{len(self.keep)} fixed effects for {design.n_obs} rows: there must be more rows"
+            )
+        check_response(design, gram, self.keep, self.basis.y_size)
+        self.engine = choose_engine(A, Z, weights, self.model, options)
+        log_weights = 0.0 if weights is None else float(np.log(weights).sum())
+        self.problem: Problem = make_problem(
+            self.keep, design.n_obs, options.reml, self.basis, log_weights
+        )
+        r = A[:, -1] if weights is None else A[:, -1] * np.sqrt(weights)
+        starts = start_params(self.model, r, random.q > 0)
+        self.covariance = JointCovariance(
+            random.structures, random.sizes, self.model.parameters, tuple(starts)
+        )
+
+    def _working(self) -> tuple[Array, Array, Array | None]:
+        """Rows in a working basis in which dropped columns have no part; sets the basis."""
+        excluded = np.empty(0, dtype=np.intp)
+        while True:
+            self.basis: Basis = choose_basis(self.design, excluded)
+            A, Z, weights = self.basis.working(self.design.batch(self.model.rows))
+            if not (np.isfinite(A).all() and np.isfinite(Z).all()):
+                check_finite(self.design)
+            X = A[:, :-1]
+            gram = X.T @ (X if weights is None else X * weights[:, None])
+            keep = independent_columns(gram, self.basis)
+            dropped = np.setdiff1d(np.arange(X.shape[1]), keep)
+            if len(self.basis.involved(dropped)) == 0:
+                return A, Z, weights
+            excluded = np.union1d(excluded, dropped)
+
+    def maximise(self, callback: Any, random_names: list[str]) -> Optimum:
+        """Search for the maximum.
+
+        Raises
+        ------
+        NotIdentifiableError
+            Parameters that the data cannot tell apart.
+        """
+        search = Search(
+            self.problem, self.covariance, self.engine, self.options.max_iter, callback
+        )
+        point = self._first_point(search)
+        names = self.covariance.working_names(random_names)
+        check_joint_information(point, self.covariance, self.design, self.clusters, names)
+        point, reason = maximise(search, point)
+        search.difference = True
+        if reason == "converged" and not search.stopped:
+            point = self._confirmed(search, point)
+        return conclude(search, snap_to_boundary(search, point), reason)
+
+    def _confirmed(self, search: Search, point: Point) -> Point:
+        """Judge the end by the Hessian itself where that costs no more than the search did."""
+        n_passes = self.covariance.n_params
+        if n_passes > 4 * len(search.trace) and self.design.n_obs > _FEW_ROWS:
+            return point
+        again = search.try_evaluate(point.phi, "certificate")
+        return point if again is None else again
+
+    def _first_point(self, search: Search) -> Point:
+        """Evaluate the best of the starts: the user's, or the first that the moments suggest."""
+        if self.options.start is not None:
+            return search.begin(self._given_start(), "start")
+        D = np.eye(self.covariance.q)
+        best: Point | None = None
+        for share in (0.5, 0.05) if self.covariance.q else (1.0,):
+            random = self.covariance.random.phi(share * D)
+            for own in self.covariance.starts:
+                point = search.try_evaluate(np.append(random, own), "start")
+                if point is not None and (best is None or point.loglik > best.loglik):
+                    best = point
+        if best is None:
+            raise NotIdentifiableError(
+                f"the residual covariance {self.model.structure} is not positive definite at any "
+                "start: rows lie too close together for it; add nugget=True, or choose another "
+                "structure"
+            )
+        return best
+
+    def _given_start(self) -> Array:
+        start = self.options.start
+        phi = getattr(start, "_phi", None)
+        if phi is None or len(phi) != self.covariance.n_params:
+            raise UnsupportedModelError(
+                "start= of a model with a residual structure must be a fit of the same model"
+            )
+        return np.asarray(phi)
+
+
+_FEW_ROWS = 50_000
+
+
+def _order(model: ResidualModel, clusters: Clusters) -> Any:
+    """The order of the rows; None where it is that of the data."""
+    if clusters.order is None and np.array_equal(model.rows, np.arange(len(model.rows))):
+        return None
+    return model.rows.astype(np.int64)
+
+
+def choose_engine(
+    A: Array, Z: Array, weights: Array | None, model: ResidualModel, options: Options
+) -> ResidualEngine:
+    """Choose how V is factorised: by the size of the clusters, or as the user says.
+
+    Raises
+    ------
+    UnsupportedModelError
+        The engine asked for does not know the structure.
+    """
+    wanted = options.engine
+    if wanted == "reference":
+        return ReferenceEngine(A, Z, weights, model.ptr, model)
+    threads = n_threads(options.n_jobs)
+    if wanted == "moments":
+        raise UnsupportedModelError(
+            f"engine='moments' is for independent residuals, not for {model.structure}: choose "
+            "'auto' or 'dense'"
+        )
+    markov = suits_markov(model)
+    if wanted == "markov" and markov is None:
+        raise UnsupportedModelError(
+            f"engine='markov' is for AR1 and for OU and SpatialExponential in one coordinate, not "
+            f"for {model.structure}"
+        )
+    if wanted == "markov" or (wanted == "auto" and markov):
+        return MarkovEngine(A, Z, weights, model, threads)
+    return DenseEngine(A, Z, weights, model, threads)

@@ -1,0 +1,156 @@
+"""Reading the columns that a residual structure names: visits, times, coordinates, groups."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from lmmfast.columns import Column, read_column
+from lmmfast.errors import DataError
+from lmmfast.residual.structures import Correlation, ResidualStructure, Variance
+from lmmfast.tables import Table, single_column, suggest
+
+
+class ColumnReader:
+    """Reads each column once, under a name; arrays get a name from their role.
+
+    Parameters
+    ----------
+    table : Table or None
+        None: models fitted to arrays, whose structures hold arrays.
+    """
+
+    def __init__(self, table: Table | None) -> None:
+        self._table = table
+        self.columns: dict[str, Column] = {}
+        self._arrays: list[tuple[Any, str]] = []
+
+    def read(self, source: Any, role: str, how: Callable[[str, Any], Column]) -> str:
+        """Read a column, given by name or by its values, and return its name."""
+        if isinstance(source, str):
+            name, data = source, self._fetch(source)
+        else:
+            name, data = self._name(source, role), single_column(role, source)
+        if name not in self.columns:
+            self.columns[name] = how(name, data)
+        elif how is not _levels and self.columns[name].is_factor:
+            how(name, data)  # says why it cannot be used so
+        return name
+
+    def _fetch(self, name: str) -> Any:
+        if self._table is None:
+            raise DataError(
+                f"the residual structure names column {name!r}, but this model is fitted to "
+                "arrays: give the values themselves, such as lmmfast.OU(times)"
+            )
+        if name not in self._table.names:
+            raise DataError(
+                f"the residual structure names {name!r}, which is not a column of the data"
+                f"{suggest(name, self._table.names)}"
+            )
+        return self._table.fetch(name)
+
+    def _name(self, source: Any, role: str) -> str:
+        for known, name in self._arrays:
+            if known is source:
+                return name
+        taken = {name for _, name in self._arrays}
+        name = next(
+            name for name in (role, *(f"{role}{k}" for k in range(2, 99))) if name not in taken
+        )
+        self._arrays.append((source, name))
+        return name
+
+
+def read_structure(
+    structure: ResidualStructure, table: Table | None
+) -> tuple[ResidualStructure, dict[str, Column]]:
+    """Read all columns of a structure.
+
+    Returns
+    -------
+    structure : ResidualStructure
+        With names where arrays were.
+    columns : dict of Column
+        By name, over all rows of the data.
+
+    Raises
+    ------
+    DataError
+        Unknown columns, or values of the wrong type.
+    """
+    reader = ColumnReader(table)
+    correlation = structure.correlation
+    if correlation is not None:
+        correlation = _read_correlation(correlation, reader)
+    variances = tuple(_read_variance(part, reader) for part in structure.variances)
+    return ResidualStructure(correlation, variances, structure.text), reader.columns
+
+
+_ROLES = {
+    "levels": "visit",
+    "positions": "visit",
+    "time": "time",
+    "coordinates": "coordinate",
+}
+
+
+def _read_correlation(part: Correlation, reader: ColumnReader) -> Correlation:
+    how = {"levels": _levels, "positions": _levels, "time": _time, "coordinates": _numbers}
+    columns = tuple(reader.read(c, _ROLES[part.role], how[part.role]) for c in part.columns)
+    by = None if part.by is None else reader.read(part.by, "by", _levels)
+    return replace(part, columns=columns, by=by)
+
+
+def _read_variance(part: Variance, reader: ColumnReader) -> Variance:
+    how = _levels if part.kind == "levels" else _numbers
+    role = "stratum" if part.kind == "levels" else "covariate"
+    columns = tuple(reader.read(c, role, how) for c in part.columns)
+    by = None if part.by is None else reader.read(part.by, "by", _levels)
+    return replace(part, columns=columns, by=by)
+
+
+def _levels(name: str, data: Any) -> Column:
+    return read_column(name, data, group=True)
+
+
+def _numbers(name: str, data: Any) -> Column:
+    column = read_column(name, data)
+    if column.is_factor:
+        raise DataError(f"column {name!r} of the residual structure must be numbers")
+    return column
+
+
+def _time(name: str, data: Any) -> Column:
+    """Numbers, or dates as days since the first."""
+    column = read_column(name, data, group=True)
+    if not column.is_factor:
+        return column
+    assert column.levels is not None
+    days = _days(np.asarray(column.levels))
+    if days is None:
+        raise DataError(f"the time {name!r} must be numbers or dates, not text or categories")
+    values = np.append(days, np.nan)[column.values]
+    return Column(name, values, missing=column.missing)
+
+
+def _days(levels: Any) -> Any:
+    """Dates or durations as days (k,); None if they are something else."""
+    import pandas as pd
+
+    if not len(levels):
+        return np.empty(0)
+    first = levels[0]
+    if isinstance(first, str | bytes | int | float | np.number):
+        return None
+    day = pd.Timedelta(days=1)
+    try:
+        if isinstance(first, np.timedelta64 | pd.Timedelta) or hasattr(first, "total_seconds"):
+            return np.asarray(pd.to_timedelta(levels) / day, dtype=float)
+        times = pd.DatetimeIndex(pd.to_datetime(levels, utc=True))
+        return np.asarray((times - times.min()) / day, dtype=float)
+    except (TypeError, ValueError):
+        return None

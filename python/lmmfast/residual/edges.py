@@ -1,0 +1,65 @@
+"""Where the parameters of the residuals sit at an end of their range, in words."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lmmfast.covariance import Array
+from lmmfast.residual import definitions
+from lmmfast.residual.layout import ResidualParameters, Stratum
+
+#: A fraction or a correlation this near to its end is there.
+AT_END = 1e-7
+#: A range beyond this many median distances is not seen in the data.
+LONG_RANGE = 1e7
+
+
+def edges(parameters: ResidualParameters, kappa: Array) -> list[str]:
+    """Sentences on parameters at an end of their range; none in the interior."""
+    if parameters.correlation is None:
+        return []
+    return [text for stratum in parameters.strata for text in _of(parameters, stratum, kappa)]
+
+
+def _of(parameters: ResidualParameters, stratum: Stratum, kappa: Array) -> list[str]:
+    correlation = parameters.correlation
+    assert correlation is not None
+    columns = ",".join(correlation.columns) or "the residuals"
+    where = "" if stratum.label is None else f" ({stratum.label})"
+    out = []
+    if stratum.nu is not None:
+        if kappa[stratum.nu] < AT_END:
+            out.append(f"the measurement error beside {columns}{where} is zero")
+        elif kappa[stratum.nu] > 1 - AT_END:
+            out.append(f"the variance of the process over {columns}{where} is zero")
+            return out  # its correlation then means nothing
+    psi = kappa[stratum.psi]
+    if correlation.kind in definitions.DISTANCES and correlation.kind != "ar1":
+        if np.exp(psi[0]) > LONG_RANGE:
+            out.append(f"the range of the correlation over {columns}{where} has no upper limit")
+        elif np.exp(psi[0]) < 1 / np.log(1 / AT_END):
+            out.append(f"the correlation over {columns}{where} is zero")
+    elif correlation.kind in ("ar1", "toeplitz", "antedependence"):
+        if (np.abs(np.tanh(psi)) > 1 - AT_END).any():
+            out.append(f"a correlation over {columns}{where} is 1 or -1")
+    elif correlation.kind == "compound_symmetry":
+        if abs(psi[0]) > np.log(1 / AT_END):
+            end = "1" if psi[0] > 0 else f"-1/{parameters.T - 1}"
+            out.append(f"the common correlation of {columns}{where} is {end}")
+    return out
+
+
+def free(parameters: ResidualParameters, kappa: Array) -> NDArray[np.bool_]:
+    """Which working parameters have a standard error: not those at an end of their range."""
+    out = np.ones(parameters.n_params, dtype=bool)
+    for stratum in parameters.strata:
+        if not _of(parameters, stratum, kappa):
+            continue
+        if stratum.nu is not None:
+            nu = kappa[stratum.nu]
+            out[stratum.nu] = AT_END <= nu <= 1 - AT_END
+            if nu < AT_END:
+                continue  # the correlation is as free as without a nugget
+        out[stratum.psi] = False
+    return out

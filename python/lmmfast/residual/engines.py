@@ -1,0 +1,322 @@
+"""The compiled engines for residual structures: dense (V_i formed) and Markov (O(n_i))."""
+
+from __future__ import annotations
+
+import copy
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from lmmfast._dispatch import core
+from lmmfast.covariance import Array
+from lmmfast.engine import Totals
+from lmmfast.residual.dense import evaluate_custom
+from lmmfast.residual.layout import Stratum
+from lmmfast.residual.model import ResidualModel
+from lmmfast.residual.patterns import Bucket, BucketMaker, from_lanes, in_lanes
+
+#: From this many rows in the longest cluster on the Markov engine is faster.
+MARKOV_ROWS = 64
+
+
+class _Engine:
+    """What both engines share: the data, and the parameters that they stand at."""
+
+    name: str
+    n_designs: int | None = None
+
+    def __init__(
+        self, A: Array, Z: Array, weights: Array | None, model: ResidualModel, n_threads: int
+    ) -> None:
+        self.A, self.Z, self.model, self.n_threads = A, Z, model, n_threads
+        self.inverse_root_weights = None if weights is None else 1.0 / np.sqrt(weights)
+        # Totals leave out log|W^-1|.
+        self.log_weights = 0.0 if weights is None else float(np.log(weights).sum())
+        self.kappa = np.empty(0)
+
+    def at(self, kappa: Array) -> Any:
+        """Return the same engine at other parameters of the residual structure."""
+        new = copy.copy(self)
+        new.kappa = kappa
+        return new
+
+    @property
+    def _K_D(self) -> int:
+        q = self.Z.shape[1]
+        return q * (q + 1) // 2
+
+    def _local(self, stratum: Stratum) -> list[int]:
+        """Places, among all parameters of the totals, of those that a stratum depends on."""
+        own = [*range(stratum.psi.start, stratum.psi.stop)]
+        own += [] if stratum.nu is None else [stratum.nu]
+        shared = [*range(self._K_D + self.model.parameters.n_variance)]
+        return [*shared, *(self._K_D + k for k in own)]
+
+    def _zero(self, with_kr: bool) -> Totals:
+        K, p1 = self._K_D + self.model.parameters.n_params, self.A.shape[1]
+        return Totals(
+            self.log_weights,
+            np.zeros((p1, p1)),
+            np.zeros(K),
+            np.zeros((K, p1, p1)),
+            np.zeros((K, K)),
+            np.zeros((K, K, p1, p1)) if with_kr else None,
+        )
+
+    def _failed(self) -> Totals:
+        """Totals where V is not positive definite: the likelihood is not finite there."""
+        zero = self._zero(False)
+        return Totals(np.inf, zero.gram * np.nan, zero.trace, zero.quad, zero.info)
+
+    def _variance_kappa(self) -> Array:
+        return np.ascontiguousarray(self.kappa[: self.model.parameters.n_variance])
+
+    def _nu(self, stratum: Stratum) -> float | None:
+        return None if stratum.nu is None else float(self.kappa[stratum.nu])
+
+
+def add_local(totals: Totals, flat: Array, places: list[int]) -> None:
+    """Add a flat buffer of the kernels, whose parameters stand at `places`, to totals."""
+    K, p1 = len(places), totals.gram.shape[0]
+    shapes: list[tuple[int, ...]] = [(1,), (K,), (K, K), (p1, p1), (K, p1, p1)]
+    if totals.kr is not None:
+        shapes.append((K, K, p1, p1))
+    ends = np.cumsum([int(np.prod(shape)) for shape in shapes])
+    logdet, trace, info, gram, quad, *kr = (
+        part.reshape(shape)
+        for part, shape in zip(np.split(flat, ends[:-1]), shapes, strict=True)
+    )
+    object.__setattr__(totals, "logdet", totals.logdet + float(logdet[0]))
+    totals.gram[:] += gram
+    totals.trace[places] += trace
+    totals.quad[places] += quad
+    totals.info[np.ix_(places, places)] += info
+    if totals.kr is not None:
+        totals.kr[np.ix_(places, places)] += kr[0]
+
+
+class DenseEngine(_Engine):
+    """Form V_i and its Cholesky factor once for each pattern: O(n_i^3) a pattern.
+
+    Parameters
+    ----------
+    A : ndarray (n, p + 1)
+        [X y] in the working basis, rows in the order of the model.
+    Z : ndarray (n, q)
+    weights : ndarray (n,) or None
+    model : ResidualModel
+    n_threads : int
+    """
+
+    name = "dense"
+
+    def __init__(
+        self, A: Array, Z: Array, weights: Array | None, model: ResidualModel, n_threads: int
+    ) -> None:
+        super().__init__(A, Z, weights, model, n_threads)
+        self.maker = BucketMaker(model, Z, self.inverse_root_weights)
+        self.buckets = list(self.maker.buckets(A, compressed=True))
+        shared = self.maker.n_patterns < model.m
+        self.n_designs = self.maker.n_patterns if shared else None
+
+    def _correlation(self, bucket: Bucket) -> Any:
+        """What the kernels need to form C and its derivatives."""
+        parameters = self.model.parameters
+        correlation, stratum = parameters.correlation, parameters.strata[bucket.stratum]
+        if correlation is None:
+            return None
+        psi = np.ascontiguousarray(self.kappa[stratum.psi])
+        if correlation.custom is not None:
+            assert bucket.coords is not None
+            values = from_lanes(bucket.coords, len(bucket.first))
+            pairs = [evaluate_custom(correlation.custom, psi, v) for v in values]
+            C, dC = (np.array(part) for part in zip(*pairs, strict=True))
+            return "given", in_lanes(C, bucket.lanes), in_lanes(dC, bucket.lanes)
+        if bucket.positions is not None:
+            table = core.residual_table(correlation.kind, parameters.T, psi)
+            return "table", bucket.positions, *table
+        return "distance", correlation.kind, bucket.coords, psi
+
+    def _arguments(self, bucket: Bucket) -> tuple[Any, ...]:
+        stratum = self.model.parameters.strata[bucket.stratum]
+        return (
+            bucket.inverse_root_weights,
+            bucket.G,
+            self._variance_kappa(),
+            self._correlation(bucket),
+            self._nu(stratum),
+        )
+
+    def totals(self, Lambda: Array, with_kr: bool = False) -> Totals:
+        """Totals at Ddot = Lambda Lambda'."""
+        totals = self._zero(with_kr)
+        for bucket in self.buckets:
+            flat, failed = core.dense_totals(
+                bucket.A,
+                bucket.Z,
+                bucket.counts,
+                *self._arguments(bucket),
+                np.ascontiguousarray(Lambda),
+                with_kr,
+                self.n_threads,
+            )
+            if failed >= 0:
+                return self._failed()
+            add_local(totals, flat, self._local(self.model.parameters.strata[bucket.stratum]))
+        return totals
+
+    def random_effects(self, Lambda: Array, root: Array, c: Array) -> Array:
+        """Predictions root Lambda'Z'V^-1 r (m, q) for r = A c."""
+        out = np.empty((self.model.m, self.Z.shape[1]))
+        for bucket in self._residual_buckets(c):
+            b = core.dense_effects(
+                bucket.A,
+                bucket.Z,
+                *self._arguments(bucket),
+                np.ascontiguousarray(Lambda),
+                np.ascontiguousarray(root),
+                np.ones(1),
+                self.n_threads,
+            )
+            used = bucket.members >= 0
+            out[bucket.members[used]] = from_lanes(b, len(bucket.first))[used]
+        return out
+
+    def random_effects_cov(self, Lambda: Array, root: Array) -> Array:
+        """Var(root u | y) / sigma2 = root (I - Lambda'Z'V^-1 Z Lambda) root', (m, q, q)."""
+        out = np.empty((self.model.m, self.Z.shape[1], self.Z.shape[1]))
+        for bucket in self._residual_buckets(np.zeros(self.A.shape[1])):
+            covariance = core.dense_effects_cov(
+                bucket.Z,
+                *self._arguments(bucket),
+                np.ascontiguousarray(Lambda),
+                np.ascontiguousarray(root),
+                self.n_threads,
+            )
+            pattern, _ = np.nonzero(bucket.members >= 0)
+            used = bucket.members[bucket.members >= 0]
+            out[used] = from_lanes(covariance, len(bucket.first))[pattern]
+        return out
+
+    def whitened(self, Lambda: Array, c: Array) -> Array:
+        """L^-1 A c (n,) with Vdot_i = L L', rows in the order of the model."""
+        out = np.empty(len(self.A))
+        for bucket in self._residual_buckets(c):
+            white = core.dense_whitened(
+                bucket.A,
+                bucket.Z,
+                *self._arguments(bucket),
+                np.ascontiguousarray(Lambda),
+                np.ones(1),
+                self.n_threads,
+            )
+            used = bucket.members >= 0
+            rows = self.model.ptr[bucket.members[used]][:, None] + np.arange(bucket.n)
+            out[rows] = from_lanes(white, len(bucket.first))[used]
+        return out
+
+    def _residual_buckets(self, c: Array) -> Any:
+        return self.maker.buckets((self.A @ c)[:, None], compressed=False)
+
+
+class MarkovEngine(_Engine):
+    """Whiten AR(1) and Ornstein-Uhlenbeck residuals by recursion: O(n_i) a cluster.
+
+    Parameters
+    ----------
+    A, Z, weights, model, n_threads
+        As in `DenseEngine`; rows of a cluster sorted by time.
+    """
+
+    name = "markov"
+
+    @cached_property
+    def _parts(self) -> list[tuple[Stratum, Array, Any]]:
+        """For each stratum its rows, and what the kernels want to know of them."""
+        model = self.model
+        coords, sizes = model.coords, np.diff(model.ptr)
+        assert coords is not None
+        lag = np.zeros(len(coords))
+        lag[1:] = np.diff(coords[:, 0])
+        lag[model.ptr[:-1]] = 0.0
+        parts = []
+        for k, stratum in enumerate(model.parameters.strata):
+            clusters = np.flatnonzero(model.stratum == k)
+            rows: Any = slice(None)
+            if len(model.parameters.strata) > 1:
+                rows = np.flatnonzero(np.repeat(model.stratum == k, sizes))
+            ptr = np.append(0, np.cumsum(sizes[clusters])).astype(np.int64)
+
+            def take(values: Array | None, rows: Any = rows) -> Array | None:
+                return None if values is None else np.ascontiguousarray(values[rows])
+
+            data = (
+                take(self.Z),
+                ptr,
+                take(lag),
+                take(self.inverse_root_weights),
+                take(model.G),
+            )
+            parts.append((stratum, clusters, (rows, take(self.A), data)))
+        return parts
+
+    def _arguments(self, stratum: Stratum) -> tuple[Any, ...]:
+        correlation = self.model.parameters.correlation
+        assert correlation is not None
+        psi = float(self.kappa[stratum.psi][0])
+        return self._variance_kappa(), correlation.kind, psi, self._nu(stratum)
+
+    def totals(self, Lambda: Array, with_kr: bool = False) -> Totals:
+        """Totals at Ddot = Lambda Lambda'."""
+        totals = self._zero(with_kr)
+        Lambda = np.ascontiguousarray(Lambda)
+        for stratum, _, (_, A, data) in self._parts:
+            flat, failed = core.markov_totals(
+                A, *data, *self._arguments(stratum), Lambda, with_kr, self.n_threads
+            )
+            if failed >= 0:
+                return self._failed()
+            add_local(totals, flat, self._local(stratum))
+        return totals
+
+    def random_effects(self, Lambda: Array, root: Array, c: Array) -> Array:
+        """Predictions root Lambda'Z'V^-1 r (m, q) for r = A c."""
+        out = np.empty((self.model.m, self.Z.shape[1]))
+        Lambda, root = np.ascontiguousarray(Lambda), np.ascontiguousarray(root)
+        for stratum, clusters, (_, A, data) in self._parts:
+            out[clusters] = core.markov_effects(
+                A, *data, *self._arguments(stratum), Lambda, root, c, self.n_threads
+            )
+        return out
+
+    def random_effects_cov(self, Lambda: Array, root: Array) -> Array:
+        """Var(root u | y) / sigma2 = root (I - Lambda'Z'V^-1 Z Lambda) root', (m, q, q)."""
+        q = self.Z.shape[1]
+        out = np.empty((self.model.m, q, q))
+        Lambda, root = np.ascontiguousarray(Lambda), np.ascontiguousarray(root)
+        for stratum, clusters, (_, A, data) in self._parts:
+            out[clusters] = core.markov_effects_cov(
+                A, *data, *self._arguments(stratum), Lambda, root, self.n_threads
+            )
+        return out
+
+    def whitened(self, Lambda: Array, c: Array) -> Array:
+        """L^-1 A c (n,) with Vdot_i = L L', rows in the order of the model."""
+        out = np.empty(len(self.A))
+        Lambda = np.ascontiguousarray(Lambda)
+        for stratum, _, (rows, A, data) in self._parts:
+            out[rows] = core.markov_whitened(
+                A, *data, *self._arguments(stratum), Lambda, c, self.n_threads
+            )
+        return out
+
+
+def suits_markov(model: ResidualModel) -> bool | None:
+    """Whether the Markov engine is the faster one; None: it does not know the structure."""
+    correlation = model.parameters.correlation
+    if correlation is None or correlation.kind not in ("ar1", "exponential"):
+        return None
+    if model.coords is None or model.coords.shape[1] > 1:
+        return None
+    return int(np.diff(model.ptr).max()) >= MARKOV_ROWS

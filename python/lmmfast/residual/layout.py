@@ -1,0 +1,313 @@
+"""Where the parameters of a residual structure stand, what they are called, and natural values.
+
+*Working* parameters kappa are those of the kernels: log-linear standard deviations, unconstrained
+correlation parameters psi, nugget fractions nu. *Natural* ones are reported: variances,
+correlations, ranges. With sigma2 there are as many of one kind as of the other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from lmmfast.covariance import Array
+from lmmfast.residual import definitions
+from lmmfast.residual.structures import Correlation
+
+Values = Any
+
+
+@dataclass(frozen=True, eq=False)
+class VariancePart:
+    """One variance model with its parameters.
+
+    Attributes
+    ----------
+    kind : str
+        "levels", "power" or "exponential".
+    columns : tuple of str
+    labels : tuple of str
+        Levels with a standard deviation each (the first is the baseline and has no parameter), or
+        levels of ``by`` with an exponent each.
+    center : float
+        What is subtracted from log|v| or v.
+    scale : float
+        What v is divided by ("exponential").
+    params : slice
+        Among the working parameters.
+    """
+
+    kind: str
+    columns: tuple[str, ...]
+    labels: tuple[str, ...]
+    center: float
+    scale: float
+    params: slice
+
+
+@dataclass(frozen=True, eq=False)
+class Stratum:
+    """The correlation parameters of the clusters at one level of ``by``.
+
+    Attributes
+    ----------
+    label : str or None
+        Level; None without ``by``.
+    psi : slice
+    nu : int or None
+        Position of the nugget fraction.
+    """
+
+    label: str | None
+    psi: slice
+    nu: int | None
+
+
+@dataclass(frozen=True, eq=False)
+class Natural:
+    """A reported parameter: its name and the scale on which its interval is made.
+
+    ``scale`` is "variance" (log), "correlation" (atanh), "fraction" (logit), "range" (log) or
+    "free" (as it is).
+    """
+
+    name: str
+    scale: str
+
+
+@dataclass(frozen=True, eq=False)
+class ResidualParameters:
+    """Parameters of a residual structure: working, natural and the map between them.
+
+    Attributes
+    ----------
+    correlation : Correlation or None
+    variances : tuple of VariancePart
+    strata : tuple of Stratum
+        One without ``by``.
+    levels : tuple of str
+        Levels of the correlation's visits, if it has any.
+    T : int
+        Number of positions of a table structure.
+    unit : float
+        Unit of the distances that the kernels see.
+    """
+
+    correlation: Correlation | None
+    variances: tuple[VariancePart, ...]
+    strata: tuple[Stratum, ...]
+    levels: tuple[str, ...]
+    T: int
+    unit: float
+
+    @property
+    def n_params(self) -> int:
+        """Number of working parameters, sigma2 not among them."""
+        return self.n_variance + sum(s.psi.stop - s.psi.start for s in self.strata) + len(self._nu)
+
+    @property
+    def n_variance(self) -> int:
+        """Number of parameters of variance models; they come first."""
+        return sum(part.params.stop - part.params.start for part in self.variances)
+
+    @property
+    def _nu(self) -> list[int]:
+        return [s.nu for s in self.strata if s.nu is not None]
+
+    # -- from what is searched to what the kernels take ------------------------------------------
+
+    def kappa(self, phi: Array) -> Array:
+        """Working parameters of search parameters phi: nu = sin(eta)^2, all others as they are.
+
+        A nugget of zero is an interior, stationary point for eta.
+        """
+        kappa = phi.copy()
+        kappa[self._nu] = np.sin(phi[self._nu]) ** 2
+        return kappa
+
+    def phi(self, kappa: Array) -> Array:
+        """Search parameters of working ones."""
+        phi = kappa.copy()
+        phi[self._nu] = np.arcsin(np.sqrt(np.clip(kappa[self._nu], 0.0, 1.0)))
+        return phi
+
+    def derivatives(self, phi: Array) -> tuple[Array, Array]:
+        """First and second derivatives of each working parameter by its search parameter."""
+        first, second = np.ones(len(phi)), np.zeros(len(phi))
+        first[self._nu] = np.sin(2 * phi[self._nu])
+        second[self._nu] = 2 * np.cos(2 * phi[self._nu])
+        return first, second
+
+    # -- natural parameters ----------------------------------------------------------------------
+
+    def natural(self, kappa: Values, sigma2: Values) -> Values:
+        """Natural parameters (n_params + 1,); complex-safe."""
+        out: list[Values] = []
+        for stratum in self.strata if self.correlation is not None else ():
+            if stratum.nu is not None:
+                nu = kappa[stratum.nu]
+                total = self._stratum_variance(stratum, kappa, sigma2)
+                out.append(total * (1 - nu) if self.splits_nugget else nu)
+            out += list(self._correlations(stratum, kappa, sigma2))
+        for part in self.variances:
+            values = kappa[part.params]
+            if part.kind != "levels":
+                out += list(values / part.scale)
+            elif part is not self._level_part:
+                out += list(np.exp(values))
+        return np.array(out + list(self._variances(kappa, sigma2)))
+
+    def names(self) -> list[Natural]:
+        """Names of the natural parameters, in their order."""
+        out: list[Natural] = []
+        for stratum in self.strata if self.correlation is not None else ():
+            assert self.correlation is not None
+            if stratum.nu is not None:
+                columns = ",".join(self.correlation.columns)
+                if self.splits_nugget:
+                    text = _with(f"{self.correlation.label}|{columns}", stratum.label)
+                    out.append(Natural(f"var({text})", "variance"))
+                else:
+                    out.append(Natural(f"nugget({_with(columns, stratum.label)})", "fraction"))
+            out += self._correlation_names(stratum)
+        for part in self.variances:
+            column = ",".join(part.columns)
+            if part.kind != "levels":
+                word = "power" if part.kind == "power" else "expon"
+                labels: Sequence[str | None] = part.labels or (None,)
+                out += [Natural(f"{word}({_with(column, label)})", "free") for label in labels]
+            elif part is not self._level_part:
+                out += [Natural(f"ratio(Residual|{label})", "range") for label in part.labels[1:]]
+        part = self._level_part
+        tails = [f"|{label}" for label in part.labels] if part else [""]
+        return out + [Natural(f"var(Residual{tail})", "variance") for tail in tails]
+
+    @property
+    def _level_part(self) -> VariancePart | None:
+        """The part whose levels are reported as variances; further ones are ratios."""
+        return next((part for part in self.variances if part.kind == "levels"), None)
+
+    @property
+    def splits_nugget(self) -> bool:
+        """Whether process and measurement error are reported as variances, not as a fraction."""
+        correlation = self.correlation
+        if correlation is None or not correlation.nugget:
+            return False
+        own = () if correlation.by is None else (correlation.by,)
+        return all(part.kind == "levels" and part.columns == own for part in self.variances)
+
+    def base_variance(self, kappa: Array, sigma2: float) -> float:
+        """Total variance of a row at the first level of every variance model."""
+        return float(self._level_variances(kappa, sigma2)[0])
+
+    def _base(self, kappa: Values, sigma2: Values) -> Values:
+        """Variance of a row at the baseline of all levels and v = 1 (power) or v = 0."""
+        shift = sum(
+            kappa[part.params][0] * part.center / (1.0 if part.kind == "power" else part.scale)
+            for part in self.variances
+            if part.kind != "levels" and part.center != 0
+        )
+        return sigma2 * np.exp(-2 * shift)
+
+    def _level_variances(self, kappa: Values, sigma2: Values) -> Values:
+        """Total variances of the levels of the first part with levels; one without."""
+        part, base = self._level_part, self._base(kappa, sigma2)
+        if part is None:
+            return np.array([base])
+        return base * np.concatenate([[1.0], np.exp(2 * kappa[part.params])])
+
+    def _stratum_variance(self, stratum: Stratum, kappa: Values, sigma2: Values) -> Values:
+        part, variances = self._level_part, self._level_variances(kappa, sigma2)
+        if part is None or stratum.label is None:
+            return variances[0]
+        return variances[part.labels.index(stratum.label)]
+
+    def _variances(self, kappa: Values, sigma2: Values) -> Values:
+        """Variances as reported: of the measurement error where the nugget is split off."""
+        variances = self._level_variances(kappa, sigma2)
+        if not self.splits_nugget:
+            return variances
+        part = self._level_part
+        labels: Sequence[str | None] = part.labels if part else (None,)
+        nu = {s.label: kappa[s.nu] for s in self.strata}
+        return variances * np.array([nu[label] for label in labels])
+
+    def _correlations(self, stratum: Stratum, kappa: Values, sigma2: Values) -> list[Values]:
+        """Natural correlation parameters of a stratum."""
+        correlation, psi = self.correlation, kappa[stratum.psi]
+        assert correlation is not None
+        kind = correlation.kind
+        if kind == "custom":
+            return list(psi)
+        if kind in definitions.DISTANCES:
+            if kind == "ar1":
+                return [np.tanh(psi[0])]
+            reach = np.exp(psi[0]) * self.unit
+            return [np.exp(-1 / reach) if correlation.report == "rho" else reach]
+        if kind == "compound_symmetry":
+            return [definitions.equicorrelation(psi[0], self.T)]
+        if kind == "toeplitz":
+            return list(definitions.autocorrelations(psi))
+        if kind in ("banded_toeplitz", "antedependence"):
+            return list(np.tanh(psi))
+        C = definitions.unstructured(psi, self.T)
+        variances = self._level_variances(kappa, sigma2)
+        at = [self._level_index(stratum, level) for level in self.levels]
+        return [
+            C[j, k] * np.sqrt(variances[at[j]]) * np.sqrt(variances[at[k]])
+            for j in range(self.T)
+            for k in range(j + 1, self.T)
+        ]
+
+    def _level_index(self, stratum: Stratum, level: str) -> int:
+        part = self._level_part
+        assert part is not None
+        label = level if stratum.label is None else f"{stratum.label}:{level}"
+        return part.labels.index(label)
+
+    def _correlation_names(self, stratum: Stratum) -> list[Natural]:
+        correlation = self.correlation
+        assert correlation is not None
+        columns, label, kind = ",".join(correlation.columns), stratum.label, correlation.kind
+        if kind == "custom":
+            assert correlation.custom is not None
+            return [Natural(name, "free") for name in correlation.custom.names]
+        if kind == "ar1":
+            return [Natural(f"rho({_with(columns, label)})", "correlation")]
+        if kind in definitions.DISTANCES:
+            if correlation.report == "rho":
+                return [Natural(f"rho({_with(columns, label)})", "fraction")]
+            return [Natural(f"range({_with(columns, label)})", "range")]
+        if kind == "compound_symmetry":
+            return [Natural(f"cor({_with('Residual', label)})", "correlation")]
+        if kind in ("toeplitz", "banded_toeplitz"):
+            lags = stratum.psi.stop - stratum.psi.start
+            return [
+                Natural(f"rho{k + 1}({_with(columns, label)})", "correlation") for k in range(lags)
+            ]
+        names = self.levels
+        if kind == "antedependence":
+            return [
+                Natural(f"rho({_with(f'{a},{b}', label)})", "correlation")
+                for a, b in zip(names[:-1], names[1:], strict=True)
+            ]
+        return [
+            Natural(f"cov({_with(f'{names[j]},{names[k]}', label)})", "free")
+            for j in range(self.T)
+            for k in range(j + 1, self.T)
+        ]
+
+    def jacobian(self, kappa: Array, sigma2: float) -> Array:
+        """Derivatives of the natural parameters by (kappa, sigma2), (n_params + 1, n_params + 1).
+
+        Natural parameters along the rows.
+        """
+        at = np.append(kappa, sigma2)
+        return definitions.complex_step(lambda x: self.natural(x[:-1], x[-1]), at).T
+
+
+def _with(text: str, label: str | None) -> str:
+    return text if label is None else f"{text}|{label}"
