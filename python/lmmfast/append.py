@@ -16,13 +16,14 @@ from numpy.typing import NDArray
 from lmmfast._threads import n_threads
 from lmmfast.basis import Basis, adds_up_to_one, take_sample
 from lmmfast.clusters import gather
+from lmmfast.columns import Column
 from lmmfast.compress import CompressedClusters
 from lmmfast.covariance import Array
 from lmmfast.design import CHUNK, Batch, Design, Term
 from lmmfast.design_array import ArrayDesign, ArraySpec
 from lmmfast.design_formula import FormulaDesign
 from lmmfast.engine import MomentsEngine
-from lmmfast.errors import DataError
+from lmmfast.errors import DataError, UnsupportedModelError
 from lmmfast.estimates import independent_columns
 from lmmfast.fitting import Options, fit_prepared, prepared
 from lmmfast.frame import Rows
@@ -58,11 +59,17 @@ class RowlessDesign:
     index: None = None
     random_access: bool = False
     kept: None = None
+    residual: None = None
 
     @property
     def keys(self) -> GroupKeys:
         """Refuse."""
         self._refuse()
+
+    @property
+    def residual_columns(self) -> dict[str, Column]:
+        """Return none: residuals are independent."""
+        return {}
 
     def batch(self, rows: Rows) -> Batch:
         """Refuse."""
@@ -98,6 +105,10 @@ def append(
     engine = fit._need(fit._engine, "appended rows")
     clusters = fit._need(fit._clusters, "appended rows")
     before = fit._need(fit._design, "appended rows")
+    if not fit.residual.is_independent:
+        raise UnsupportedModelError(
+            f"rows cannot be appended to a fit with residual={fit.residual}{_ANEW}"
+        )
     if not isinstance(engine, MomentsEngine):
         raise DataError(f"rows cannot be appended with engine={engine.name!r}{_ANEW}")
     design = _design(fit, data, X, groups, Z, weights, offset, missing)

@@ -170,7 +170,8 @@ class ArrayDesign:
         self._weights = None if weights is None else _read_vector(weights, "weights", scan)
         self._offset = None if offset is None else _read_vector(offset, "offset", scan)
         group = read_column(group_name, single_column(group_name, groups), group=True)
-        self.residual, self._others = None, {}
+        self.residual: ResidualStructure | None = None
+        self._others: dict[str, Column] = {}
         if residual is not None:
             self.residual, self._others = read_structure(residual, None)
         others = list(self._others.values())

@@ -92,7 +92,8 @@ class FormulaDesign:
         if isinstance(formula, str):
             formula = parse_formula(formula, groups, residual is not None)
         table = open_table(data)
-        self.residual, others = None, {}
+        self.residual: ResidualStructure | None = None
+        others: dict[str, Column] = {}
         if residual is not None:
             self.residual, others = read_structure(residual, table)
         parsed = write_out_dot(formula, table, weights, offset, others)

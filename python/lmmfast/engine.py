@@ -88,6 +88,22 @@ class Engine(Protocol):
         """Var(root u | y) / sigma2, (m, q, q)."""
 
 
+class ResidualEngine(Protocol):
+    """An engine for residual structures; `at` fixes their parameters."""
+
+    name: str
+
+    def at(self, kappa: Array) -> Engine:
+        """Return the engine at working parameters kappa (n_params,)."""
+
+
+class WhiteningEngine(Engine, Protocol):
+    """An engine at fixed parameters of a residual structure."""
+
+    def whitened(self, Lambda: Array, c: Array) -> Array:
+        """L^-1 A c (n,) with Vdot_i = L L', rows in the order of the clusters."""
+
+
 class Evaluated(NamedTuple):
     """What a pass goes over: the clusters, or less with the same totals.
 

@@ -13,10 +13,11 @@ from lmmfast.certificate import conclude, snap_to_boundary
 from lmmfast.clusters import Clusters
 from lmmfast.covariance import Array
 from lmmfast.design import Design, check_finite
+from lmmfast.engine import ResidualEngine
 from lmmfast.errors import DataError, NotIdentifiableError, UnsupportedModelError
 from lmmfast.estimates import independent_columns, make_problem
 from lmmfast.identify import check_joint_information, check_response
-from lmmfast.joint import JointCovariance, ResidualEngine
+from lmmfast.joint import JointCovariance
 from lmmfast.objective import Problem
 from lmmfast.optimum import Optimum
 from lmmfast.reference import ReferenceEngine
@@ -95,9 +96,7 @@ class ResidualFit:
         NotIdentifiableError
             Parameters that the data cannot tell apart.
         """
-        search = Search(
-            self.problem, self.covariance, self.engine, self.options.max_iter, callback
-        )
+        search = Search(self.problem, self.covariance, self.engine, self.options.max_iter, callback)
         point = self._first_point(search)
         names = self.covariance.working_names(random_names)
         check_joint_information(point, self.covariance, self.design, self.clusters, names)

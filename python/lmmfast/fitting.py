@@ -31,7 +31,6 @@ from lmmfast.scoring import Search, log_evaluation, maximise
 from lmmfast.small_fit import fit_small
 from lmmfast.terms import BlockCovariance
 
-
 ENGINES = ("auto", "moments", "dense", "markov", "reference")
 
 

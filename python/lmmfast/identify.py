@@ -187,8 +187,8 @@ def check_joint_information(
             "something that repeats"
         )
     why = (
-        "columns of a random-effects term determine each other; leave a random effect out or choose "
-        "a simpler covariance structure"
+        "columns of a random-effects term determine each other; leave a random effect out or "
+        "choose a simpler covariance structure"
         if design.residual is None
         else f"random effects and {design.residual} describe the same covariances; leave one of "
         "them out or choose a simpler structure"

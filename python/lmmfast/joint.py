@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,15 +23,6 @@ from lmmfast.terms import BlockCovariance
 
 #: Longest step of a search parameter of the residuals: logarithms and angles.
 LONGEST_STEP = 1.5
-
-
-class ResidualEngine(Protocol):
-    """An engine for residual structures; `at` fixes their parameters."""
-
-    name: str
-
-    def at(self, kappa: Array) -> Engine:
-        """Return the engine at working parameters kappa (n_params,)."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +46,7 @@ class JointCovariance(BlockCovariance):
         """The random effects alone."""
         return BlockCovariance(self.structures, self.sizes)
 
-    @cached_property
+    @property
     def n_random(self) -> int:
         """Number of parameters of D."""
         return self.random.n_params
@@ -138,7 +129,9 @@ class JointCovariance(BlockCovariance):
     def other_starts(self) -> list[Array]:
         """Search parameters to begin from besides the first."""
         D = np.eye(self.q)
-        random = [self.random.phi(0.1 * D), *self.random.other_starts()] if self.q else [np.empty(0)]
+        random = (
+            [self.random.phi(0.1 * D), *self.random.other_starts()] if self.q else [np.empty(0)]
+        )
         return [np.append(first, own) for first in random for own in self.starts]
 
     def theta(self, D: Array, sigma2: float, phi: Array) -> Array:

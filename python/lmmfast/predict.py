@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +20,9 @@ from lmmfast.tables import check_same_index, row_index, single_column
 if TYPE_CHECKING:
     import pandas as pd
 
+    from lmmfast.engine import WhiteningEngine
+    from lmmfast.joint import JointCovariance
+    from lmmfast.residual.model import ResidualModel
     from lmmfast.result import LMMResult
 
 LEVELS = ("population", "conditional")
@@ -42,10 +45,14 @@ def residuals(fit: LMMResult, kind: str, level: str | None) -> Array | pd.Series
             raise ValueError("normalized residuals are marginal: level must be 'population'")
         return _indexed(fit, _normalized(fit))
 
+    scales = residual_sds(fit) if kind == "pearson" else None
+
     def residual(batch: Batch, mean: Array, rows: slice) -> Array:
         assert batch.y is not None
         r = batch.y - mean
         if kind == "pearson":
+            if scales is not None:
+                return r / scales[rows]
             r = r / fit.sigma
             if batch.weights is not None:
                 r = r * np.sqrt(batch.weights)
@@ -212,8 +219,13 @@ def _over_rows(
 
 
 def _normalized(fit: LMMResult) -> Array:
-    """L_i^-1 (y_i - X_i beta) with V_i = L_i L_i', for chunks of whole clusters."""
+    """L_i^-1 (y_i - X_i beta) with V_i = L_i L_i', for chunks of whole clusters.
+
+    With a residual structure the rows of a cluster are taken in the order of their times.
+    """
     design = _design(fit)
+    if fit._residual_model is not None:
+        return _normalized_by_structure(fit, fit._residual_model)
     clusters = fit._clusters
     assert clusters is not None
     out = np.empty(design.n_obs)
@@ -228,6 +240,27 @@ def _normalized(fit: LMMResult) -> Array:
             fit, design.batch(rows).as_float(), ptr[first : last + 1] - ptr[first]
         )
         first = last
+    return out
+
+
+def _normalized_by_structure(fit: LMMResult, model: ResidualModel) -> Array:
+    engine = cast("WhiteningEngine", fit._engine)
+    out = np.empty(len(model.rows))
+    sigma = np.sqrt(fit._unit) / fit._basis.y_scale
+    out[model.rows] = engine.whitened(fit._Lambda, fit._c) / sigma
+    return out
+
+
+def residual_sds(fit: LMMResult) -> Array | None:
+    """Standard deviations (n,) of the residuals of the rows used; None: all sigma / sqrt(w)."""
+    model = fit._residual_model
+    if model is None:
+        return None
+    covariance = cast("JointCovariance", fit._covariance)
+    weights = _design(fit).batch(model.rows).weights
+    roots = None if weights is None else np.sqrt(fit._basis.weight_scale / as_float(weights))
+    out = np.empty(len(model.rows))
+    out[model.rows] = np.sqrt(fit._unit) * model.scales(covariance.kappa(fit._phi), roots)
     return out
 
 

@@ -14,8 +14,9 @@ from lmmfast.covariance import Array
 from lmmfast.design import Design
 from lmmfast.engine import MomentsEngine
 from lmmfast.errors import DataError
-from lmmfast.fitting import Options, fit_prepared, prepare_engine
+from lmmfast.fitting import Options, fit_design, fit_prepared, prepare_engine
 from lmmfast.frame import as_float
+from lmmfast.joint import JointCovariance
 from lmmfast.scoring import floor_eigenvalues
 from lmmfast.tables import row_index, single_column
 
@@ -28,6 +29,8 @@ def refit(fit: LMMResult, y_new: Any, options: Options) -> LMMResult:
     design = fit._need(fit._design, "refits")
     clusters = fit._need(fit._clusters, "refits")
     design = design.with_response(_read_response(design, y_new))
+    if isinstance(fit._covariance, JointCovariance):
+        return fit_design(design, options)
     basis = suit_response(fit._basis, take_sample(design))
     data = prepare_engine(design, clusters, options, basis)
     return fit_prepared(design, clusters, fit._covariance, data, options)
@@ -51,8 +54,8 @@ def continued(
     if isinstance(start, str):
         if start not in ("warm", "cold"):
             raise ValueError(f"start={start!r}: choose 'warm', 'cold', a fit or its theta")
-        warm = start == "warm" and fit.converged and fit._covariance.linear
-        start = _theta_inside(fit) if warm else None
+        warm = start == "warm" and fit.converged
+        start = _warm_start(fit) if warm else None
     if n_jobs is None and isinstance(fit._engine, MomentsEngine):
         n_jobs = fit._engine.n_threads
     return Options(
@@ -64,6 +67,13 @@ def continued(
         verbose=verbose,
         callback=callback,
     )
+
+
+def _warm_start(fit: LMMResult) -> Any:
+    """Where a search may begin that continues a fit; None where it should not."""
+    if isinstance(fit._covariance, JointCovariance):
+        return None if fit.certificate.on_boundary else fit
+    return _theta_inside(fit) if fit._covariance.linear else None
 
 
 def _theta_inside(fit: LMMResult) -> Array:

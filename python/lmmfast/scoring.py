@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from lmmfast.covariance import Array
-from lmmfast.engine import Engine
+from lmmfast.engine import Engine, ResidualEngine
 from lmmfast.errors import ConvergenceError
 from lmmfast.objective import Evaluation, Problem
 from lmmfast.optimum import STALLED, limit_reason, trace_entry
@@ -98,7 +98,7 @@ class Search:
 
     problem: Problem
     covariance: BlockCovariance
-    engine: Engine
+    engine: Engine | ResidualEngine
     max_evaluations: int = 200
     callback: Callable[[dict[str, Any]], None] | None = None
     with_kr: bool = False

@@ -42,6 +42,9 @@ class Summary:
     alpha : float
         One minus the level of the intervals.
     notes : list of str
+    structure : str or None
+        Structure of the residuals; None: independent. Its parameters are in the table
+        "residual_covariance".
     """
 
     title: str
@@ -53,12 +56,17 @@ class Summary:
     tables: dict[str, pd.DataFrame]
     alpha: float
     notes: list[str]
+    structure: str | None = None
 
     def __str__(self) -> str:
         """Return the report as text of at most 88 columns."""
         lines = [self.title, *_wrap(self.model, "    "), "", *_two_columns(self.facts), ""]
         lines += [*_wrap(f"Convergence: {self.convergence}", "    "), ""]
-        lines += ["Random effects", *self.varcorr.lines(self.errors), ""]
+        if self.varcorr.terms:
+            lines += ["Random effects", *self.varcorr.lines(self.errors), ""]
+        if self.structure is not None:
+            lines += _wrap(f"Residual covariance: {self.structure}", "    ")
+            lines += [*text_table(*self._residual_cells(), n_labels=1), ""]
         lines += ["Fixed effects"]
         lines += text_table(*self._fixed_cells(), n_labels=1) if self._has_fixed else ["none"]
         lines += ["", *(line for note in self.notes for line in _wrap(f"- {note}", "  "))]
@@ -85,9 +93,31 @@ class Summary:
             f'<div class="lmmfast"><p><b>{escape(self.title)}</b><br>'
             f"<code>{escape(self.model)}</code></p><table>{rows}</table>"
             f"<p>Convergence: {escape(self.convergence)}</p>"
-            f"<p><b>Random effects</b></p>{self.varcorr.html(self.errors)}"
+            f"{self._random_html()}"
+            f"{self._residual_html()}"
             f"<p><b>Fixed effects</b></p>{fixed}<ul>{notes}</ul></div>"
         )
+
+    def _random_html(self) -> str:
+        if not self.varcorr.terms:
+            return ""
+        return f"<p><b>Random effects</b></p>{self.varcorr.html(self.errors)}"
+
+    def _residual_html(self) -> str:
+        if self.structure is None:
+            return ""
+        table = html_table(*self._residual_cells(), n_labels=1)
+        return f"<p><b>Residual covariance: {escape(self.structure)}</b></p>{table}"
+
+    def _residual_cells(self) -> tuple[list[str], list[list[str]]]:
+        """Header and rows of the table of the residuals' parameters."""
+        rows = []
+        table = self.tables["residual_covariance"]
+        for name, values in zip(table.index, table.to_numpy(dtype=float), strict=True):
+            places = decimal_places([values[1]], [values[0]])
+            rows.append([str(name), *(write_number(float(value), places) for value in values)])
+        low, high = (f"{100 * tail:.4g}%" for tail in (self.alpha / 2, 1 - self.alpha / 2))
+        return ["", "Estimate", "Std.Err.", f"[{low}", f"{high}]"], rows
 
     @property
     def _has_fixed(self) -> bool:
@@ -119,12 +149,13 @@ def summarise(fit: LMMResult, alpha: float = 0.05) -> Summary:
     import pandas as pd
 
     fixed = fit.tidy(alpha)
+    structure = None if fit.residual.is_independent else fit.residual
     varcorr, cov = fit.varcorr, _theta_cov(fit)
     random, theta = varcorr.to_frame(), fit.theta
     errors = None
     if cov is not None:
         entries = covariance_errors(varcorr.terms, varcorr.blocks, cov)
-        residual = np.sqrt(np.diag(cov)[-1:])
+        residual = np.sqrt(np.diag(cov)[-1:]) if structure is None else np.array([np.nan])
         errors = [*(np.diag(block) for block in entries), residual]
         random["std_error"] = np.concatenate([*map(_as_listed, entries), residual])
     smallest, mean, largest = fit.group_sizes
@@ -154,13 +185,31 @@ def summarise(fit: LMMResult, alpha: float = 0.05) -> Summary:
                 {"estimate": theta, "std_error": theta_errors(fit)}
             ),
             "fixed_effects": fixed,
+            **({} if structure is None else {"residual_covariance": _residual_table(fit, alpha)}),
         },
         alpha=alpha,
         notes=_notes(fit, cov),
+        structure=None if structure is None else str(structure),
     )
 
 
 _METHODS = {"ML": "maximum likelihood (ML)", "REML": "restricted maximum likelihood (REML)"}
+
+
+def _residual_table(fit: LMMResult, alpha: float) -> pd.DataFrame:
+    """Rows of `LMMResult.variance_table` that belong to the residual structure."""
+    table = _or_without_errors(fit, alpha)
+    return table.iloc[fit._covariance.n_random :]
+
+
+def _or_without_errors(fit: LMMResult, alpha: float) -> pd.DataFrame:
+    import pandas as pd
+
+    try:
+        return fit.variance_table(alpha)
+    except (DataError, np.linalg.LinAlgError):
+        nothing = dict.fromkeys(("std_error", "conf_low", "conf_high"), np.nan)
+        return pd.DataFrame({"estimate": fit.theta, **nothing})
 
 
 def _theta_cov(fit: LMMResult) -> Array | None:

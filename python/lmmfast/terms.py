@@ -52,6 +52,11 @@ class BlockCovariance:
         return self.params[-1].stop if self.params else 0
 
     @property
+    def n_random(self) -> int:
+        """Number of parameters of D."""
+        return self.n_params
+
+    @property
     def n_totals(self) -> int:
         """Number of parameters that totals are by: the entries of vech(D)."""
         return self.q * (self.q + 1) // 2

@@ -81,7 +81,7 @@ class VarCorr:
     @property
     def _D(self) -> Array:
         ends = np.cumsum([len(block) for block in self.blocks])
-        D = np.zeros((ends[-1], ends[-1]))
+        D = np.zeros((sum(map(len, self.blocks)),) * 2)
         for block, end in zip(self.blocks, ends, strict=True):
             D[end - len(block) : end, end - len(block) : end] = block
         return D

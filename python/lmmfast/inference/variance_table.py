@@ -33,7 +33,9 @@ def variance_table(fit: LMMResult, alpha: float) -> pd.DataFrame:
     estimate, error = fit.theta.to_numpy(), fit.theta_se.to_numpy()
     rows = [
         (name, *_row(value, se, scale, z))
-        for name, value, se, scale in zip(fit.theta_names, estimate, error, _scales(fit), strict=True)
+        for name, value, se, scale in zip(
+            fit.theta_names, estimate, error, _scales(fit), strict=True
+        )
     ]
     rows += _derived(fit, rows)
     names, *columns = zip(*rows, strict=True)
@@ -58,7 +60,9 @@ def _scale_of(name: str) -> str:
     return {"var": "variance", "cor": "correlation"}.get(kind, "free")
 
 
-def _row(value: float, se: float, scale: str, z: float) -> tuple[float, float, float, float]:
+def _row(
+    value: np.float64, se: np.float64, scale: str, z: float
+) -> tuple[float, float, float, float]:
     """Estimate, standard error and interval on the scale given."""
     with np.errstate(all="ignore"):
         if scale in ("variance", "range"):

@@ -1,4 +1,4 @@
-"""Correlation structures by their definitions, in plain NumPy: what the compiled ones are tested on.
+"""Correlation structures by their definitions, in plain NumPy, to test the compiled ones on.
 
 Every function here takes complex parameters, so that complex steps give exact derivatives
 (Squire and Trapp, 1998, SIAM Review 40, 110-112).

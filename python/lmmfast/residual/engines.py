@@ -84,8 +84,7 @@ def add_local(totals: Totals, flat: Array, places: list[int]) -> None:
         shapes.append((K, K, p1, p1))
     ends = np.cumsum([int(np.prod(shape)) for shape in shapes])
     logdet, trace, info, gram, quad, *kr = (
-        part.reshape(shape)
-        for part, shape in zip(np.split(flat, ends[:-1]), shapes, strict=True)
+        part.reshape(shape) for part, shape in zip(np.split(flat, ends[:-1]), shapes, strict=True)
     )
     object.__setattr__(totals, "logdet", totals.logdet + float(logdet[0]))
     totals.gram[:] += gram
@@ -232,7 +231,7 @@ class MarkovEngine(_Engine):
     name = "markov"
 
     @cached_property
-    def _parts(self) -> list[tuple[Stratum, Array, Any]]:
+    def _parts(self) -> list[tuple[Stratum, Any, Any]]:
         """For each stratum its rows, and what the kernels want to know of them."""
         model = self.model
         coords, sizes = model.coords, np.diff(model.ptr)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -181,8 +182,8 @@ class ResidualParameters:
                 out += [Natural(f"{word}({_with(column, label)})", "free") for label in labels]
             elif part is not self._level_part:
                 out += [Natural(f"ratio(Residual|{label})", "range") for label in part.labels[1:]]
-        part = self._level_part
-        tails = [f"|{label}" for label in part.labels] if part else [""]
+        levels = self._level_part
+        tails = [f"|{label}" for label in levels.labels] if levels else [""]
         return out + [Natural(f"var(Residual{tail})", "variance") for tail in tails]
 
     @property
@@ -292,7 +293,7 @@ class ResidualParameters:
         if kind == "antedependence":
             return [
                 Natural(f"rho({_with(f'{a},{b}', label)})", "correlation")
-                for a, b in zip(names[:-1], names[1:], strict=True)
+                for a, b in pairwise(names)
             ]
         return [
             Natural(f"cov({_with(f'{names[j]},{names[k]}', label)})", "free")

@@ -233,13 +233,15 @@ class _Binder:
                 f"OU({name!r}) for continuous time"
             )
         self._sort_within([values])
-        values = (
-            self._codes(name)[0].astype(float) if column.is_factor else self._numbers(name)
-        )
+        values = self._codes(name)[0].astype(float) if column.is_factor else self._numbers(name)
         self._check_distinct(
-            values, name, lambda row: column.values[self.rows[row]]
-            if column.levels is None
-            else column.levels[column.values[self.rows[row]]]
+            values,
+            name,
+            lambda row: (
+                column.values[self.rows[row]]
+                if column.levels is None
+                else column.levels[column.values[self.rows[row]]]
+            ),
         )
         same = self.cluster[1:] == self.cluster[:-1]
         if not same.any():

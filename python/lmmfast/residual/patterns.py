@@ -1,4 +1,4 @@
-"""Clusters with one pattern (times, Z, variance covariates, weights) share V: find and lay them out.
+"""Clusters of one pattern (times, Z, covariates, weights) share V: find them, lay them out.
 
 The plan is made once, before any evaluation. Patterns of equal size lie side by side in lanes, as
 the kernels want them. Of a pattern that many clusters share, the kernels need of their A_i = [X r]
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +26,7 @@ MOSTLY_DISTINCT = 0.8
 _LOOK = 4096
 
 Index = NDArray[np.intp]
+Hash = NDArray[np.uint64]
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,7 +106,7 @@ def rows_of(clusters: Index, n: int, model: ResidualModel) -> Index:
     return np.asarray(model.ptr[clusters][:, None] + np.arange(n))
 
 
-def _hash(clusters: Index, n: int, model: ResidualModel, columns: list[Array]) -> Index:
+def _hash(clusters: Index, n: int, model: ResidualModel, columns: list[Array]) -> Hash:
     """A number (len(clusters),) that is the same for clusters of one pattern."""
     rng = np.random.default_rng(0)
     rows = rows_of(clusters, n, model)
@@ -112,9 +114,11 @@ def _hash(clusters: Index, n: int, model: ResidualModel, columns: list[Array]) -
     for values in columns:
         for column in values.T:
             bits = (column[rows] + 0.0).view(np.uint64)  # -0.0 is 0.0
-            mixed = (bits ^ (bits >> np.uint64(29))) * rng.integers(
-                1, 2**63, n, dtype=np.uint64
-            ) * np.uint64(2)
+            mixed = (
+                (bits ^ (bits >> np.uint64(29)))
+                * rng.integers(1, 2**63, n, dtype=np.uint64)
+                * np.uint64(2)
+            )
             out += (mixed ^ (mixed >> np.uint64(31))).sum(axis=1, dtype=np.uint64)
     return out
 
@@ -205,9 +209,7 @@ class BucketMaker:
                 chosen = np.flatnonzero(classes == size)
                 yield self._bucket(group, chosen, int(reps[chosen].max()), A, most)
 
-    def _bucket(
-        self, group: PatternGroup, chosen: Index, reps: int, A: Array, most: int
-    ) -> Bucket:
+    def _bucket(self, group: PatternGroup, chosen: Index, reps: int, A: Array, most: int) -> Bucket:
         n, p1, n_patterns = group.n, A.shape[1], len(chosen)
         L = core.lanes if n <= MOST_ROWS_IN_LANES else 1
         first, counts = group.first[chosen], group.counts[chosen]
@@ -221,8 +223,8 @@ class BucketMaker:
                 who = group.members[group.starts[pattern] : group.starts[pattern + 1]]
                 stacked = A[rows_of(who, n, self.model)]
                 if len(who) > most:
-                    stacked = np.linalg.qr(stacked.reshape(len(who), n * p1), mode="r")
-                    stacked = stacked.reshape(-1, n, p1)
+                    R = np.asarray(np.linalg.qr(stacked.reshape(len(who), n * p1), mode="r"))
+                    stacked = R.reshape(-1, n, p1)
                 else:
                     members[k, : len(who)] = who
                 blocks[k, : len(stacked)] = stacked
@@ -250,7 +252,7 @@ class BucketMaker:
         )
 
 
-def in_lanes(values: NDArray[np.generic], L: int, zeros: bool = False) -> NDArray[np.generic]:
+def in_lanes(values: NDArray[Any], L: int, zeros: bool = False) -> NDArray[Any]:
     """Lay patterns (P, …) side by side: (N, …, L) with N = ceil(P / L).
 
     Parameters

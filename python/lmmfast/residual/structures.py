@@ -169,9 +169,7 @@ class VarPower(ResidualStructure):
     """
 
     def __init__(self, col: Source, by: Source | None = None) -> None:
-        super().__init__(
-            None, (Variance("power", (col,), by),), _written("VarPower", [col], by=by)
-        )
+        super().__init__(None, (Variance("power", (col,), by),), _written("VarPower", [col], by=by))
 
 
 class VarExp(ResidualStructure):
