@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -9,6 +11,7 @@ from lmmfast.clusters import Clusters
 from lmmfast.covariance import Array
 from lmmfast.design import Design
 from lmmfast.errors import DataError, NotIdentifiableError
+from lmmfast.objective import Evaluation
 from lmmfast.scoring import Point
 from lmmfast.terms import BlockCovariance
 
@@ -154,6 +157,9 @@ def check_joint_information(
     D, evaluation = point.D, point.evaluation
     C = covariance.natural_jacobian(D)
     n, K = C.shape
+    if covariance.longest_steps is not None:
+        # That of ML is singular where parameters are confounded; that of REML is not exact here.
+        evaluation = Evaluation(replace(evaluation.problem, reml=False), evaluation.totals)
     joint = evaluation.joint_info(D[covariance.pairs])
     J = np.eye(len(joint))
     J[:n, :K] = C

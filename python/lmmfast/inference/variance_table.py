@@ -32,7 +32,7 @@ def variance_table(fit: LMMResult, alpha: float) -> pd.DataFrame:
     z = float(-ndtri(alpha / 2))
     estimate, error = fit.theta.to_numpy(), fit.theta_se.to_numpy()
     rows = [
-        (name, *_row(value, se, scale, z))
+        (name, *_row(np.float64(value), np.float64(se), scale, z))
         for name, value, se, scale in zip(
             fit.theta_names, estimate, error, _scales(fit), strict=True
         )

@@ -19,10 +19,10 @@ def correlation_matrix(
     psi: Any,
     positions: Any,
     coords: Any,
+    n: int,
 ) -> Any:
-    """C (n_i, n_i) of rows at given positions or coordinates; complex psi go through."""
+    """C (n, n) of rows at given positions or coordinates; complex psi go through."""
     correlation = parameters.correlation
-    n = len(coords if positions is None else positions)
     if correlation is None:
         return np.eye(n)
     if correlation.kind in definitions.TABLES:
@@ -83,7 +83,7 @@ def residual_covariance(
     nu = 0.0 if stratum.nu is None else kappa[stratum.nu]
 
     def C_at(values: Any) -> Any:
-        return correlation_matrix(parameters, stratum, values, positions, coords)
+        return correlation_matrix(parameters, stratum, values, positions, coords, n)
 
     C = C_at(psi)
     size = np.outer(s, s)
