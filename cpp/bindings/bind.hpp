@@ -8,6 +8,7 @@ namespace lmmfast::bindings {
 void bind_grouping(pybind11::module_& m);
 void bind_packing(pybind11::module_& m);
 void bind_moments(pybind11::module_& m);
+void bind_markov(pybind11::module_& m);
 void bind_responses(pybind11::module_& m);
 void bind_search(pybind11::module_& m);
 void bind_fit(pybind11::module_& m);

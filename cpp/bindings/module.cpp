@@ -9,6 +9,7 @@ PYBIND11_MODULE(LMMFAST_MODULE, m, pybind11::mod_gil_not_used()) {
     lmmfast::bindings::bind_grouping(m);
     lmmfast::bindings::bind_packing(m);
     lmmfast::bindings::bind_moments(m);
+    lmmfast::bindings::bind_markov(m);
     lmmfast::bindings::bind_responses(m);
     lmmfast::bindings::bind_search(m);
     lmmfast::bindings::bind_fit(m);
