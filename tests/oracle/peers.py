@@ -5,10 +5,13 @@ from functools import cache
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
+import lmmfast
 from lmmfast import datasets
 
 EXPECTED = Path(__file__).parent / "expected"
+DATA = Path(__file__).parent / "data"
 ENGINES = ("moments", "reference")
 METHODS = ("ML", "REML")
 
@@ -21,19 +24,48 @@ def expected(case):
 
 @cache
 def _pristine(dataset):
+    if (DATA / f"{dataset}.csv").exists():
+        return pd.read_csv(DATA / f"{dataset}.csv")
+    if dataset in DERIVED:
+        source, derive = DERIVED[dataset]
+        return derive(_pristine(source).copy())
     data = getattr(datasets, dataset)()
-    if dataset == "sleepstudy":  # known weights and an offset, as in structures.R
+    if dataset == "sleepstudy":  # as in structures.R and residuals.R
         days = data["Days"].to_numpy()
         data["w"] = np.array([1.0, 2.0, 4.0])[days % 3]
         data["o"] = 5.0 * days + days**2 / 4.0
+        data["half"] = np.where(days < 5, "early", "late")
     if dataset == "orthodont":
         data["w"] = np.where(data["Sex"] == "Male", 2.0, 1.0) * (data["age"] - 6.0)
+        data["occasion"] = (data["age"] - 6) // 2
     return data
 
 
+def _steps(data, column, group):
+    """From one row of a group to the next; the first row of a group has none."""
+    step = data.groupby(group, observed=True)[column].diff()
+    return data.assign(step=step)[step.notna()]
+
+
+# The data sets that residuals.R makes of the bundled ones.
+DERIVED = {
+    "orthodont_gaps": ("orthodont", lambda data: data[np.arange(len(data)) % 7 != 3]),
+    "orthodont_steps": ("orthodont", lambda data: _steps(data, "distance", "Subject")),
+    "ovary_steps": (
+        "ovary",
+        lambda data: _steps(data, "follicles", "Mare").query("Index % 5 not in [0, 3]"),
+    ),
+}
+
+
 def load(dataset):
-    """A fresh frame of a bundled data set, with the extra columns that the cases use."""
+    """A fresh frame of a data set, with the extra columns that the cases use."""
     return _pristine(dataset).copy()
+
+
+def residual_from(text):
+    """The residual structure that ``text`` spells: ``"AR1('Days') * ByGroup('half')"``."""
+    return eval(text, {"__builtins__": {}}, vars(lmmfast))
 
 
 def formulaic_name(name, columns):

@@ -1,0 +1,113 @@
+"""Residual structures beside nlme's and glmmTMB's numbers that residuals.R made."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from peers import METHODS, assert_close, assert_fixed_effects, expected, scale_of_cov
+
+CASES = tuple(expected("residuals")["cases"])
+MARKOV = (
+    "ar1_negative_gaps",
+    "ar1_weights",
+    "arh1_gaps",
+    "car1_bodyweight",
+    "exponential_ovary",
+    "ou_nugget_intercept",
+    "ar1_intercept",
+    "ar1_by_group_intercept",
+    "ar1_by_group_power_intercept",
+)
+
+
+def engines(case):
+    return ("auto", "dense", "reference", *(("markov",) if case in MARKOV else ()))
+
+
+FITS = [(case, method, engine) for case in CASES for method in METHODS for engine in engines(case)]
+WITH_RANDOM_EFFECTS = [
+    key for key in FITS if "ranef" in expected("residuals")["cases"][key[0]]["fits"][key[1]]
+]
+
+
+@pytest.fixture(scope="module", params=FITS, ids="-".join)
+def fitted(request, fit_once):
+    return make_fitted(*request.param, fit_once)
+
+
+@pytest.fixture(scope="module", params=WITH_RANDOM_EFFECTS, ids="-".join)
+def with_random_effects(request, fit_once):
+    return make_fitted(*request.param, fit_once)
+
+
+def make_fitted(case, method, engine, fit_once):
+    spec = expected("residuals")["cases"][case]
+    options = {"residual": spec["residual"]}
+    if "|" not in spec["formula"]:
+        options["groups"] = spec["groups"]
+    if spec["weights"] is not None:
+        options["weights"] = spec["weights"]
+    return SimpleNamespace(
+        fit=fit_once(spec["dataset"], spec["formula"], method, engine, **options),
+        want=spec["fits"][method],
+        spec=spec,
+        engine=engine,
+    )
+
+
+def test_cases_are_there():
+    """Every kind of structure that nlme and glmmTMB have, each by ML and REML."""
+    assert len(CASES) >= 25
+    spelled = " ".join(case["residual"] for case in expected("residuals")["cases"].values())
+    for structure in (
+        "ByGroup VarPower VarExp CompoundSymmetry HeterogeneousCS AR1 HeterogeneousAR1 OU Toeplitz "
+        "HeterogeneousToeplitz Unstructured SpatialExponential SpatialGaussian SpatialMatern "
+        "SpatialSpherical nugget"
+    ).split():
+        assert structure in spelled
+
+
+def test_loglik(fitted):
+    fit, want = fitted.fit, fitted.want
+    assert fit.converged
+    assert fit.engine == fitted.engine or fitted.engine == "auto"
+    assert fit.nobs == fitted.spec["n_obs"]
+    assert_close(fit.llf, want["loglik"], 1e-8)
+    assert_close(fit.aic, want["AIC"], 1e-8)
+    assert_close(fit.bic, want["BIC"], 1e-8)
+
+
+def test_fixed_effects(fitted):
+    assert_fixed_effects(fitted.fit, fitted.want, fitted.spec["columns"])
+
+
+def test_theta(fitted):
+    names = list(fitted.want["theta"])
+    values = np.array(list(fitted.want["theta"].values()))
+    cov = np.linalg.inv(fitted.want["info_expected"])
+    se = np.sqrt(np.diag(cov))
+    assert sorted(fitted.fit.theta.index) == sorted(names)
+    assert_close(fitted.fit.theta[names], values, 1e-6, np.maximum(np.abs(values), se))
+    assert_close(fitted.fit.theta_se[names], se, 1e-5)
+    assert_close(fitted.fit.theta_cov.loc[names, names], cov, 1e-5, scale_of_cov(cov))
+
+
+def test_random_effects(with_random_effects):
+    fit, want = with_random_effects.fit, with_random_effects.want
+    ranef, sd = want["ranef"], np.sqrt(next(iter(want["theta"].values())))
+    effects = fit.random_effects
+    assert [str(level) for level in effects.index] == ranef["levels"]
+    assert_close(effects.to_numpy()[:, 0], ranef["blup"], 1e-6, sd)
+    assert_close(np.asarray(fit.random_effects_cov)[:, 0, 0], ranef["cond_var"], 1e-6)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_no_peer_found_a_better_optimum(case):
+    """glmmTMB's residual variance is tiny where it should be none: some 1e-6 are its own doing."""
+    spec = expected("residuals")["cases"][case]
+    for fit in spec["fits"].values():
+        assert fit["polished_score_norm"] < 1e-10
+        for command, loglik in zip(spec["commands"], fit["peer_loglik"], strict=True):
+            slack = 1e-5 if command.startswith("glmmTMB") else 1e-9 * abs(fit["loglik"])
+            assert loglik <= fit["loglik"] + slack
+            assert loglik >= fit["loglik"] - 1e-6
