@@ -53,7 +53,9 @@ DERIVED = {
     "orthodont_steps": ("orthodont", lambda data: _steps(data, "distance", "Subject")),
     "ovary_steps": (
         "ovary",
-        lambda data: _steps(data, "follicles", "Mare").query("Index % 5 not in [0, 3]"),
+        lambda data: _steps(data, "follicles", "Mare")[
+            lambda rows: ~((rows["Index"] + 2 * (rows["Mare"].cat.codes + 1)) % 5).isin([0, 3])
+        ],
     ),
 }
 
@@ -65,7 +67,8 @@ def load(dataset):
 
 def residual_from(text):
     """The residual structure that ``text`` spells: ``"AR1('Days') * ByGroup('half')"``."""
-    return eval(text, {"__builtins__": {}}, vars(lmmfast))
+    public = {name: getattr(lmmfast, name) for name in lmmfast.__all__}
+    return eval(text, {"__builtins__": {}}, public)
 
 
 def formulaic_name(name, columns):

@@ -33,7 +33,7 @@ orthodont_gaps <- orthodont[(seq_len(nrow(orthodont)) - 1) %% 7 != 3, ]
 orthodont_steps <- subset(within(orthodont, step <- steps(orthodont, "distance", "Subject")),
                           occasion > 1)
 ovary_steps <- subset(within(ovary, step <- steps(ovary, "follicles", "Mare")),
-                      Index > 1 & !(Index %% 5 %in% c(0, 3)))
+                      Index > 1 & !((Index + 2 * as.integer(Mare)) %% 5 %in% c(0, 3)))
 data_of <- function(name) get(name, envir = globalenv())
 
 # ---- dense evaluation ---------------------------------------------------------------------------
