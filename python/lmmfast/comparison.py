@@ -249,7 +249,7 @@ def _test(before: LMMResult | None, fit: LMMResult) -> Test:
     reason, notes = _why_not(small, big), []
     chisq, df = 2 * (big.llf - small.llf), big.n_params - small.n_params
     if not reason and chisq < -_ROUNDING * max(1.0, abs(big.llf)):
-        reason = "no test: the larger model has the lower likelihood, so one of them is not optimal"
+        reason = "no test: the larger model has the lower llf"
     if not reason:
         notes = cautions(small, big)
     text = "; ".join(part for part in (failed, reason, *notes) if part)
@@ -264,27 +264,27 @@ def _test(before: LMMResult | None, fit: LMMResult) -> Test:
 def _why_not(small: LMMResult, big: LMMResult) -> str:
     """Why there is no test; empty: there is one."""
     if small.n_params == big.n_params:
-        return "no test: as many parameters"
+        return "not nested: as many parameters"
     data = _aligned(small, big)
     differs = _differing_column(small, big, *data) if data else _unseen(small, big)
     if differs:
-        return f"no test: {differs}"
+        return differs
     if data is None:
         nested = set(small.x_names) <= set(big.x_names)
     else:
         R, p = _joint_root(small, big, *data), len(small.x_names)
         nested = _determined(R[:, :p], R[:, p:])
     if not nested:
-        return "no test: the fixed effects are not nested"
+        return "not nested: fixed effects"
     if not covariance_nested(small, big):
-        return "no test: the covariance models are not known to be nested"
+        return "not known to be nested: covariance models"
     return ""
 
 
 def _unseen(a: LMMResult, b: LMMResult) -> str:
     """Say what cannot be checked without the data."""
     if a.weighted or b.weighted:
-        return "the data of a fit are gone, and with them its weights"
+        return "no test: the weights are gone with the data"
     return ""
 
 
@@ -293,15 +293,15 @@ def _differing_column(a: LMMResult, b: LMMResult, one: Design, other: Design) ->
     for s, t in zip(_batches(one), _batches(other), strict=True):
         for role in ("weights", "offset"):
             if not _same(getattr(s, role), getattr(t, role)):
-                return f"the models have different {role}"
+                return f"not nested: different {role}"
         z = dict(zip(b.z_names, t.Z, strict=True))
         for name, values in zip(a.z_names, s.Z, strict=True):
             if name in z and not np.array_equal(values, z[name]):
-                return f"column {name!r} of Z differs between the models"
+                return f"no test: {name!r} of Z differs between them"
     columns = other.residual_columns
     for name, column in one.residual_columns.items():
         if name in columns and not np.array_equal(_values(column), _values(columns[name])):
-            return f"column {name!r} of the residual structure differs between the models"
+            return f"no test: {name!r} differs between them"
     return ""
 
 

@@ -20,9 +20,9 @@ from lmmfast.residual.structures import Correlation, ResidualStructure, Variance
 if TYPE_CHECKING:
     from lmmfast.result import LMMResult
 
-ZERO_VARIANCE = "a variance is zero in the smaller model: p is conservative (too large)"
-ZERO_CORRELATION = "a correlation is zero, its least value, in the smaller model: p is conservative"
-UNDEFINED = "the smaller model leaves parameters of the larger one undefined: p is rough"
+ZERO_VARIANCE = "conservative: variance 0 in the smaller model"
+ZERO_CORRELATION = "conservative: correlation 0 in the smaller model"
+UNDEFINED = "rough: smaller model leaves parameters undefined"
 
 #: Structures of D that are special cases of another for the same random effects.
 _D_WITHIN = {
@@ -174,8 +174,10 @@ def _same_kind_nested(small: Correlation, big: Correlation) -> bool:
     if small.nugget and not big.nugget:
         return False
     if small.kind == "custom":
-        return small.custom is not None and big.custom is not None and (
-            small.custom.function is big.custom.function
+        return (
+            small.custom is not None
+            and big.custom is not None
+            and (small.custom.function is big.custom.function)
         )
     return small.bands is None or big.bands is None or small.bands <= big.bands
 
