@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from lmmfast._build_info import build_info
     from lmmfast.by import lmm_by
     from lmmfast.by_result import LMMByResult
+    from lmmfast.comparison import compare
     from lmmfast.covariance import D
     from lmmfast.fitting import fit, lmm
     from lmmfast.many import fit_many
@@ -71,6 +72,7 @@ _HOMES = {
     "lmm": "lmmfast.fitting",
     "lmm_by": "lmmfast.by",
     "build_info": "lmmfast._build_info",
+    "compare": "lmmfast.comparison",
 }
 _ERRORS = (
     "ConvergenceError",
@@ -93,6 +95,7 @@ __all__ = [
     "LMMResult",
     "ManyFits",
     "build_info",
+    "compare",
     "datasets",
     "fit",
     "fit_many",

@@ -285,6 +285,15 @@ class LMMResult:
         """Whether the certificate says so."""
         return self.certificate.converged
 
+    @cached_property
+    def _response_sum(self) -> int | None:
+        """Checksum of the response, by which `lmmfast.compare` knows fits to the same rows."""
+        from lmmfast.comparison import response_sum
+
+        with contextlib.suppress(DataError):  # a fit with appended rows holds none
+            return None if self._design is None else response_sum(self._design)
+        return None
+
     # -- random effects --------------------------------------------------------------------------
 
     @cached_property
@@ -556,7 +565,7 @@ class LMMResult:
 
     def _compute_what_needs_data(self) -> None:
         """Fill the caches that a fit without data is to keep."""
-        _ = self._effects, self.group_labels
+        _ = self._effects, self.group_labels, self._response_sum
         with contextlib.suppress(DataError):  # out of range: then there are no standard errors
             _ = self.theta_cov
 
