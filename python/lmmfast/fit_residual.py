@@ -118,14 +118,13 @@ class ResidualFit:
         """Evaluate the best of the starts: the user's, or the first that the moments suggest."""
         if self.options.start is not None:
             return search.begin(self._given_start(), "start")
-        D = np.eye(self.covariance.q)
-        best: Point | None = None
-        for share in (0.5, 0.05) if self.covariance.q else (1.0,):
-            random = self.covariance.random.phi(share * D)
-            for own in self.covariance.starts:
-                point = search.try_evaluate(np.append(random, own), "start")
-                if point is not None and (best is None or point.loglik > best.loglik):
-                    best = point
+        D, covariance = np.eye(self.covariance.q), self.covariance
+        random = covariance.random.phi(0.5 * D)
+        points = [search.try_evaluate(np.append(random, own), "start") for own in covariance.starts]
+        best = max((p for p in points if p is not None), key=_loglik, default=None)
+        if best is not None and covariance.q:
+            other = search.try_evaluate(covariance.moved(best.phi, 0.05 * D), "start")
+            best = best if other is None else max(best, other, key=_loglik)
         if best is None:
             raise NotIdentifiableError(
                 f"the residual covariance {self.model.structure} is not positive definite at any "
@@ -145,6 +144,10 @@ class ResidualFit:
 
 
 _FEW_ROWS = 50_000
+
+
+def _loglik(point: Point) -> float:
+    return point.loglik
 
 
 def _order(model: ResidualModel, clusters: Clusters) -> Any:

@@ -144,12 +144,12 @@ def _days(levels: Any) -> Any:
     if not len(levels):
         return np.empty(0)
     first = levels[0]
-    if isinstance(first, str | bytes | int | float | np.number):
-        return None
     day = pd.Timedelta(days=1)
     try:
-        if isinstance(first, np.timedelta64 | pd.Timedelta) or hasattr(first, "total_seconds"):
+        if isinstance(first, np.timedelta64) or hasattr(first, "total_seconds"):
             return np.asarray(pd.to_timedelta(levels) / day, dtype=float)
+        if isinstance(first, str | bytes | int | float | np.number):
+            return None
         times = pd.DatetimeIndex(pd.to_datetime(levels, utc=True))
         return np.asarray((times - times.min()) / day, dtype=float)
     except (TypeError, ValueError):
