@@ -13,4 +13,5 @@ PYBIND11_MODULE(LMMFAST_MODULE, m, pybind11::mod_gil_not_used()) {
     lmmfast::bindings::bind_search(m);
     lmmfast::bindings::bind_fit(m);
     lmmfast::bindings::bind_segments(m);
+    lmmfast::bindings::bind_residual(m);
 }
