@@ -13,5 +13,7 @@ void bind_responses(pybind11::module_& m);
 void bind_search(pybind11::module_& m);
 void bind_fit(pybind11::module_& m);
 void bind_segments(pybind11::module_& m);
+void bind_residual(pybind11::module_& m);
+void bind_dense(pybind11::module_& m);
 
 }  // namespace lmmfast::bindings

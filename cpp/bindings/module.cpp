@@ -14,4 +14,6 @@ PYBIND11_MODULE(LMMFAST_MODULE, m, pybind11::mod_gil_not_used()) {
     lmmfast::bindings::bind_search(m);
     lmmfast::bindings::bind_fit(m);
     lmmfast::bindings::bind_segments(m);
+    lmmfast::bindings::bind_residual(m);
+    lmmfast::bindings::bind_dense(m);
 }
