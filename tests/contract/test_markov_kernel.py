@@ -285,6 +285,15 @@ def test_rows_that_nearly_repeat_each_other(core, psi, nu):
 
 
 @cores
+@pytest.mark.parametrize("size", [1e3, 1e6])
+def test_large_random_effects(core, size):
+    some = case("exponential", q=1, p1=2, nu=0.3, sizes=[1, 6, 2, 4])
+    some = replace(some, Lambda=np.array([[size]]))
+    got = some.fields(core.markov_totals(*some.arguments, False, 1)[0], False)
+    assert_close(got, exact_totals(some), 1e-12, len(some.times))
+
+
+@cores
 @processes
 @pytest.mark.parametrize("nu", [0.01, 0.5])
 def test_ties(core, name, nu):

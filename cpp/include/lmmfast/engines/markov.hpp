@@ -18,13 +18,13 @@ class MarkovWorker {
   public:
     MarkovWorker(const MarkovRows& rows, const MarkovPoint& point, const MarkovLayout& layout)
         : rows_(rows),
-          point_(point),
           layout_(layout),
           longest_(rows.longest(0, rows.m)),
           filter_(rows, point, longest_, true),
           information_(layout.K_R),
           whitened_(layout.q, layout.p1, longest_),
           products_(layout.q, layout.p1, layout.K_R, layout.with_kr),
+          sums_(layout, point.Lambda),
           n_kept_(layout.with_kr ? whitened_.n_panels() : (layout.q + lanes - 1) / lanes),
           U_(static_cast<std::size_t>((Index{layout.K_R} * n_kept_ + 1) * longest_ * lanes)),
           panel_products_(static_cast<std::size_t>(lanes * lanes)) {}
@@ -33,7 +33,6 @@ class MarkovWorker {
     // not positive definite, or `end`.
     Index add(Index begin, Index end, Interrupt& interrupt, double* out) {
         constexpr Index rows_between_checks = 4096;
-        MarkovSums sums(layout_, point_.Lambda, out);
         Index unchecked = 0;
         for (Index i = begin; i < end; ++i) {
             if ((unchecked += rows_.n_i(i)) > rows_between_checks) {
@@ -44,20 +43,20 @@ class MarkovWorker {
             information_.evaluate(filter_);
             whitened_.whiten(rows_, i, filter_);
             multiply();
-            if (!sums.add(filter_.logdet(), information_, whitened_, products_)) return i;
+            if (!sums_.add(filter_.logdet(), information_, whitened_, products_, out)) return i;
         }
         return end;
     }
 
   private:
     const MarkovRows& rows_;
-    const MarkovPoint& point_;
     MarkovLayout layout_;
     Index longest_;
     MarkovFilter filter_;
     MarkovInformation information_;
     WhitenedRows whitened_;
     MarkovProducts products_;
+    MarkovSums sums_;
     int n_kept_;                     // panels of each U_k that are kept for U_k'U_l
     AlignedDoubles U_;               // (K_R, n_kept, longest, 8), and a panel that is not kept
     AlignedDoubles panel_products_;  // (8, 8)

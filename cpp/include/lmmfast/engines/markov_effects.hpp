@@ -1,5 +1,5 @@
 // Predictions of random effects, their conditional covariances and whitened residuals in O(n_i)
-// (docs/markov.md, eq. M19-M21).
+// (docs/markov.md, M19-M20).
 #pragma once
 
 #include <vector>

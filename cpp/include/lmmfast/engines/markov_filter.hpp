@@ -1,4 +1,4 @@
-// The recursion that factorises R of a cluster, and its derivatives (docs/markov.md, eq. M3-M6).
+// The recursion that factorises R of a cluster, and its derivatives (docs/markov.md, M3-M7).
 #pragma once
 
 #include <cmath>

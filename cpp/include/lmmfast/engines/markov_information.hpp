@@ -1,4 +1,4 @@
-// tr(R^-1 dR_k) and the exact tr(R^-1 dR_k R^-1 dR_l) / 2 of a cluster (docs/markov.md, eq. M7-M9).
+// tr(R^-1 dR_k) and the exact tr(R^-1 dR_k R^-1 dR_l) / 2 of a cluster (docs/markov.md, M8-M9).
 #pragma once
 
 #include <algorithm>

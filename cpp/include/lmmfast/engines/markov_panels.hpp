@@ -1,5 +1,5 @@
 // The linear recursions of the Markov engine over the rows of a cluster, eight columns at a time
-// (docs/markov.md, eq. M4, M6, M10, M11).
+// (docs/markov.md, M4, M6, M11).
 //
 // A panel is (n_i, 8), row by row, 64-byte aligned.
 #pragma once

@@ -1,4 +1,4 @@
-// From cross-products of whitened rows to the totals of V = Z Ddot Z' + R (docs/markov.md, eq. M12-M18).
+// From cross-products of whitened rows to the totals of V = Z Ddot Z' + R (docs/markov.md, M12-M18).
 #pragma once
 
 #include <cmath>
@@ -28,9 +28,8 @@ struct MarkovProducts {
 // Adds the totals of one cluster after another to a flat buffer. Nothing is allocated on the way.
 class MarkovSums {
   public:
-    MarkovSums(const MarkovLayout& layout, const double* Lambda, double* out)
+    MarkovSums(const MarkovLayout& layout, const double* Lambda)
         : layout_(layout),
-          out_(out),
           Lambda_(Eigen::Map<const RowMatrix>(Lambda, layout.q, layout.q)),
           F_(layout.q, layout.q),
           B_(layout.q, layout.q),
@@ -51,7 +50,8 @@ class MarkovSums {
 
     // False where V is not finite.
     bool add(double logdet_R, const MarkovInformation& info_R, const WhitenedRows& rows,
-             const MarkovProducts& products) {
+             const MarkovProducts& products, double* out) {
+        out_ = out;
         double logdet = logdet_R;
         if (layout_.q > 0 && !factorise(rows, logdet)) return false;
         if (!std::isfinite(logdet)) return false;
@@ -68,7 +68,7 @@ class MarkovSums {
   private:
     using Out = Eigen::Map<RowMatrix>;
     MarkovLayout layout_;
-    double* out_;
+    double* out_ = nullptr;  // MarkovLayout
     RowMatrix Lambda_;
     RowMatrix F_, B_, inverse_;
     RowMatrix T_Z_, F_Q_, G_, square_;    // (q, q)
@@ -186,7 +186,7 @@ class MarkovSums {
                     for_orders(c, d, [&](int z, int w) {
                         info(k, l) += 0.5 * G_(w, x) * G_(y, z);
                         if (!layout_.with_kr) return;
-                        kr(k, l).noalias() += H_.row(x).transpose().lazyProduct(G_(y, z) * H_.row(w));
+                        kr(k, l).noalias() += G_(y, z) * H_.row(x).transpose().lazyProduct(H_.row(w));
                     });
                 });
             }

@@ -1,4 +1,4 @@
-// [Z A] of a cluster, whitened by R and with the span of Z split off (docs/markov.md, eq. M10).
+// [Z A] of a cluster, whitened by R and with the span of Z split off (docs/markov.md, M10).
 #pragma once
 
 #include <algorithm>
