@@ -17,14 +17,13 @@ LONG_RANGE = 1e7
 
 def edges(parameters: ResidualParameters, kappa: Array) -> list[str]:
     """Sentences on parameters at an end of their range; none in the interior."""
-    if parameters.correlation is None:
-        return []
     return [text for stratum in parameters.strata for text in _of(parameters, stratum, kappa)]
 
 
 def _of(parameters: ResidualParameters, stratum: Stratum, kappa: Array) -> list[str]:
     correlation = parameters.correlation
-    assert correlation is not None
+    if correlation is None:
+        return []
     columns = ",".join(correlation.columns) or "the residuals"
     where = "" if stratum.label is None else f" ({stratum.label})"
     out = []

@@ -135,7 +135,7 @@ class DenseEngine(_Engine):
         if bucket.positions is not None:
             table = core.residual_table(correlation.kind, parameters.T, psi)
             return "table", bucket.positions, *table
-        return "distance", correlation.kind, bucket.coords, psi
+        return "distance", correlation.kind, bucket.coords, float(psi[0])
 
     def _arguments(self, bucket: Bucket) -> tuple[Any, ...]:
         stratum = self.model.parameters.strata[bucket.stratum]
