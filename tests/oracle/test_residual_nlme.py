@@ -36,9 +36,8 @@ CASES = {
         {"groups": "id"},
     ),
 }
-ENGINES = ("auto", "dense", "markov")
+ENGINES = ("dense", "markov")
 FITS = [(case, method, engine) for case in CASES for method in METHODS for engine in ENGINES]
-FITS += [("ovary_car1", method, "reference") for method in METHODS]  # the others take seconds
 WITH_RANDOM_EFFECTS = [key for key in FITS if expected(key[0])["fits"][key[1]]["varcomp"]]
 
 
@@ -66,7 +65,7 @@ def make_fitted(case, method, engine, fit_once):
 def test_what_was_fitted(fitted):
     fit, want = fitted.fit, fitted.want
     assert fit.method == fitted.method
-    assert fit.engine == fitted.engine or fitted.engine == "auto"
+    assert fit.engine == fitted.engine
     assert fit.nobs == want["n_obs"]
     assert fit.ngroups == next(iter(want["n_groups"].values()))
     assert fit.converged

@@ -38,7 +38,7 @@ REFERENCE = (
 def engines(case):
     markov = ("markov",) if case in MARKOV else ()
     reference = ("reference",) if case in REFERENCE else ()
-    return ("auto", "dense", *markov, *reference)
+    return ("dense", *markov, *reference)
 
 
 FITS = [(case, method, engine) for case in CASES for method in METHODS for engine in engines(case)]
@@ -87,7 +87,7 @@ def test_cases_are_there():
 def test_loglik(fitted):
     fit, want = fitted.fit, fitted.want
     assert fit.converged
-    assert fit.engine == fitted.engine or fitted.engine == "auto"
+    assert fit.engine == fitted.engine
     assert fit.nobs == fitted.spec["n_obs"]
     assert_close(fit.llf, want["loglik"], 1e-8)
     assert_close(fit.aic, want["AIC"], 1e-8)
