@@ -23,7 +23,7 @@ from lmmfast.optimum import Optimum
 from lmmfast.reference import ReferenceEngine
 from lmmfast.residual.engines import DenseEngine, MarkovEngine, suits_markov
 from lmmfast.residual.model import ResidualModel, bind
-from lmmfast.residual.start import start_params
+from lmmfast.residual.start import inside, start_params
 from lmmfast.scoring import Point, Search, maximise
 from lmmfast.terms import BlockCovariance
 
@@ -97,14 +97,24 @@ class ResidualFit:
             Parameters that the data cannot tell apart.
         """
         search = Search(self.problem, self.covariance, self.engine, self.options.max_iter, callback)
+        self._check_information(random_names)
         point = self._first_point(search)
-        names = self.covariance.working_names(random_names)
-        check_joint_information(point, self.covariance, self.design, self.clusters, names)
         point, reason = maximise(search, point)
         search.difference = True
         if reason == "converged" and not search.stopped:
             point = self._confirmed(search, point)
         return conclude(search, snap_to_boundary(search, point), reason)
+
+    def _check_information(self, random_names: list[str]) -> None:
+        """Judge what the data can tell apart where every parameter is well inside its range."""
+        covariance = self.covariance
+        phi = np.append(covariance.random.phi(0.5 * np.eye(covariance.q)), inside(self.model))
+        search = Search(self.problem, covariance, self.engine)
+        point = search.try_evaluate(phi, "check")
+        if point is None:
+            return  # the search says more
+        names = covariance.working_names(random_names)
+        check_joint_information(point, covariance, self.design, self.clusters, names)
 
     def _confirmed(self, search: Search, point: Point) -> Point:
         """Judge the end by the Hessian itself where that costs no more than the search did."""

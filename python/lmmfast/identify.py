@@ -192,13 +192,18 @@ def check_joint_information(
             f"{design.n_obs} rows): {', '.join(confounded)} cannot be told apart; group by "
             "something that repeats"
         )
-    why = (
-        "columns of a random-effects term determine each other; leave a random effect out or "
-        "choose a simpler covariance structure"
-        if design.residual is None
-        else f"random effects and {design.residual} describe the same covariances; leave one of "
-        "them out or choose a simpler structure"
-    )
+    if design.residual is None:
+        why = (
+            "columns of a random-effects term determine each other; leave a random effect out or "
+            "choose a simpler covariance structure"
+        )
+    elif design.terms:
+        why = (
+            f"random effects and {design.residual} describe the same covariances; leave one of "
+            "them out or choose a simpler structure"
+        )
+    else:
+        why = f"{design.residual} has more parameters than they show; choose a simpler structure"
     raise NotIdentifiableError(
         f"the data cannot tell {', '.join(dict.fromkeys(confounded))} apart: {design.group_name!r} "
         f"has too few rows per group, or {why}"

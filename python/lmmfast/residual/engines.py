@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from functools import cached_property
 from typing import Any
 
@@ -79,20 +80,23 @@ class _Engine:
 def add_local(totals: Totals, flat: Array, places: list[int]) -> None:
     """Add a flat buffer of the kernels, whose parameters stand at `places`, to totals."""
     K, p1 = len(places), totals.gram.shape[0]
-    shapes: list[tuple[int, ...]] = [(1,), (K,), (K, K), (p1, p1), (K, p1, p1)]
+    whole: Any = slice(None)
+    one = whole if K == len(totals.trace) else places
+    two = whole if K == len(totals.trace) else np.ix_(places, places)
+    start = 1
+
+    def part(*shape: int) -> Array:
+        nonlocal start
+        start += (size := math.prod(shape))
+        return flat[start - size : start].reshape(shape)
+
+    object.__setattr__(totals, "logdet", totals.logdet + float(flat[0]))
+    totals.trace[one] += part(K)
+    totals.info[two] += part(K, K)
+    totals.gram[:] += part(p1, p1)
+    totals.quad[one] += part(K, p1, p1)
     if totals.kr is not None:
-        shapes.append((K, K, p1, p1))
-    ends = np.cumsum([int(np.prod(shape)) for shape in shapes])
-    logdet, trace, info, gram, quad, *kr = (
-        part.reshape(shape) for part, shape in zip(np.split(flat, ends[:-1]), shapes, strict=True)
-    )
-    object.__setattr__(totals, "logdet", totals.logdet + float(logdet[0]))
-    totals.gram[:] += gram
-    totals.trace[places] += trace
-    totals.quad[places] += quad
-    totals.info[np.ix_(places, places)] += info
-    if totals.kr is not None:
-        totals.kr[np.ix_(places, places)] += kr[0]
+        totals.kr[two] += part(K, K, p1, p1)
 
 
 class DenseEngine(_Engine):

@@ -323,6 +323,19 @@ class _Binder:
         params = slice(first, first + G.shape[1])
         return VariancePart(model.kind, model.columns, labels, center, scale, params), G
 
+    def _check_pairs(self, T: int, levels: tuple[str, ...], positions: NDArray[np.int32]) -> None:
+        """Refuse an unstructured covariance of levels that never occur together."""
+        seen = np.zeros((self.clusters.m, T), dtype=np.float32)
+        seen[self.cluster, positions] = 1.0
+        apart = np.argwhere(np.triu(seen.T @ seen == 0))
+        if len(apart):
+            j, k = apart[0]
+            raise NotIdentifiableError(
+                f"{levels[j]} and {levels[k]} never occur together in a cluster: "
+                f"{self.structure} has a covariance for them that the data say nothing about; "
+                "choose a structure with fewer parameters, or leave one of them out"
+            )
+
     def _check_counts(
         self,
         correlation: Correlation | None,
@@ -339,6 +352,7 @@ class _Binder:
                 f"but there are {self.clusters.m}: choose a structure with fewer parameters, such "
                 "as HeterogeneousAR1 or HeterogeneousToeplitz"
             )
+        self._check_pairs(parameters.T, parameters.levels, positions)
 
 
 def _place_strata(

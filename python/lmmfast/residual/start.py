@@ -54,6 +54,29 @@ def start_params(model: ResidualModel, r: Array, has_random: bool) -> list[Array
     return starts
 
 
+def inside(model: ResidualModel) -> Array:
+    """Search parameters well inside their ranges: moderate correlations, equal variances."""
+    parameters = model.parameters
+    kappa = np.zeros(parameters.n_params)
+    for stratum in parameters.strata:
+        kappa[stratum.psi] = _moderate(model, stratum.psi.stop - stratum.psi.start)
+        if stratum.nu is not None:
+            kappa[stratum.nu] = 0.3
+    return parameters.phi(kappa)
+
+
+def _moderate(model: ResidualModel, n_psi: int) -> Array:
+    correlation = model.parameters.correlation
+    if correlation is None:
+        return np.empty(0)
+    if correlation.custom is not None:
+        return np.array(correlation.custom.start)
+    if correlation.kind in definitions.DISTANCES and correlation.kind != "ar1":
+        return np.array([np.log(3.0)])  # of the median distance
+    # Partial autocorrelations and the like that differ, so that nothing is equal by chance.
+    return 0.4 * 0.8 ** np.arange(n_psi)
+
+
 def _log_sds(r: Array, G: Array | None) -> Array:
     """Coefficients of log s on G by scoring in the gamma model of squared residuals."""
     if G is None:
