@@ -208,6 +208,15 @@ class FormulaDesign:
         return self._frame.residual_columns()
 
     @property
+    def column_names(self) -> list[str]:
+        """Columns of the data that the formula uses."""
+        return list(self._frame.columns)
+
+    def column(self, name: str) -> Column:
+        """Return a column of the data that the model uses, for the rows used."""
+        return used_rows(self._frame.columns[name], self._frame.kept)
+
+    @property
     def factors(self) -> list[Column]:
         """Factor columns that the columns of the model are made of."""
         return [self._frame.columns[name] for name in self.spec.levels]
