@@ -183,8 +183,7 @@ def _edges(sample: Sample, axis: LagAxis, furthest: float, bins: int | None) -> 
         if axis.whole and furthest <= 2 * FEW_LAGS:
             return np.arange(np.floor(end) + 1) + 0.5
         lags = np.unique(np.concatenate([p.lag for p in sample.pairs(furthest, first=True)]))
-        steps = np.diff(lags)
-        lags = lags[np.append(True, steps > 1e-6 * furthest)]
+        lags = lags[np.diff(lags, prepend=-np.inf) > 1e-6 * furthest]
         if 0 < len(lags) <= FEW_LAGS:
             middle = (lags[1:] + lags[:-1]) / 2
             return np.concatenate([[lags[0] * (1 - 1e-9)], middle, [end]])

@@ -34,6 +34,7 @@ from lmmfast.frame import (
     model_frame,
     read_extra,
     usable_rows,
+    used_rows,
 )
 from lmmfast.keys import GroupKeys, check_key_kind, group_keys
 from lmmfast.residual.columns import read_structure

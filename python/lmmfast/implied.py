@@ -204,4 +204,4 @@ def labelled(values: Sequence[NDArray[Any]], names: Sequence[str]) -> pd.Index[A
 
     if len(names) == 1:
         return pd.Index(values[0], name=names[0])
-    return pd.MultiIndex.from_arrays(list(values), names=names)
+    return pd.MultiIndex.from_arrays(list(values), names=list(names))

@@ -257,8 +257,7 @@ def _write_pairs(ax: Axes, table: pd.DataFrame) -> None:
             color="0.4",
             rotation=90 if upright else 0,
         )
-    place = {"xy": (1, 0.02), "xycoords": "axes fraction", "textcoords": "offset points"}
-    ax.annotate("pairs", xytext=(4, 0), va="bottom", fontsize=7, color="0.4", **place)
+    ax.text(1.01, 0.02, "pairs", transform=ax.transAxes, va="bottom", fontsize=7, color="0.4")
 
 
 def _short(count: int) -> str:
