@@ -210,7 +210,7 @@ def plot_acf(
         _write_pairs(ax, table)
     ax.set_xlabel(f"lag ({lag_axis(fit, along).name})")
     name = "semivariogram" if kind == "semivariogram" else "autocorrelation"
-    ax.set_ylabel(f"{name} of the {residuals} residuals")
+    ax.set_ylabel(name if residuals == "marginal" else f"{name} of whitened residuals")
     ax.set_title(_model_text(fit), fontsize=10)
     ax.spines[["top", "right"]].set_visible(False)
     ax.legend(frameon=False, fontsize=9, ncols=2, loc="upper right")
@@ -237,9 +237,15 @@ def _make_room(ax: Axes, table: pd.DataFrame, pairs: bool) -> None:
     ax.set_xlim(min(0.0, lags.min()), lags.max() + 0.04 * np.ptp(np.append(lags, 0.0)))
     if (lags == np.round(lags)).all() and len(lags) < UPRIGHT_FROM:
         ax.set_xticks(lags, [f"{lag:.0f}" for lag in lags])
-    low, high = ax.get_ylim()
-    below = 0.0 if not pairs else 0.16 if len(table) >= UPRIGHT_FROM else 0.1
-    ax.set_ylim(low - below * (high - low), high + 0.12 * (high - low))
+    reach = 2 * table["std_error"].fillna(0.0)
+    low = min(0.0, table["fitted"].min(), (table["empirical"] - reach).min())
+    high = max(table["fitted"].max(), (table["empirical"] + reach).max())
+    below = 0.05 if not pairs else 0.2 if len(table) >= UPRIGHT_FROM else 0.14
+    low, high = low - below * (high - low), high + 0.17 * (high - low)
+    others = [other for other in ax.get_shared_y_axes().get_siblings(ax) if other is not ax]
+    if any(other.has_data() for other in others):
+        low, high = min(low, ax.get_ylim()[0]), max(high, ax.get_ylim()[1])
+    ax.set_ylim(low, high)
 
 
 def _write_pairs(ax: Axes, table: pd.DataFrame) -> None:
