@@ -54,8 +54,8 @@ def compare(*fits: Any) -> pd.DataFrame:
     Notes
     -----
     p is from the chi-squared distribution. Where the smaller model puts a variance on the boundary
-    of its range, at zero, the statistic tends to be smaller than that and p is conservative: for one
-    more variance, about twice too large (Self and Liang 1987, JASA 82, 605-610; Stram and Lee
+    of its range, at zero, the statistic tends to be smaller than that and p is conservative: for
+    one more variance, about twice too large (Self and Liang 1987, JASA 82, 605-610; Stram and Lee
     1994, Biometrics 50, 1171-1177). The note says so.
 
     Nesting is decided from the columns of X, the random-effects terms and the residual structures:
@@ -188,7 +188,7 @@ def _same_fixed_effects(a: LMMResult, b: LMMResult) -> bool:
 
 def _log_det(R: Array) -> float:
     """Half of log|R'R|."""
-    return float(np.linalg.slogdet(np.linalg.qr(R, mode="r"))[1])
+    return float(np.linalg.slogdet(_root(R))[1])
 
 
 def _rows_held(fit: LMMResult) -> Design | None:
@@ -208,8 +208,7 @@ def _aligned(a: LMMResult, b: LMMResult) -> tuple[Design, Design] | None:
     if one is None or other is None:
         return None
     same = all(
-        np.array_equal(s.y, t.y)  # type: ignore[arg-type]
-        for s, t in zip(_batches(one), _batches(other), strict=True)
+        np.array_equal(s.y, t.y) for s, t in zip(_batches(one), _batches(other), strict=True)
     )
     return (one, other) if same else None
 
@@ -219,20 +218,25 @@ def _batches(design: Design) -> Iterator[Any]:
         yield design.batch(slice(start, min(start + CHUNK, design.n_obs))).as_float()
 
 
+def _root(A: Array) -> Array:
+    """R factor."""
+    return np.asarray(np.linalg.qr(A, mode="r"))
+
+
 def _joint_root(a: LMMResult, b: LMMResult, one: Design, other: Design) -> Array:
     """R factor of [X_a X_b], the columns that were kept."""
     R = np.empty((0, len(a.x_names) + len(b.x_names)))
     for s, t in zip(_batches(one), _batches(other), strict=True):
         columns = [*(s.X[j] for j in a._keep), *(t.X[j] for j in b._keep)]
         if columns:
-            R = np.linalg.qr(np.vstack([R, np.column_stack(columns)]), mode="r")
+            R = _root(np.vstack([R, np.column_stack(columns)]))
     return R
 
 
 def _determined(R_small: Array, R_big: Array) -> bool:
     """Whether the columns of one matrix lie in the span of those of another."""
     k = R_big.shape[1]
-    R = np.linalg.qr(np.hstack([R_big, R_small]), mode="r")[:, k:]
+    R = _root(np.hstack([R_big, R_small]))[:, k:]
     beyond = np.linalg.norm(R[k:], axis=0)
     return bool((beyond <= _BEYOND * np.linalg.norm(R, axis=0)).all())
 

@@ -34,6 +34,7 @@ from lmmfast.frame import (
     model_frame,
     read_extra,
     usable_rows,
+    used_rows,
 )
 from lmmfast.keys import GroupKeys, check_key_kind, group_keys
 from lmmfast.residual.columns import read_structure
@@ -206,6 +207,15 @@ class FormulaDesign:
     def residual_columns(self) -> dict[str, Column]:
         """Columns of the residual structure, for the rows used."""
         return self._frame.residual_columns()
+
+    @property
+    def column_names(self) -> list[str]:
+        """Columns of the data that the formula uses."""
+        return list(self._frame.columns)
+
+    def column(self, name: str) -> Column:
+        """Return a column of the data that the model uses, for the rows used."""
+        return used_rows(self._frame.columns[name], self._frame.kept)
 
     @property
     def factors(self) -> list[Column]:

@@ -44,6 +44,20 @@ def figure(width: float = 6.4, height: float = 4.8) -> Figure:
     return Figure(figsize=(width, height), layout="constrained")
 
 
+def new_axes() -> Axes:
+    """Make axes of a new figure of pyplot's.
+
+    Raises
+    ------
+    PlotError
+        matplotlib is not installed.
+    """
+    _require()
+    from matplotlib import pyplot
+
+    return pyplot.subplots(layout="constrained")[1]
+
+
 def _require() -> None:
     try:
         import matplotlib  # noqa: F401
@@ -117,11 +131,7 @@ def plot_curves(
     """
     frame = _model_data(fit, data, x)
     labels = _row_labels(fit, frame)
-    if ax is None:
-        _require()
-        from matplotlib import pyplot
-
-        ax = pyplot.subplots(layout="constrained")[1]
+    ax = new_axes() if ax is None else ax
     chosen = _choose_groups(labels, groups, n_groups, fit.group_name)
     coded = fit.spec.number_levels
     curves = [_grid(part, x, _SUBJECT_GRID, coded) for part in _parts(frame, labels, chosen)]

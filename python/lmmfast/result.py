@@ -248,6 +248,122 @@ class LMMResult:
         """Covariance structure of the residuals."""
         return Independent() if self._structure is None else self._structure
 
+    def implied_covariance(self, group: Any = None, at: Any = None) -> pd.DataFrame:
+        """Return V = Z D Z' + R at the estimates, for the rows of a cluster or for others.
+
+        Parameters
+        ----------
+        group : optional
+            Label of a cluster; default: the first of the largest.
+        at : sequence or table, optional
+            Visits or times of rows that need not be in the data (dates: days since the first one),
+            or a table with all columns that the covariance depends on. Columns that it does not
+            have are as in the cluster, where they must be constant; weights are one.
+
+        Returns
+        -------
+        DataFrame (n_i, n_i)
+            Indexed by visit, time or coordinates; by the column of a random slope, or by the
+            number of the row, where residuals are independent.
+
+        Raises
+        ------
+        DataError
+            Unknown group or level, columns that ``at`` lacks, more than 5000 rows.
+
+        Examples
+        --------
+        >>> import lmmfast as lf
+        >>> fit = lf.lmm("Reaction ~ Days + (Days | Subject)", lf.datasets.sleepstudy())
+        >>> fit.implied_covariance(at=[0, 9]).round(0).to_numpy().tolist()
+        [[1267.0, 699.0], [699.0, 4281.0]]
+        """
+        from lmmfast.implied import implied_covariance
+
+        return implied_covariance(self, group, at)
+
+    def acf(
+        self,
+        along: Any = None,
+        *,
+        kind: str = "correlation",
+        residuals: str = "marginal",
+        max_lag: float | None = None,
+        bins: int | None = None,
+    ) -> pd.DataFrame:
+        """Return the autocorrelation of the residuals within clusters, and that of the model.
+
+        Parameters
+        ----------
+        along : str or array (n,), optional
+            What lags are differences of: a column of the model, or values for the rows used.
+            Default: visits, times or coordinates of the residual structure; else the column of the
+            random slope, if there is one; else the order of the rows.
+        kind : {"correlation", "semivariogram"}
+            Of pairs of residuals e, f at one lag: sum of e f over sum of (e^2 + f^2) / 2, or mean
+            of (e - f)^2 / 2.
+        residuals : {"marginal", "normalized"}
+            y - X beta over the standard deviations that the model implies; or, to see what the
+            model leaves, these whitened by V, which have no correlation if the model holds.
+        max_lag : float, optional
+            Default: all lags between visits; ten steps or more (as R's acf: 10 log10 n) along a
+            time, three times the fitted range at least.
+        bins : int, optional
+            Number of intervals of the lag; default 15. Few distinct lags have one each.
+
+        Returns
+        -------
+        DataFrame
+            A row per lag: its mean ``lag``, ``pairs`` of rows, ``empirical``, ``std_error`` (from
+            the variation between clusters; NaN for fewer than ten), ``fitted``: the mean over the
+            same pairs of what V implies, random effects included.
+
+        Notes
+        -----
+        Residuals are divided by their root mean square. Those of an estimated mean are a little
+        less correlated than the errors, noticeably so where clusters are few. Of more than four
+        million pairs about that many are used, evenly chosen.
+        """
+        from lmmfast.autocorrelation import acf
+
+        return acf(self, along, kind, residuals, max_lag, bins)
+
+    def plot_covariance(self, group: Any = None, at: Any = None, **options: Any) -> Axes:
+        """Draw the correlations or covariances of V as a heatmap.
+
+        Parameters
+        ----------
+        group, at
+            As in `implied_covariance`; a cluster of more than 200 rows is shown by 200 of them.
+        **options
+            See `lmmfast.plots_covariance.plot_covariance`.
+
+        Returns
+        -------
+        matplotlib Axes
+        """
+        from lmmfast.plots_covariance import plot_covariance
+
+        return plot_covariance(self, group, at, **options)
+
+    def plot_acf(self, along: Any = None, **options: Any) -> Axes:
+        """Draw the autocorrelation of the residuals by lag against that of the model.
+
+        Parameters
+        ----------
+        along
+            As in `acf`.
+        **options
+            See `lmmfast.plots_covariance.plot_acf`.
+
+        Returns
+        -------
+        matplotlib Axes
+        """
+        from lmmfast.plots_covariance import plot_acf
+
+        return plot_acf(self, along, **options)
+
     # -- likelihood ------------------------------------------------------------------------------
 
     @property

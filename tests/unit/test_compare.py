@@ -18,8 +18,6 @@ SLEEP = lf.datasets.sleepstudy()
 
 def growth(residual=None, formula="distance ~ age * Sex", data=ORTHODONT, **options):
     options.setdefault("groups", None if "|" in formula else "Subject")
-    if residual is not None:
-        options.setdefault("engine", "reference")
     return lf.lmm(formula, data, residual=residual, **options)
 
 

@@ -1,0 +1,207 @@
+"""Standardised marginal residuals of a fit, and pairs of them within clusters."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lmmfast.covariance import Array
+from lmmfast.errors import DataError
+from lmmfast.implied import clusters_of, residual_sd, row_order, rows_at
+from lmmfast.residual import definitions
+from lmmfast.residual.dense import evaluate_custom
+
+if TYPE_CHECKING:
+    from lmmfast.joint import JointCovariance
+    from lmmfast.residual.layout import Stratum
+    from lmmfast.result import LMMResult
+
+#: Of more pairs of rows about this many are looked at.
+MOST_PAIRS = 4_000_000
+#: Pairs at a time.
+CHUNK = 1_000_000
+#: Clusters of more rows are searched for the rows within the longest lag.
+FEW_ROWS = 64
+#: Of so many clusters some are left out rather than rows.
+MANY_CLUSTERS = 1000
+
+Index = NDArray[np.intp]
+
+
+@dataclass(frozen=True, eq=False)
+class Pairs:
+    """Pairs of rows of some clusters, all of (k,).
+
+    Attributes
+    ----------
+    cluster : ndarray of int
+    lag : ndarray
+    e, f : ndarray
+        Residuals of the two rows.
+    fitted : ndarray
+        Correlation of the two as the model has it.
+    """
+
+    cluster: Index
+    lag: Array
+    e: Array
+    f: Array
+    fitted: Array
+
+
+class Sample:
+    """Residuals in the order of the lag axis within each cluster.
+
+    Parameters
+    ----------
+    fit : LMMResult
+    coords : ndarray (n, d)
+        In the order of `lmmfast.implied.row_order`.
+    normalized : bool
+        Residuals whitened by V instead of marginal ones over their standard deviations.
+    """
+
+    def __init__(self, fit: LMMResult, coords: Array, normalized: bool) -> None:
+        self.fit, self.normalized = fit, normalized
+        clusters = clusters_of(fit)
+        self.ptr, self.m = clusters.ptr, clusters.m
+        self.longest = int(clusters.sizes.max())
+        self.cluster: Index = np.repeat(np.arange(self.m), clusters.sizes)
+        places: Index = np.arange(fit.nobs)
+        if coords.shape[1] == 1:
+            places = np.lexsort((coords[:, 0], self.cluster))
+        self.coords = coords[places]
+        self.rows = rows_at(fit, places)
+        self.residual_sd = residual_sd(fit, self.rows)
+        itself: Index = np.arange(fit.nobs)
+        self.sd = np.sqrt(self._random(itself, itself) + self.residual_sd**2)
+        self.r = self._residuals(row_order(fit)[places])
+
+    def _residuals(self, rows: Index) -> Array:
+        """Residuals with a mean square of one."""
+        if self.normalized:
+            r = np.asarray(self.fit.resid("normalized"))[rows]
+        else:
+            r = np.asarray(self.fit.resid("response", level="population"))[rows] / self.sd
+        return r / np.sqrt(np.mean(r**2))
+
+    # -- lags --------------------------------------------------------------------------------------
+
+    def span(self) -> float:
+        """Longest distance within a cluster (of several coordinates: of its bounding box)."""
+        starts = self.ptr[:-1]
+        sides = np.maximum.reduceat(self.coords, starts) - np.minimum.reduceat(self.coords, starts)
+        span = float(np.sqrt((sides**2).sum(axis=1)).max())
+        if span == 0:
+            raise DataError("no cluster has rows at two values of the lag axis: there are no lags")
+        return span
+
+    def step(self) -> float:
+        """Median distance of neighbours within clusters."""
+        steps = np.diff(self.coords[:, 0])[self.cluster[1:] == self.cluster[:-1]]
+        return float(np.median(steps[steps > 0]))
+
+    def _ends(self, furthest: float) -> Index:
+        """Row behind the last one within the longest lag of each row, (n,)."""
+        ends: Index = np.repeat(self.ptr[1:], np.diff(self.ptr))
+        if self.coords.shape[1] > 1:
+            return ends
+        for i in np.flatnonzero(np.diff(self.ptr) > FEW_ROWS):
+            rows = slice(self.ptr[i], self.ptr[i + 1])
+            t = self.coords[rows, 0]
+            ends[rows] = self.ptr[i] + np.searchsorted(t, t + furthest * (1 + 1e-9), side="right")
+        return ends
+
+    # -- pairs -------------------------------------------------------------------------------------
+
+    def pairs(self, furthest: float, first: bool = False) -> Iterator[Pairs]:
+        """Pairs up to the longest lag, those of a cluster together.
+
+        Parameters
+        ----------
+        first : bool
+            Only the first chunk.
+        """
+        rows: Index = np.arange(len(self.r))
+        counts = self._ends(furthest) - rows - 1
+        counts = np.where(self._chosen(counts), counts, 0)
+        total = np.concatenate([[0], np.cumsum(counts)])
+        by_cluster = total[self.ptr]
+        start = 0
+        while start < self.m:
+            stop = int(np.searchsorted(by_cluster, by_cluster[start] + CHUNK, side="right")) - 1
+            stop = min(max(stop, start + 1), self.m)
+            here = rows[self.ptr[start] : self.ptr[stop]]
+            yield self._pairs_of(here, counts[here], furthest)
+            if first:
+                return
+            start = stop
+
+    def _chosen(self, counts: Index) -> NDArray[np.bool_]:
+        """Which rows begin pairs: all, or an even choice of them."""
+        stride = -(-int(counts.sum()) // MOST_PAIRS)
+        if stride <= 1:
+            return np.ones(len(counts), dtype=bool)
+        if self.m >= MANY_CLUSTERS:
+            return self.cluster % stride == 0
+        return np.arange(len(counts)) % stride == 0
+
+    def _pairs_of(self, rows: Index, counts: Index, furthest: float) -> Pairs:
+        j = np.repeat(rows, counts)
+        before = np.repeat(np.cumsum(counts) - counts, counts)
+        other = j + 1 + np.arange(len(j)) - before
+        lag = np.sqrt(((self.coords[other] - self.coords[j]) ** 2).sum(axis=1))
+        near = lag <= furthest * (1 + 1e-9)
+        j, other, lag = j[near], other[near], lag[near]
+        fitted = np.zeros(len(j)) if self.normalized else self._fitted(j, other)
+        return Pairs(self.cluster[j], lag, self.r[j], self.r[other], fitted)
+
+    # -- what the model says -----------------------------------------------------------------------
+
+    def _random(self, j: Index, other: Index) -> Array:
+        """Covariances of pairs of rows due to the random effects."""
+        Z = self.rows.Z
+        return np.asarray(((Z[j] @ self.fit._estimates.D) * Z[other]).sum(axis=1))
+
+    def _fitted(self, j: Index, other: Index) -> Array:
+        s = self.residual_sd
+        cov = self._random(j, other) + s[j] * s[other] * self._correlation(j, other)
+        return np.asarray(cov / (self.sd[j] * self.sd[other]))
+
+    def _correlation(self, j: Index, other: Index) -> Array:
+        """Correlations of the residuals of pairs of rows."""
+        model = self.fit._residual_model
+        out = np.zeros(len(j))
+        if model is None or model.parameters.correlation is None:
+            return out
+        kappa = cast("JointCovariance", self.fit._covariance).kappa(self.fit._phi)
+        of = model.stratum[self.cluster[j]]
+        for k, stratum in enumerate(model.parameters.strata):
+            mine = of == k
+            nu = 0.0 if stratum.nu is None else kappa[stratum.nu]
+            out[mine] = (1 - nu) * self._C(stratum, kappa[stratum.psi], j[mine], other[mine])
+        return out
+
+    def _C(self, stratum: Stratum, psi: Array, j: Index, other: Index) -> Array:
+        assert self.fit._residual_model is not None
+        parameters, rows = self.fit._residual_model.parameters, self.rows
+        correlation = parameters.correlation
+        assert correlation is not None
+        if rows.positions is not None:
+            table = definitions.TABLES[correlation.kind](psi, parameters.T)
+            return np.asarray(table[rows.positions[j], rows.positions[other]])
+        assert rows.coords is not None
+        if correlation.custom is None:
+            d = np.sqrt(((rows.coords[j] - rows.coords[other]) ** 2).sum(axis=1))
+            return np.asarray(definitions.DISTANCES[correlation.kind](psi, d))
+        out = np.empty(len(j))
+        for i in np.unique(self.cluster[j]):
+            here = self.cluster[j] == i
+            first = self.ptr[i]
+            C = evaluate_custom(correlation.custom, psi, rows.coords[first : self.ptr[i + 1]])[0]
+            out[here] = C[j[here] - first, other[here] - first]
+        return out
