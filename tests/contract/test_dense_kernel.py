@@ -157,8 +157,8 @@ def bucket(name, n=5, q=1, p1=3, L=8, N=3, reps=2, weights=True, n_variance=2, n
     A = rng.standard_normal((N, reps, n, p1, L))
     counts = rng.integers(1, 4, (N, L)).astype(float)
     if L > 1:
-        counts[-1, -3:] = 0
-        A[-1, ..., -3:] = 0
+        counts[-1:, -3:] = 0
+        A[-1:, ..., -3:] = 0
     return Bucket(
         A,
         rng.standard_normal((N, n, q, L)),
@@ -304,3 +304,96 @@ def test_not_finite(core, L):
         flat, failed = replace(data, **change).kernel(core, False)
         assert failed == 0
         assert np.isnan(flat).all()
+
+
+@cores
+@n_lanes
+@pytest.mark.parametrize("q", [0, 1, 2, 3])
+@pytest.mark.parametrize("n", [1, 5, 11])
+@pytest.mark.parametrize("name", [None, "gaussian", "toeplitz"])
+def test_predictions(core, name, n, q, L):
+    data = bucket(name, n, q, 3, L)
+    rng = np.random.default_rng(q)
+    root, c = rng.standard_normal((q, q)), rng.standard_normal(3)
+    covariance = data.covariance()
+    b = core.dense_effects(data.A, data.Z, *covariance, root, c, 1)
+    cov = core.dense_effects_cov(data.Z, *covariance, root, 1)
+    white = core.dense_whitened(data.A, data.Z, *covariance, c, 1)
+    assert b.shape == (3, 2, q, L)
+    assert cov.shape == (3, q, q, L)
+    assert white.shape == (3, 2, n, L)
+    for i, lane in product(data.packs, data.lanes):
+        V, ZL = data.V(i, lane), data.Z[i, ..., lane] @ data.Lambda
+        r = data.A[i, ..., lane] @ c  # (reps, n)
+        near = {"rtol": 1e-10, "atol": 1e-10}
+        want = np.linalg.solve(V, r.T).T @ ZL @ root.T
+        np.testing.assert_allclose(b[i, ..., lane], want, **near)
+        want = root @ (np.eye(q) - ZL.T @ np.linalg.solve(V, ZL)) @ root.T
+        np.testing.assert_allclose(cov[i, ..., lane], want, **near)
+        want = np.linalg.solve(np.linalg.cholesky(V), r.T).T
+        np.testing.assert_allclose(white[i, ..., lane], want, **near)
+    for n_threads in THREADS:
+        again = core.dense_effects(data.A, data.Z, *covariance, root, c, n_threads)
+        np.testing.assert_array_equal(again, b)
+        again = core.dense_effects_cov(data.Z, *covariance, root, n_threads)
+        np.testing.assert_array_equal(again, cov)
+        again = core.dense_whitened(data.A, data.Z, *covariance, c, n_threads)
+        np.testing.assert_array_equal(again, white)
+
+
+@cores
+@n_lanes
+def test_predictions_without_a_factor(core, L):
+    data = bucket("banded_toeplitz", 3, 1, 3, L, 2, 1, n_variance=0, nugget=False)
+    where = np.empty_like(data.where)
+    where[:] = np.array([0, 3, 6])[None, :, None]
+    where[1, :, -1] = [0, 1, 2]
+    data = replace(data, where=where, psi=np.array([1.5, 0.0]), Lambda=np.zeros((1, 1)))
+    covariance = data.covariance()
+    for values in (
+        core.dense_effects(data.A, data.Z, *covariance, np.eye(1), np.ones(3), 1),
+        core.dense_effects_cov(data.Z, *covariance, np.eye(1), 1),
+        core.dense_whitened(data.A, data.Z, *covariance, np.ones(3), 1),
+    ):
+        finite = np.isfinite(values).reshape(2, -1, L)
+        assert not finite[1, :, -1].any()
+        finite[1, :, -1] = True
+        assert finite.all()
+
+
+@cores
+def test_no_patterns(core):
+    data = bucket("exponential", N=0)
+    flat, failed = data.kernel(core, True)
+    assert failed == -1
+    np.testing.assert_array_equal(flat, 0)
+
+
+@cores
+def test_wrong_shapes(core):
+    data = bucket("exponential", 4, 2, 3, n_variance=1)
+    table = bucket("toeplitz", 4, 2, 3, n_variance=1)
+
+    def change(of, **fields):
+        return replace(of, **fields).kernel(core, False)
+
+    for name in ("A", "counts", "inverse_root_weights", "G"):
+        with pytest.raises(ValueError, match=f"{name} must have the shape"):
+            change(data, **{name: np.ascontiguousarray(getattr(data, name)[:-1])})
+    with pytest.raises(ValueError, match=r"Lambda must have the shape \(2, 2\)"):
+        change(data, Lambda=np.eye(3))
+    with pytest.raises(ValueError, match="coords must have the shape"):
+        change(data, where=data.where[:-1])
+    with pytest.raises(ValueError, match="kappa needs G"):
+        change(data, G=None)
+    with pytest.raises(ValueError, match="nugget needs a correlation"):
+        change(data, name=None)
+    with pytest.raises(ValueError, match="positions must lie in 0"):
+        change(table, where=table.where + 1)
+    with pytest.raises(ValueError, match="1 or 8 lanes"):
+        change(data, Z=np.ascontiguousarray(data.Z[..., :3]))
+    with pytest.raises(ValueError, match="called ar2"):
+        core.dense_totals(
+            data.A, data.Z, data.counts, None, None, np.zeros(0),
+            ("distance", "ar2", data.where, 0.0), None, data.Lambda, False, 1,
+        )  # fmt: skip

@@ -74,7 +74,7 @@ def _moderate(model: ResidualModel, n_psi: int) -> Array:
     if correlation.kind in definitions.DISTANCES and correlation.kind != "ar1":
         return np.array([np.log(3.0)])  # of the median distance
     # Partial autocorrelations and the like that differ, so that nothing is equal by chance.
-    return 0.4 * 0.8 ** np.arange(n_psi)
+    return np.asarray(0.4 * 0.8 ** np.arange(n_psi), dtype=np.float64)
 
 
 def _log_sds(r: Array, G: Array | None) -> Array:
