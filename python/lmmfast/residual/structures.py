@@ -476,7 +476,7 @@ class SpatialMatern(ResidualStructure):
     References
     ----------
     Rasmussen, C. E. and Williams, C. K. I. (2006). Gaussian Processes for Machine Learning,
-    eq. 4.14-4.17.
+    equations 4.14 to 4.17.
     """
 
     def __init__(
