@@ -325,7 +325,9 @@ def _result(
         )
     with np.errstate(all="ignore"):
         values = estimates(optimum, problem.keep, basis, covariance)
-        results = np.concatenate([values.theta, values.cov_beta.ravel(), 1.0 / np.atleast_1d(values.sigma2)])
+        results = np.concatenate(
+            [values.theta, values.cov_beta.ravel(), 1.0 / np.atleast_1d(values.sigma2)]
+        )
     check_scales(design, results, "the estimates")
     return LMMResult(
         design=design,
