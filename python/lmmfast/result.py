@@ -8,7 +8,6 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 
 from lmmfast import predict as prediction
 from lmmfast.basis import Basis, check_scales
@@ -189,6 +188,13 @@ class LMMResult:
         """
         import pandas as pd
 
+        J = self._covariance.theta_jacobian(self._estimates.sigma2, self._phi)
+        cov, names = _propagated(self._working_cov, J), self.theta_names
+        return pd.DataFrame(cov, index=names, columns=names)
+
+    @cached_property
+    def _working_cov(self) -> Array:
+        """Covariance matrix of (natural parameters of D, kappa, sigma2); NaN on the boundary."""
         engine = self._need(self._engine, "the information of theta")
         totals = engine.totals(self._Lambda, with_kr=self._problem.reml)
         evaluation = Evaluation(self._problem, totals)
@@ -212,11 +218,7 @@ class LMMResult:
         except np.linalg.LinAlgError:
             raise DataError("the information of theta is singular") from None
         cov[np.ix_(free, free)] = inverse / np.outer(scale, scale)
-        cov = _propagated(
-            cov, self._covariance.theta_jacobian(self._estimates.sigma2, self._phi), free
-        )
-        names = self.theta_names
-        return pd.DataFrame(cov, index=names, columns=names)
+        return cov
 
     @property
     def theta_se(self) -> pd.Series[float]:
@@ -714,10 +716,11 @@ class LMMResult:
         return part
 
 
-def _propagated(cov: Array, J: Array, free: NDArray[np.bool_]) -> Array:
-    """J cov J'; NaN for parameters that depend on one that is not free."""
+def _propagated(cov: Array, J: Array) -> Array:
+    """J cov J'; NaN for parameters that depend on one whose variance is NaN."""
     if np.array_equal(J, np.eye(len(J))):
         return cov
+    free = ~np.isnan(np.diag(cov))
     known = (J[:, ~free] == 0).all(axis=1)
     out = np.full(cov.shape, np.nan)
     J = J[np.ix_(known, free)]

@@ -9,12 +9,13 @@ import pytest
 from residual_samples import MARKOV, STRUCTURES, longitudinal
 
 import lmmfast as lf
+from lmmfast._dispatch import core
 from lmmfast.clusters import gather
 from lmmfast.design_formula import FormulaDesign
 from lmmfast.fit_residual import ResidualFit
 from lmmfast.fitting import Options, choose_covariance
 from lmmfast.objective import Evaluation
-from lmmfast.residual import structures
+from lmmfast.residual import definitions, structures
 
 RANDOM = {0: "", 1: " + (1 | id)", 2: " + (1 + t | id)"}
 
@@ -102,6 +103,10 @@ def test_score_is_the_derivative_of_the_likelihood(name: str, reml: bool) -> Non
         slope = (loglik(x + h) - loglik(x - h)) / 2e-5
         assert slope == pytest.approx(score[k], rel=1e-6, abs=1e-6), k
     assert covariance.n_params == 1 + parameters.n_params
+
+
+def test_every_compiled_structure_has_a_definition() -> None:
+    assert {*definitions.DISTANCES, *definitions.TABLES} == set(core.residual_structures())
 
 
 def test_every_public_structure_is_among_the_samples() -> None:

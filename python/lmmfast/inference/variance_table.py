@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from lmmfast.covariance import Array
 from lmmfast.joint import JointCovariance
-from lmmfast.residual import definitions
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from lmmfast.result import LMMResult
+
+Row = tuple[str, float, float, float, float]
 
 
 def variance_table(fit: LMMResult, alpha: float) -> pd.DataFrame:
@@ -37,7 +37,7 @@ def variance_table(fit: LMMResult, alpha: float) -> pd.DataFrame:
             fit.theta_names, estimate, error, _scales(fit), strict=True
         )
     ]
-    rows += _derived(fit, rows)
+    rows = _derived(fit, rows, z)
     names, *columns = zip(*rows, strict=True)
     return pd.DataFrame(
         dict(zip(["estimate", "std_error", "conf_low", "conf_high"], columns, strict=True)),
@@ -78,34 +78,33 @@ def _row(
     return value, se, value - z * se, value + z * se
 
 
-def _derived(
-    fit: LMMResult, rows: list[tuple[str, float, float, float, float]]
-) -> list[tuple[str, float, float, float, float]]:
-    """Range -1 / log(rho) and half-life of each correlation that falls exponentially."""
+def _derived(fit: LMMResult, rows: list[Row], z: float) -> list[Row]:
+    """Replace the intervals of correlations exp(-d / range), and add ranges and half-lives.
+
+    They come from the logarithm of the range, on which the likelihood is nearest to a parabola.
+    """
     covariance = fit._covariance
     if not isinstance(covariance, JointCovariance):
-        return []
-    correlation = covariance.residual.correlation
-    if correlation is None or correlation.kind not in definitions.DISTANCES:
-        return []
-    out = []
-    for name, *numbers in rows:
-        values = np.array(numbers)
-        if correlation.kind != "exponential" or not name.startswith(("rho(", "range(")):
-            continue
-        inner = name.split("(", 1)[1]
-        reach = values
-        if name.startswith("rho("):
-            reach = _range_of_rho(values)
-            out.append((f"range({inner}", *reach.tolist()))
-        half = reach * np.log(2)
-        out.append((f"half-life({inner}", *half.tolist()))
-    return out
-
-
-def _range_of_rho(values: Array) -> Array:
-    """Estimate, standard error and interval of -1 / log(rho) from those of rho."""
-    rho, se, low, high = values
-    with np.errstate(all="ignore"):
-        reach = -1 / np.log(rho)
-        return np.array([reach, se * reach**2 / rho, -1 / np.log(low), -1 / np.log(high)])
+        return rows
+    parameters = covariance.residual
+    correlation = parameters.correlation
+    if correlation is None or correlation.kind != "exponential":
+        return rows
+    derived: list[Row] = []
+    kappa = covariance.kappa(fit._phi)
+    errors = np.sqrt(np.diag(fit._working_cov)[covariance.n_random :])
+    for stratum in parameters.strata:
+        k = stratum.psi.start
+        columns = ",".join(correlation.columns)
+        inner = columns if stratum.label is None else f"{columns}|{stratum.label}"
+        reach, error = np.exp(kappa[k]) * parameters.unit, errors[k]
+        ends = reach * np.exp(np.array([-z, z]) * error)
+        place = next((j for j, row in enumerate(rows) if row[0] == f"rho({inner})"), None)
+        if place is not None:
+            rho = np.exp(-1 / reach)
+            low, high = np.exp(-1 / ends)
+            rows[place] = (f"rho({inner})", rho, rho / reach * error, low, high)
+            derived.append((f"range({inner})", reach, reach * error, *ends))
+        half = np.log(2) * np.array([reach, reach * error, *ends])
+        derived.append((f"half-life({inner})", *half.tolist()))
+    return [*rows, *derived]

@@ -95,6 +95,8 @@ class ResidualParameters:
         Number of positions of a table structure.
     unit : float
         Unit of the distances that the kernels see.
+    closest : float
+        Smallest distance between neighbouring rows, in that unit.
     """
 
     correlation: Correlation | None
@@ -103,6 +105,7 @@ class ResidualParameters:
     levels: tuple[str, ...]
     T: int
     unit: float
+    closest: float = 1.0
 
     @property
     def n_params(self) -> int:

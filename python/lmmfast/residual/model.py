@@ -107,16 +107,16 @@ class _Binder:
         correlation = self.structure.correlation
         positions = coords = None
         levels: tuple[str, ...] = ()
-        unit, T = 1.0, int(self.clusters.sizes.max())
+        unit, closest, T = 1.0, 1.0, int(self.clusters.sizes.max())
         if correlation is not None and correlation.kind in definitions.TABLES:
             positions, levels, T = self._table_positions(correlation, T)
         elif correlation is not None:
-            coords, unit = self._coords(correlation)
+            coords, unit, closest = self._coords(correlation)
         labels, stratum = self._strata(None if correlation is None else correlation.by)
         parts, G = self._variances()
         first = 0 if G is None else G.shape[1]
         strata = _place_strata(correlation, labels, T, first)
-        parameters = ResidualParameters(correlation, tuple(parts), strata, levels, T, unit)
+        parameters = ResidualParameters(correlation, tuple(parts), strata, levels, T, unit, closest)
         self._check_counts(correlation, parameters, positions)
         return ResidualModel(
             self.structure,
@@ -189,15 +189,16 @@ class _Binder:
         correlation = self.structure.correlation
         return correlation is not None and correlation.role in ("time", "coordinates")
 
-    def _coords(self, correlation: Correlation) -> tuple[Array, float]:
+    def _coords(self, correlation: Correlation) -> tuple[Array, float, float]:
+        """Coordinates (n, d), their unit, and the smallest distance of neighbours in that unit."""
         if correlation.kind == "ar1":
-            return self._whole_positions(correlation.columns[0])
+            return self._whole_positions(correlation.columns[0]), 1.0, 1.0
         names = correlation.columns
         self._sort_within([self._numbers(name) for name in names])
         coords = np.column_stack([self._numbers(name) for name in names])
         coords = coords - coords[0]  # a year, a date: differences are what counts
         if correlation.kind == "custom":
-            return np.column_stack([self._numbers(name) for name in names]), 1.0
+            return np.column_stack([self._numbers(name) for name in names]), 1.0, 1.0
         same = self.cluster[1:] == self.cluster[:-1]
         steps = np.sqrt((np.diff(coords, axis=0)[same] ** 2).sum(axis=1))
         if not len(steps) or not (steps > 0).any():
@@ -207,8 +208,9 @@ class _Binder:
             )
         if not correlation.nugget:
             self._check_apart(coords, names)
-        unit = float(np.median(steps[steps > 0]))
-        return coords / unit, unit
+        steps = steps[steps > 0]
+        unit = float(np.median(steps))
+        return coords / unit, unit, float(steps.min()) / unit
 
     def _check_apart(self, coords: Array, names: tuple[str, ...]) -> None:
         tied = (np.diff(coords, axis=0) == 0).all(axis=1)
@@ -220,7 +222,7 @@ class _Binder:
                 code, ", ".join(names), lambda row: ", ".join(f"{v[row]:g}" for v in values)
             )
 
-    def _whole_positions(self, name: str) -> tuple[Array, float]:
+    def _whole_positions(self, name: str) -> Array:
         column = self.columns[name]
         if column.is_factor:
             values = self._codes(name)[0].astype(float)
@@ -249,7 +251,7 @@ class _Binder:
                 f"every cluster has one row: the data say nothing about the correlation of "
                 f"{self.structure}"
             )
-        return (values - values.min())[:, None], 1.0
+        return (values - values.min())[:, None]
 
     # -- strata and variances --------------------------------------------------------------------
 

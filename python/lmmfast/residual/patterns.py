@@ -21,6 +21,8 @@ from lmmfast.residual.model import ResidualModel
 
 #: Clusters of up to this many rows lie in lanes; larger ones are factorised by blocks.
 MOST_ROWS_IN_LANES = 32
+#: Where most of the lanes are filled, the same goes for clusters of up to this many rows.
+MOST_ROWS_IN_FULL_LANES = 100
 #: Where more of a first look at clusters have patterns of their own, patterns are not looked for.
 MOSTLY_DISTINCT = 0.8
 _LOOK = 4096
@@ -211,7 +213,10 @@ class BucketMaker:
 
     def _bucket(self, group: PatternGroup, chosen: Index, reps: int, A: Array, most: int) -> Bucket:
         n, p1, n_patterns = group.n, A.shape[1], len(chosen)
-        L = core.lanes if n <= MOST_ROWS_IN_LANES else 1
+        most_rows = MOST_ROWS_IN_LANES
+        if n_patterns > core.lanes // 2:
+            most_rows = MOST_ROWS_IN_FULL_LANES
+        L = core.lanes if n <= most_rows else 1
         first, counts = group.first[chosen], group.counts[chosen]
         blocks = np.zeros((n_patterns, reps, n, p1))
         members = np.full((n_patterns, reps), -1, dtype=np.intp)
