@@ -11,7 +11,8 @@ from typing import Any
 import simulate
 from peers import PEERS, Peer
 from process import attempt, give_back_memory, read_peak, serve, start, start_peak, timed
-from workloads import WORKLOADS
+from structured import STRUCTURED
+from workloads import WORKLOADS, AnyWorkload
 
 
 def run(peer: Peer, job: dict[str, Any], timeout: float) -> dict[str, Any]:
@@ -21,7 +22,8 @@ def run(peer: Peer, job: dict[str, Any], timeout: float) -> dict[str, Any]:
 
 def child(job: dict[str, Any]) -> dict[str, Any]:
     """Load the data, import the library, then fit and measure."""
-    peer, workload = PEERS[job["peer"]], WORKLOADS[job["workload"]]
+    peer = PEERS[job["peer"]]
+    workload: AnyWorkload = (WORKLOADS | STRUCTURED)[job["workload"]]
     data = simulate.load(Path(job["folder"]), workload, peer.data)
     peer.prepare()
     give_back_memory()

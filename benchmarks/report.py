@@ -19,7 +19,7 @@ from typing import Any
 from workloads import WORKLOADS
 
 TEMPLATE = Path(__file__).with_name("template.md")
-MARKS = "tables", "pictures"
+MARKS = "tables", "pictures", "structured"
 PICTURES = {"intercept": "random intercept", "slope": "random intercept and slope"}
 Figures = dict[str, Any]
 
@@ -70,7 +70,23 @@ def memory_gib() -> float:
 
 
 def write(results: Figures, path: Path) -> None:
-    """Write the page and, in images/ beside it, the pictures."""
+    """Write the page and, in images/ beside it, the pictures; keep what was not measured."""
+    import report_structured
+
+    parts = {"structured": report_structured.markdown(results)} if results["structured"] else {}
+    if results["measurements"] or results["many"]:
+        parts |= {"tables": markdown(results), "pictures": pictures(results, path)}
+    old = path.read_text() if path.exists() else ""
+    page = TEMPLATE.read_text()
+    for mark in MARKS:
+        begin, end = f"<!-- begin: {mark} -->", f"<!-- end: {mark} -->"
+        part = parts.get(mark, old.partition(begin)[2].partition(end)[0].strip("\n"))
+        page = page.replace(f"{begin}\n{end}", f"{begin}\n{part}\n{end}")
+    path.write_text(page)
+
+
+def pictures(results: Figures, path: Path) -> str:
+    """Draw the pictures into images/ beside the page; the lines that show them."""
     import plots
 
     folder = path.parent / "images"
@@ -83,13 +99,7 @@ def write(results: Figures, path: Path) -> None:
             plots.figure(measured, about, picture)
             told = f"Time and peak memory against the number of clusters, {about}"
             lines += [f"![{told}](images/{picture.name})", ""]
-    parts = {"tables": markdown(results), "pictures": "\n".join(lines).strip()}
-    page = TEMPLATE.read_text()
-    for mark in MARKS:
-        begin, end = f"<!-- begin: {mark} -->", f"<!-- end: {mark} -->"
-        before, rest = page.split(begin)
-        page = f"{before}{begin}\n{parts[mark]}\n{end}{rest.split(end)[1]}"
-    path.write_text(page)
+    return "\n".join(lines).strip()
 
 
 def markdown(results: Figures) -> str:
@@ -266,7 +276,7 @@ def threads_table(stages: list[Figures]) -> list[str]:
 def fits_table(group: list[Figures]) -> list[str]:
     """One row a size and peer: times, ratio to lmmfast by the same route, memory, Δ log L."""
     head = "clusters", "rows", "library", "from", "first s", "best s", "ratio", "peak MB", "Δ log L"
-    rows = [row for _, of_size in grouped(group, "clusters") for row in fits_rows(of_size)]
+    rows = [row for _, of_size in grouped(group, "rows") for row in fits_rows(of_size)]
     return table(head, rows, "rrllrrrrr")
 
 
@@ -415,12 +425,12 @@ def reason(f: Figures) -> str:
 def line(f: Figures) -> str:
     """One measurement for the terminal, as it comes."""
     result = f"{best(f):.4g} s, log L {f['loglik']:.6f}" if "cold" in f else reason(f)
-    return f"{f['workload']:>9} {f['clusters']:>10,}  {f['peer']:36} {result}"
+    return f"{f['workload']:>14} {f['clusters']:>10,}  {f['peer']:36} {result}"
 
 
 def stage_line(f: Figures) -> str:
     """Stages of one size for the terminal."""
-    start = f"{f['workload']:>9} {f['clusters']:>10,}  stages"
+    start = f"{f['workload']:>14} {f['clusters']:>10,}  stages"
     if "failed" in f:
         return f"{start} {f['failed']}"
     shown: dict[str, Callable[[float], str]] = {"pass": seconds, "arrays": seconds, "fit": seconds}

@@ -19,9 +19,11 @@ import many
 import measure
 import process
 import report
+import report_structured
 import simulate
 from peers import PEERS, Peer
-from workloads import WORKLOADS, Workload
+from structured import STRUCTURED
+from workloads import WORKLOADS, AnyWorkload, Workload
 
 PATIENCE = 0.5  # of the budget: a first fit that took less is repeated at least once
 ROOM = 0.9  # of the memory available: what a fit may be expected to take
@@ -44,23 +46,26 @@ def main() -> None:
         "notes": {peer.key: peer.note for peer in installed if peer.note},
         "options": {key: getattr(options, key) for key in ("reml", "seed", "quick", *FULL)},
         "measurements": [],
+        "structured": [],
         "stages": [],
         "many": [],
     }
     runs: dict[str, Run] = {}
-    for name in (name for name in (*WORKLOADS, *many.WORKLOADS) if name in options.workload):
-        if name in WORKLOADS:
-            like = runs.get(WORKLOADS[name].like or "")
+    single: dict[str, AnyWorkload] = WORKLOADS | STRUCTURED
+    for name in (name for name in (*single, *many.WORKLOADS) if name in options.workload):
+        if name in single:
+            like = runs.get(single[name].like or "")
             slowness = dict(like.slowness) if like else {}
-            runs[name] = Run(WORKLOADS[name], installed, options, slowness).all_sizes()
-            results["measurements"] += runs[name].measured
+            runs[name] = Run(single[name], installed, options, slowness).all_sizes()
+            results["measurements" if name in WORKLOADS else "structured"] += runs[name].measured
             results["stages"] += runs[name].stages
         else:
             results["many"] += many.measurements(name, options)
         results["minutes"] = (time.perf_counter() - began) / 60
         if options.json:  # after each workload: nothing is lost with a run cut short
             options.json.write_text(json.dumps(results, indent=1) + "\n")
-    print(report.markdown(results))
+    for part in (report.markdown(results), report_structured.markdown(results)):
+        print(part)
     if options.markdown:
         report.write(results, options.markdown)
 
@@ -73,15 +78,15 @@ def parse() -> argparse.Namespace:
     parser.add_argument(
         "--workload",
         nargs="+",
-        choices=[*WORKLOADS, *many.WORKLOADS],
-        default=[*WORKLOADS, *many.DEFAULT],
-        help="only these workloads",
+        choices=[*WORKLOADS, *STRUCTURED, *many.WORKLOADS, "residual"],
+        default=[*WORKLOADS, *STRUCTURED, *many.DEFAULT],
+        help="only these workloads; residual: those with a residual structure",
     )
     parser.add_argument(
         "--clusters",
         nargs="+",
         type=lambda text: int(float(text)),
-        help="numbers of clusters, instead of each workload's own",
+        help="numbers of clusters (of long-series: rows in each), instead of each workload's own",
     )
     parser.add_argument("--peers", nargs="+", choices=names, help="only these libraries")
     parser.add_argument("--ml", dest="reml", action="store_false", help="ML rather than REML")
@@ -96,6 +101,8 @@ def parse() -> argparse.Namespace:
         "--markdown", type=Path, help="write the page here, its pictures to images/ beside it"
     )
     options = parser.parse_args()
+    if "residual" in options.workload:
+        options.workload = [*options.workload, *STRUCTURED]
     for name, value in (QUICK if options.quick else FULL).items():
         if getattr(options, name) is None:
             setattr(options, name, value)
@@ -112,7 +119,7 @@ class Run:
         Seconds and peak bytes per row of each peer at the largest size measured so far.
     """
 
-    workload: Workload
+    workload: AnyWorkload
     peers: list[Peer]
     options: argparse.Namespace
     slowness: dict[str, float] = field(default_factory=dict)
@@ -125,13 +132,14 @@ class Run:
         own = self.workload.quick if self.options.quick else self.workload.clusters
         sizes = sorted(self.options.clusters or own)
         pilots = [size for size in self.workload.pilots if size < sizes[0]]
-        for clusters in [*pilots, *sizes]:
+        for size in [*pilots, *sizes]:
             with tempfile.TemporaryDirectory() as folder:
-                rows = simulate.write(Path(folder), clusters, self.workload, self.options.seed)
+                rows = simulate.write(Path(folder), size, self.workload, self.options.seed)
+                clusters = self.workload.series or size
                 place = {"workload": self.workload.name, "clusters": clusters, "rows": rows}
-                last = clusters == max(size for size in sizes if size <= max(10**6, sizes[0]))
-                self.at_size(folder, place, clusters not in sizes, last)
-                if clusters in sizes:
+                last = size == max(size for size in sizes if size <= max(10**6, sizes[0]))
+                self.at_size(folder, place, size not in sizes, last)
+                if size in sizes and isinstance(self.workload, Workload):
                     self.in_stages(folder, place)
         return self
 
@@ -146,7 +154,7 @@ class Run:
             "patience": PATIENCE * budget,
             "after": last and self.workload.name == "slope",
         }
-        for peer in self.peers:
+        for peer in (peer for peer in self.peers if peer.knows(self.workload)):
             figures = self.too_much(peer, place["rows"], budget)
             if not figures:
                 figures = measure.run(peer, job, 3 * budget + STARTED + place["rows"] / LOADED)

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
-from workloads import Workload
+from structured import Structured
+from workloads import AnyWorkload, Workload
 
 BETA = 1.0, 0.5, -0.3, 0.2  # of 1, t, x1, t x1; further columns have FURTHER
 FURTHER = 0.1
@@ -25,18 +26,37 @@ class Arrays(NamedTuple):
     Z: np.ndarray | None
 
 
+class StructuredArrays(NamedTuple):
+    """As `Arrays`, with the columns that the residual structure depends on."""
+
+    y: np.ndarray
+    X: np.ndarray
+    groups: np.ndarray
+    Z: np.ndarray | None
+    columns: dict[str, np.ndarray]
+
+
 def covariance(q: int) -> np.ndarray:
     """Covariance matrix D of the random effects (intercept, t, x1, …)."""
     scale = np.sqrt([1.0, 0.5, *[0.25] * (q - 2)][:q])
     return np.outer(scale, scale) * (0.4 + 0.6 * np.eye(q))
 
 
-def write(folder: Path, clusters: int, workload: Workload, seed: int) -> int:
-    """Simulate into ``folder``, a file for each column; return the number of rows.
+def write(folder: Path, size: int, workload: AnyWorkload, seed: int) -> int:
+    """Simulate into ``folder``, a file for each column; return the number of rows."""
+    rng = np.random.default_rng([seed, size])
+    if isinstance(workload, Workload):
+        return write_clusters(folder, size, workload, rng)
+    columns = workload.make(rng, size)
+    for name, column in columns.items():
+        np.save(folder / f"{name}.npy", column)
+    return len(columns["y"])
 
-    No more than a few columns are in memory at a time.
-    """
-    rng = np.random.default_rng([seed, clusters])
+
+def write_clusters(
+    folder: Path, clusters: int, workload: Workload, rng: np.random.Generator
+) -> int:
+    """Clusters with random effects; no more than a few columns are in memory at a time."""
     counts = rng.integers(*workload.sizes, clusters, endpoint=True)
     id = np.repeat(np.arange(clusters), counts)
     n = id.size
@@ -72,8 +92,10 @@ def write(folder: Path, clusters: int, workload: Workload, seed: int) -> int:
     return n
 
 
-def load(folder: Path, workload: Workload, kind: str) -> Any:
+def load(folder: Path, workload: AnyWorkload, kind: str) -> Any:
     """Load the data as ``kind``: arrays, columns (dict of arrays), pandas or polars."""
+    if kind == "arrays" and isinstance(workload, Structured):
+        return structured_arrays(load(folder, workload, "pandas"), workload)
     if kind == "arrays":
         y, groups = read(folder, "y"), read(folder, "id")
         X = matrix(folder, workload, [*workload.x_names], y)
@@ -83,12 +105,24 @@ def load(folder: Path, workload: Workload, kind: str) -> Any:
     if kind == "pandas":
         import pandas as pd
 
-        return pd.DataFrame(columns, copy=False)
+        frame = pd.DataFrame(columns, copy=False)
+        return frame.astype(dict.fromkeys(workload.factors, "category"))
     if kind == "polars":
         import polars as pl
 
         return pl.DataFrame(columns)
     return columns
+
+
+def structured_arrays(frame: Any, workload: Structured) -> StructuredArrays:
+    """Make X from the formula: that is not timed."""
+    from formulaic import model_matrix
+
+    columns = {name: frame[name].to_numpy(float) for name in workload.covariates}
+    y, X = model_matrix(workload.fixed, frame)
+    Z = np.ones((len(X), 1)) if workload.intercept else None
+    values = np.ascontiguousarray(X, dtype=float)
+    return StructuredArrays(np.asarray(y)[:, 0], values, frame["id"].to_numpy(), Z, columns)
 
 
 def read(folder: Path, name: str, mode: Literal["r"] | None = None) -> np.ndarray:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from structured import Structured
 
 
 @dataclass(frozen=True)
@@ -45,6 +48,8 @@ class Workload:
     shuffled: bool = False
     repeated: bool = False
     dtype: str = "float64"
+    factors: ClassVar[tuple[str, ...]] = ()  # columns that are categories: none
+    series: ClassVar[None] = None
 
     @property
     def covariates(self) -> list[str]:
@@ -84,11 +89,17 @@ class Workload:
             names = [*names[:4], "…", names[-1]]
         return f"y ~ {' + '.join(names)} + ({self.random} | id)"
 
+    def options(self, data: Any) -> dict[str, Any]:
+        """Arguments of lmmfast besides formula or arrays: none."""
+        return {}
+
     def data_bytes(self, rows: int) -> int:
         """Bytes of y, X, Z and groups as arrays."""
         item = 4 if self.dtype == "float32" else 8
         return rows * (item * (1 + self.p + (self.q if self.q > 1 else 0)) + 8)
 
+
+AnyWorkload = Workload | Structured
 
 WORKLOADS: dict[str, Workload] = {
     workload.name: workload

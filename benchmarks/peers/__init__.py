@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from .base import Fit, Peer
 from .glmm import Glmm
-from .lme4 import Lme4
 from .lme_python import LmePython
 from .lmmfast import LmmfastArrays, LmmfastFormula
 from .mixedlm_rs import MixedlmRsArrays, MixedlmRsFormula
+from .r import GlmmTMB, Lme4, Nlme
 from .statsmodels import Statsmodels
 
 __all__ = ["PEERS", "Fit", "Peer"]
@@ -26,5 +26,7 @@ PEERS: dict[str, Peer] = {
         LmePython(),
         Lme4(),
         Statsmodels(),
+        Nlme(),
+        GlmmTMB(),
     )
 }

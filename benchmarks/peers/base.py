@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import process
-from workloads import Workload
+from workloads import AnyWorkload, Workload
 
 
 class Fit(NamedTuple):
@@ -28,6 +28,7 @@ class Peer:
     data: str  # kind for simulate.load
     module: str
     distribution: str
+    for_random_effects: bool = True  # whether it takes part in models with random effects alone
     note: str = ""  # how the call differs from a plain default one
 
     @property
@@ -50,6 +51,12 @@ class Peer:
     def available(self) -> bool:
         """Whether the library can be used here."""
         return self.version() is not None
+
+    def knows(self, workload: AnyWorkload) -> bool:
+        """Whether it fits this model."""
+        if isinstance(workload, Workload):
+            return self.for_random_effects
+        return self.name in workload.calls
 
     def prepare(self) -> None:
         """Import everything that a fit needs: imports are not timed."""

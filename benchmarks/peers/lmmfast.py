@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from workloads import Workload
+from workloads import AnyWorkload
 
 from .base import Fit, Peer
 
@@ -23,6 +23,10 @@ class Lmmfast(Peer):
         except ImportError:
             return None
         return str(lmmfast.__version__)
+
+    def knows(self, workload: AnyWorkload) -> bool:
+        """All of them."""
+        return True
 
     def prepare(self) -> None:
         """Import what lmmfast itself imports at the first fit or formula."""
@@ -50,11 +54,12 @@ class LmmfastArrays(Lmmfast):
 
     route = data = "arrays"
 
-    def fit(self, data: Any, workload: Workload, reml: bool) -> Fit:
+    def fit(self, data: Any, workload: AnyWorkload, reml: bool) -> Fit:
         """Fit with default settings."""
         import lmmfast
 
-        result = lmmfast.fit(data.y, data.X, data.groups, data.Z, reml=reml)
+        options = workload.options(data)
+        result = lmmfast.fit(data.y, data.X, data.groups, data.Z, reml=reml, **options)
         return Fit(float(result.llf), [float(v) for v in result.theta], result)
 
 
@@ -64,11 +69,11 @@ class LmmfastFormula(Lmmfast):
     route = "data frame + formula"
     data = "pandas"
 
-    def fit(self, data: Any, workload: Workload, reml: bool) -> Fit:
+    def fit(self, data: Any, workload: AnyWorkload, reml: bool) -> Fit:
         """Fit with default settings."""
         import lmmfast
 
-        result = lmmfast.lmm(workload.formula, data, reml=reml)
+        result = lmmfast.lmm(workload.formula, data, reml=reml, **workload.options(data))
         return Fit(float(result.llf), [float(v) for v in result.theta], result)
 
     def after(self, fit: Fit, data: Any) -> dict[str, Callable[[], Any]]:

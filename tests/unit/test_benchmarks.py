@@ -73,3 +73,19 @@ def test_profile_of_a_fit_adds_up(tmp_path):
     whole = [float(line.split()[-2]) for line in out.splitlines() if line.startswith("from ")]
     assert sum(times) == pytest.approx(sum(whole), abs=0.1 * len(times))
     assert "        packing " in page.read_text()
+
+
+def test_residual_structures_are_a_part_of_the_page_of_their_own(page):
+    """All routes reach one optimum; the figures of the other workloads stay."""
+    before = (page / "page.md").read_text()
+    command = [sys.executable, BENCHMARKS / "run.py", "--markdown", page / "page.md"]
+    options = "--workload unstructured long-series --clusters 40 80 --peers lmmfast --repeats 1"
+    files = ["--json", page / "residual.json"]
+    subprocess.run([*command, *options.split(), *files], check=True, timeout=300)
+    figures = json.loads((page / "residual.json").read_text())["structured"]
+    assert [f["rows"] // f["clusters"] for f in figures[4:]] == [40, 40, 80, 80]
+    for one, other in zip(figures[::2], figures[1::2], strict=True):
+        assert one["loglik"] == pytest.approx(other["loglik"], abs=1e-6)
+    after = (page / "page.md").read_text()
+    assert after.startswith(before[: before.index("<!-- begin: structured -->")])
+    assert "### unstructured" in after and "rows a series, time grows" in after

@@ -1,10 +1,11 @@
-# One measurement of lme4: reads the columns from .npy files, fits, writes the figures as JSON.
-# Arguments: folder, rows, formula, REML, repeats, seconds for all fits, seconds up to which a first
-# fit is repeated at least once, names of the covariates with commas between, output file.
-suppressMessages(library(lme4))
+# One measurement of a library of R: reads the columns from .npy files, fits, writes the figures as
+# JSON. Arguments: folder, rows, package, call that fits `data`, what theta is of the fit `model`,
+# repeats, seconds for all fits, seconds up to which a first fit is repeated at least once, names of
+# the columns besides id with commas between, those of them that are categories, output file.
 args <- commandArgs(trailingOnly = TRUE)
-rows <- as.integer(args[2]); repeats <- as.integer(args[5]); seconds <- as.numeric(args[6])
-patience <- as.numeric(args[7])
+suppressMessages(library(args[3], character.only = TRUE))
+rows <- as.integer(args[2]); call <- str2lang(args[4]); repeats <- as.integer(args[6])
+seconds <- as.numeric(args[7]); patience <- as.numeric(args[8])
 
 # An .npy file is a 10-byte preamble, a header of the length told in its last two bytes, the data.
 read_npy <- function(name, what, count) {
@@ -15,8 +16,10 @@ read_npy <- function(name, what, count) {
   size <- if (what == "integer" || grepl("<f4", header, fixed = TRUE)) 4L else 8L
   readBin(con, what, count, size = size, endian = "little")
 }
-names <- c("y", strsplit(args[8], ",")[[1]])
+split <- function(names) strsplit(names, ",")[[1]]
+names <- split(args[9])
 data <- as.data.frame(setNames(lapply(names, read_npy, "double", rows), names))
+for (name in split(args[10])) data[[name]] <- factor(data[[name]])
 # Ids are 64-bit integers below 2^31: their low halves.
 data$id <- read_npy("id", "integer", 2 * rows)[c(TRUE, FALSE)]
 
@@ -25,12 +28,9 @@ memory <- function(field) {
   line <- grep(paste0("^", field, ":"), status, value = TRUE)
   if (length(line)) 1024 * as.numeric(gsub("[^0-9]", "", line)) else NA
 }
-fit <- function() lmer(as.formula(args[3]), data, REML = args[4] == "TRUE",
-                       control = lmerControl(calc.derivs = FALSE,
-                                             check.nobs.vs.nRE = "ignore"))
 timed <- function() {
   start <- proc.time()[["elapsed"]]
-  model <<- fit()
+  model <<- eval(call)
   loglik <<- as.numeric(logLik(model))
   proc.time()[["elapsed"]] - start
 }
@@ -44,12 +44,11 @@ warm <- c()
 while (length(warm) < repeats &&
        (cold + sum(warm) < seconds || (length(warm) == 0 && cold < patience))) warm <- c(warm, timed())
 
-cov_re <- as.matrix(VarCorr(model)$id)
-theta <- c(cov_re[lower.tri(cov_re, diag = TRUE)], sigma(model)^2)
-number <- function(x) ifelse(is.na(x), "null", formatC(x, digits = 17, format = "g"))
+theta <- as.numeric(eval(str2lang(args[5])))
+number <- function(x) ifelse(is.finite(x), formatC(x, digits = 17, format = "g"), "null")
 several <- function(x) paste0("[", paste(number(x), collapse = ", "), "]")
 cat(sprintf(paste('{"cold": %s, "warm": %s, "peak": %s, "loglik": %s,',
                   '"theta": %s, "after": {}}\n'),
             number(cold), several(warm), number(peak), number(loglik),
             several(theta)),
-    file = args[9])
+    file = args[11])
