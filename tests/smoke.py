@@ -14,6 +14,8 @@ from concurrent.futures import ThreadPoolExecutor
 import lmmfast as lf
 
 FORMULA = "Reaction ~ Days + (Days | Subject)"
+MARGINAL = "distance ~ age * Sex"
+KNOWN_AR1 = -222.2937242878  # REML: gls of nlme agrees
 KNOWN = {True: -871.8141359792, False: -875.9696722316}  # REML, ML: lme4 and nlme
 
 
@@ -26,7 +28,13 @@ def check_level() -> None:
             found = list(pool.map(lambda _: lf.lmm(FORMULA, data, reml=reml).llf, range(8)))  # noqa: B023
         assert abs(found[0] - known) < 1e-7, (reml, found[0], known)
         assert len(set(found)) == 1, found
-    print(f"smoke test: 2 fits as known, Python {sys.version.split()[0]}, {lf.build_info()}")
+    skulls = lf.datasets.orthodont()
+    skulls["visit"] = (skulls["age"] - 6) // 2
+    for engine in ("dense", "markov"):
+        residual = lf.AR1("visit")
+        fit = lf.lmm(MARGINAL, skulls, groups="Subject", residual=residual, engine=engine)
+        assert abs(fit.llf - KNOWN_AR1) < 1e-7, (engine, fit.llf)
+    print(f"smoke test: 4 fits as known, Python {sys.version.split()[0]}, {lf.build_info()}")
 
 
 if __name__ == "__main__":

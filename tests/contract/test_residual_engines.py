@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from residual_samples import MARKOV, STRUCTURES, longitudinal
 
@@ -131,3 +132,23 @@ def test_threads_do_not_matter(name: str) -> None:
     ]
     assert len({fit.llf for fit in fits}) == 1
     assert len({tuple(fit.theta) for fit in fits}) == 1
+
+
+@pytest.mark.parametrize(("n", "m"), [(40, 3), (40, 12), (150, 2), (150, 11)])
+@pytest.mark.parametrize("q", [0, 2])
+def test_long_clusters(n: int, m: int, q: int) -> None:
+    """In lanes or by blocks, and by recursion: the same totals."""
+    rng = np.random.default_rng(n + m)
+    t = np.sort(rng.uniform(0, n / 2, (m, n)), axis=1)
+    data = pd.DataFrame(
+        {"y": rng.normal(size=m * n), "t": t.ravel(), "w": rng.uniform(1, 2, m * n)}
+    )
+    data["id"], data["arm"] = np.repeat(np.arange(m), n), np.repeat(np.arange(m) % 2, n)
+    fits = [prepare("OU nugget", e, q, True, data) for e in ("dense", "markov", "reference")]
+    Lambda, kappa = somewhere(fits[0])
+    dense, markov, wanted = (fit.engine.at(kappa).totals(Lambda, with_kr=True) for fit in fits)
+    for got in (dense, markov):
+        for part in ("logdet", "gram", "trace", "quad", "info", "kr"):
+            a, b = getattr(got, part), getattr(wanted, part)
+            size = 1e-11 * np.max(np.abs(b))
+            np.testing.assert_allclose(a, b, rtol=1e-9, atol=size, err_msg=part)
