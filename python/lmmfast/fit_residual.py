@@ -24,7 +24,7 @@ from lmmfast.reference import ReferenceEngine
 from lmmfast.residual.engines import DenseEngine, MarkovEngine, suits_markov
 from lmmfast.residual.model import ResidualModel, bind
 from lmmfast.residual.start import inside, start_params
-from lmmfast.scoring import Point, Search, maximise
+from lmmfast.scoring import EXACT_START_ROWS, Point, Search, maximise
 from lmmfast.terms import BlockCovariance
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ class ResidualFit:
         self.design, self.options = design, options
         self.model: ResidualModel = bind(design.residual, design.residual_columns, clusters)
         self.clusters = replace(clusters, order=_order(self.model, clusters))
-        A, Z, weights = self._working()
+        A, Z, weights = self._A, self._Z, self._weights = self._working()
         p1 = A.shape[1]
         gram = A.T @ (A if weights is None else A * weights[:, None])
         self.keep = independent_columns(gram[: p1 - 1, : p1 - 1], self.basis)
@@ -97,37 +97,64 @@ class ResidualFit:
             Parameters that the data cannot tell apart.
         """
         search = Search(self.problem, self.covariance, self.engine, self.options.max_iter, callback)
-        self._check_information(random_names)
-        point = self._first_point(search)
+        sample = self._sample()
+        if not (sample and self._is_informative(sample, random_names)):
+            inner = self._inside(self._search())
+            if inner is not None:
+                self._check_information(inner, random_names)
+        point = self._first_point(search, sample)
         point, reason = maximise(search, point)
-        search.difference = True
-        if reason == "converged" and not search.stopped:
+        if reason == "converged" and not (search.stopped or search.difference):
             point = self._confirmed(search, point)
         return conclude(search, snap_to_boundary(search, point), reason)
 
-    def _check_information(self, random_names: list[str]) -> None:
-        """Judge what the data can tell apart where every parameter is well inside its range."""
+    def _search(self) -> Search:
+        """Return a search of its own, for evaluations that do not count."""
+        return Search(self.problem, self.covariance, self.engine)
+
+    def _sample(self) -> Search | None:
+        """Return a search over some of many clusters: enough to choose a start."""
+        model = self.model
+        if model.m < 4 * _SAMPLE_CLUSTERS:
+            return None
+        some = np.linspace(0, model.m - 1, _SAMPLE_CLUSTERS).astype(np.intp)
+        part, rows = model.part(some)
+        weights = None if self._weights is None else self._weights[rows]
+        engine = choose_engine(self._A[rows], self._Z[rows], weights, part, self.options)
+        problem = replace(self.problem, n_obs=len(rows))
+        return Search(problem, self.covariance, engine)
+
+    def _inside(self, search: Search) -> Point | None:
+        """Evaluate where every parameter is well inside its range."""
         covariance = self.covariance
         phi = np.append(covariance.random.phi(0.5 * np.eye(covariance.q)), inside(self.model))
-        search = Search(self.problem, covariance, self.engine)
-        point = search.try_evaluate(phi, "check")
+        return search.try_evaluate(phi, "check")
+
+    def _check_information(self, point: Point, random_names: list[str]) -> None:
+        names = self.covariance.working_names(random_names)
+        check_joint_information(point, self.covariance, self.design, self.clusters, names)
+
+    def _is_informative(self, sample: Search, random_names: list[str]) -> bool:
+        """Whether a sample can tell all parameters apart: then all the data can."""
+        point = self._inside(sample)
         if point is None:
-            return  # the search says more
-        names = covariance.working_names(random_names)
-        check_joint_information(point, covariance, self.design, self.clusters, names)
+            return False
+        try:
+            self._check_information(point, random_names)
+        except NotIdentifiableError:
+            return False
+        return True
 
     def _confirmed(self, search: Search, point: Point) -> Point:
-        """Judge the end by the Hessian itself where that costs no more than the search did."""
-        n_passes = self.covariance.n_params
-        if n_passes > 4 * len(search.trace) and self.design.n_obs > _FEW_ROWS:
+        """Judge the end by the Hessian itself; of many rows Fisher's information is as good."""
+        if self.design.n_obs > EXACT_START_ROWS:
             return point
+        search.difference = True
         again = search.try_evaluate(point.phi, "certificate")
         return point if again is None else again
 
-    def _first_point(self, search: Search) -> Point:
-        """Evaluate the best of the starts: the user's, or the first that the moments suggest."""
-        if self.options.start is not None:
-            return search.begin(self._given_start(), "start")
+    def _best_start(self, search: Search) -> Point | None:
+        """Evaluate the starts: those of the residuals, then a smaller D at the best of them."""
         D, covariance = np.eye(self.covariance.q), self.covariance
         random = covariance.random.phi(0.5 * D)
         points = [search.try_evaluate(np.append(random, own), "start") for own in covariance.starts]
@@ -135,6 +162,16 @@ class ResidualFit:
         if best is not None and covariance.q:
             other = search.try_evaluate(covariance.moved(best.phi, 0.05 * D), "start")
             best = best if other is None else max(best, other, key=_loglik)
+        return best
+
+    def _first_point(self, search: Search, sample: Search | None) -> Point:
+        """Evaluate the best of the starts: the user's, or the first that the moments suggest."""
+        if self.options.start is not None:
+            return search.begin(self._given_start(), "start")
+        best = None if sample is None else self._best_start(sample)
+        if best is not None:
+            best = search.try_evaluate(best.phi, "start")
+        best = best or self._best_start(search)
         if best is None:
             raise NotIdentifiableError(
                 f"the residual covariance {self.model.structure} is not positive definite at any "
@@ -153,7 +190,8 @@ class ResidualFit:
         return np.asarray(phi)
 
 
-_FEW_ROWS = 50_000
+# Clusters that starts are compared on where there are many more.
+_SAMPLE_CLUSTERS = 1000
 
 
 def _loglik(point: Point) -> float:

@@ -285,3 +285,24 @@ def test_a_users_correlation_is_checked(data: pd.DataFrame) -> None:
                 groups="id",
                 residual=lf.CustomCorrelation("t", function=function, start=[0.0]),
             )
+
+
+def test_many_clusters_start_from_a_sample_of_them() -> None:
+    rng = np.random.default_rng(2)
+    m = 4500
+    ids = np.repeat(np.arange(m), 3)
+    visit = np.tile(np.arange(3), m)
+    e = rng.normal(size=(m, 3))
+    e[:, 1] += 0.5 * e[:, 0]
+    e[:, 2] += 0.5 * e[:, 1]
+    rare = np.isin(ids, np.arange(40, 2000, 49))  # not all of them in the sample
+    d = pd.DataFrame({"y": e.ravel() * np.where(rare, 3.0, 1.0), "id": ids, "visit": visit})
+    d["arm"] = np.where(rare, "rare", "common")
+    fit = lf.lmm("y ~ 1", d, groups="id", residual=lf.AR1("visit", by="arm"))
+    assert fit.converged
+    alone = lf.lmm("y ~ 1", d[rare], groups="id", residual=lf.AR1("visit"), reml=False)
+    assert fit.theta["rho(visit|rare)"] == pytest.approx(alone.theta["rho(visit)"], abs=0.05)
+    again = lf.lmm("y ~ 1", d, groups="id", residual=lf.AR1("visit", by="arm"), start=fit)
+    assert again.llf == pytest.approx(fit.llf, abs=1e-9)
+    with pytest.raises(lf.NotIdentifiableError):
+        lf.lmm("y ~ 1 + (1 | id)", d, residual=lf.CompoundSymmetry())

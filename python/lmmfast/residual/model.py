@@ -7,7 +7,7 @@ s_j = exp(sum_k G_jk kappa_k) / sqrt(w_j) (docs/residual.md, section 1).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -59,6 +59,26 @@ class ResidualModel:
     def m(self) -> int:
         """Number of clusters."""
         return len(self.ptr) - 1
+
+    def part(self, clusters: NDArray[np.intp]) -> tuple[ResidualModel, NDArray[np.intp]]:
+        """Return the model of some clusters alone, and their rows among the rows of this one."""
+        sizes = np.diff(self.ptr)[clusters]
+        ptr = np.append(0, np.cumsum(sizes)).astype(np.int64)
+        rows = np.repeat(self.ptr[clusters] - ptr[:-1], sizes) + np.arange(ptr[-1])
+
+        def take(values: Any) -> Any:
+            return None if values is None else values[rows]
+
+        part = replace(
+            self,
+            rows=self.rows[rows],
+            ptr=ptr,
+            G=take(self.G),
+            positions=take(self.positions),
+            coords=take(self.coords),
+            stratum=self.stratum[clusters],
+        )
+        return part, rows
 
     def scales(self, kappa: Array, inverse_root_weights: Array | None) -> Array:
         """Standard deviations s (n,) relative to sigma."""
