@@ -120,7 +120,10 @@ class ResidualFit:
         some = np.linspace(0, model.m - 1, _SAMPLE_CLUSTERS).astype(np.intp)
         part, rows = model.part(some)
         weights = None if self._weights is None else self._weights[rows]
-        engine = choose_engine(self._A[rows], self._Z[rows], weights, part, self.options)
+        share = getattr(self.engine, "n_designs", None) is not None
+        engine = choose_engine(
+            self._A[rows], self._Z[rows], weights, part, self.options, share=share
+        )
         problem = replace(self.problem, n_obs=len(rows))
         return Search(problem, self.covariance, engine)
 
@@ -206,9 +209,19 @@ def _order(model: ResidualModel, clusters: Clusters) -> Any:
 
 
 def choose_engine(
-    A: Array, Z: Array, weights: Array | None, model: ResidualModel, options: Options
+    A: Array,
+    Z: Array,
+    weights: Array | None,
+    model: ResidualModel,
+    options: Options,
+    share: bool = True,
 ) -> ResidualEngine:
     """Choose how V is factorised: by the size of the clusters, or as the user says.
+
+    Parameters
+    ----------
+    share : bool
+        Whether clusters of one pattern are looked for.
 
     Raises
     ------
@@ -232,4 +245,4 @@ def choose_engine(
         )
     if wanted == "markov" or (wanted == "auto" and markov):
         return MarkovEngine(A, Z, weights, model, threads)
-    return DenseEngine(A, Z, weights, model, threads)
+    return DenseEngine(A, Z, weights, model, threads, share)
