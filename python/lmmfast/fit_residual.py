@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -14,11 +15,16 @@ from lmmfast.clusters import Clusters
 from lmmfast.covariance import Array
 from lmmfast.design import Design, check_finite
 from lmmfast.engine import ResidualEngine
-from lmmfast.errors import DataError, NotIdentifiableError, UnsupportedModelError
+from lmmfast.errors import (
+    ConvergenceError,
+    DataError,
+    NotIdentifiableError,
+    UnsupportedModelError,
+)
 from lmmfast.estimates import independent_columns, make_problem
 from lmmfast.identify import check_joint_information, check_response
 from lmmfast.joint import JointCovariance
-from lmmfast.objective import Problem
+from lmmfast.objective import Evaluation, Problem
 from lmmfast.optimum import Optimum
 from lmmfast.reference import ReferenceEngine
 from lmmfast.residual.engines import DenseEngine, MarkovEngine, suits_markov
@@ -156,25 +162,34 @@ class ResidualFit:
         again = search.try_evaluate(point.phi, "certificate")
         return point if again is None else again
 
-    def _best_start(self, search: Search) -> Point | None:
-        """Evaluate the starts: those of the residuals, then a smaller D at the best of them."""
+    def _best_start(self, evaluate: Callable[[Array], Any]) -> tuple[Array, Any] | None:
+        """Compare the starts: those of the residuals, then a smaller D at the best of them.
+
+        Parameters
+        ----------
+        evaluate : callable
+            Gives something with a ``loglik`` at search parameters, or None.
+        """
         D, covariance = np.eye(self.covariance.q), self.covariance
         random = covariance.random.phi(0.5 * D)
-        points = [search.try_evaluate(np.append(random, own), "start") for own in covariance.starts]
-        best = max((p for p in points if p is not None), key=_loglik, default=None)
+        best = _highest(evaluate, [np.append(random, own) for own in covariance.starts])
         if best is not None and covariance.q:
-            other = search.try_evaluate(covariance.moved(best.phi, 0.05 * D), "start")
-            best = best if other is None else max(best, other, key=_loglik)
+            smaller = covariance.moved(best[0], 0.05 * D)
+            other = _highest(evaluate, [smaller])
+            best = best if other is None or other[1].loglik < best[1].loglik else other
         return best
 
     def _first_point(self, search: Search, sample: Search | None) -> Point:
         """Evaluate the best of the starts: the user's, or the first that the moments suggest."""
         if self.options.start is not None:
             return search.begin(self._given_start(), "start")
-        best = None if sample is None else self._best_start(sample)
-        if best is not None:
-            best = search.try_evaluate(best.phi, "start")
-        best = best or self._best_start(search)
+        best: Point | None = None
+        if sample is not None:
+            chosen = self._best_start(lambda phi: _glance(sample, phi))
+            best = None if chosen is None else search.try_evaluate(chosen[0], "start")
+        if best is None:
+            found = self._best_start(lambda phi: search.try_evaluate(phi, "start"))
+            best = None if found is None else found[1]
         if best is None:
             raise NotIdentifiableError(
                 f"the residual covariance {self.model.structure} is not positive definite at any "
@@ -197,8 +212,19 @@ class ResidualFit:
 _SAMPLE_CLUSTERS = 1000
 
 
-def _loglik(point: Point) -> float:
-    return point.loglik
+def _highest(evaluate: Callable[[Array], Any], candidates: list[Array]) -> tuple[Array, Any] | None:
+    """Return the candidate of highest likelihood, and what was evaluated there."""
+    found = [(phi, value) for phi in candidates if (value := evaluate(phi)) is not None]
+    return max(found, key=lambda pair: pair[1].loglik, default=None)
+
+
+def _glance(search: Search, phi: Array) -> Evaluation | None:
+    """Evaluate the likelihood alone; None where there is none."""
+    try:
+        totals = search.covariance.totals(search.engine, phi, False)
+        return Evaluation(search.problem, totals)
+    except ConvergenceError:
+        return None
 
 
 def _order(model: ResidualModel, clusters: Clusters) -> Any:
