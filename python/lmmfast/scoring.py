@@ -32,6 +32,8 @@ logger = logging.getLogger("lmmfast")
 # The Newton decrement is twice the log-likelihood still to be gained; its root is the distance to
 # the optimum in standard errors.
 DECREMENT_TOLERANCE = 1e-15
+# Where V is not linear in its parameters steps converge linearly; this is 3e-7 standard errors.
+NONLINEAR_TOLERANCE = 1e-13
 # Where rounding stops the decrement from falling, it has to be below this.
 DECREMENT_ROUNDING = 1e-8
 # A scaled eigenvalue of the Hessian below this is a direction of ascent, not rounding.
@@ -275,11 +277,11 @@ def _climb(search: Search, point: Point) -> tuple[Point, str]:
     return _root_steps(search, point)
 
 
-def is_optimal(point: Point) -> bool:
+def is_optimal(point: Point, tolerance: float = DECREMENT_TOLERANCE) -> bool:
     """No ascent left: neither along the gradient nor, at a saddle, along a curve upwards."""
     return (
-        point.decrement <= DECREMENT_TOLERANCE
-        and point.flat <= np.sqrt(DECREMENT_TOLERANCE)
+        point.decrement <= tolerance
+        and point.flat <= np.sqrt(tolerance)
         and point.smallest_eigenvalue > -SADDLE_TOLERANCE
     )
 
@@ -349,7 +351,9 @@ def _root_steps(search: Search, point: Point) -> tuple[Point, str]:
     """Newton's method on phi in a trust region; follows negative curvature away from saddles."""
     radius = np.inf
     stalled = 0
-    while not is_optimal(point):
+    linear = search.covariance.longest_steps is None
+    tolerance = DECREMENT_TOLERANCE if linear else NONLINEAR_TOLERANCE
+    while not is_optimal(point, tolerance):
         if search.limit is not None:
             return point, search.limit
         search.with_kr = search.kr_is_affordable and point.decrement < 1.0
@@ -378,7 +382,7 @@ def _root_steps(search: Search, point: Point) -> tuple[Point, str]:
             stalled += 1
             if length < 1e-12:
                 break
-    if not is_optimal(point) and not (
+    if not is_optimal(point, tolerance) and not (
         point.decrement <= DECREMENT_ROUNDING and point.smallest_eigenvalue > -1e-4
     ):
         return point, STALLED
