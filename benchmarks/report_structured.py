@@ -34,21 +34,22 @@ def overview(measured: list[Figures]) -> list[str]:
     rows = []
     for name, of_workload in report.grouped(measured, "workload"):
         sizes = [group for _, group in report.grouped(of_workload, "rows")]
-        alone = all(f["name"] == "lmmfast" for f in of_workload)
-        for peer in dict.fromkeys(f["peer"] for f in of_workload):
+        ours = [f["peer"] for f in of_workload if f["name"] == "lmmfast"]
+        others = [f["peer"] for f in of_workload if f["name"] != "lmmfast"]
+        for peer in dict.fromkeys(others or ours[-1:]):
             pairs = [(f, group) for group in sizes for f in group if f["peer"] == peer]
             done = [(f, group) for f, group in pairs if "cold" in f]
-            if not done or (done[-1][0]["name"] == "lmmfast" and not alone):
+            if not done:
                 continue
             f, group = done[-1]
-            ours = report.reference(f, group)
-            compared = f["name"] != "lmmfast" and ours is not None
+            lmmfast = report.reference(f, group)
+            compared = f is not lmmfast and lmmfast is not None
             rows.append(
                 [
                     name,
                     report.count(f),
                     f"{f['rows']:,}",
-                    report.seconds(report.best(ours)) if ours else "–",
+                    report.seconds(report.best(lmmfast)) if lmmfast else "–",
                     peer if compared else "–",
                     report.seconds(report.best(f)) if compared else "–",
                     report.times(report.ratio(f, group)) if compared else "–",
@@ -72,10 +73,11 @@ def growth(group: list[Figures]) -> list[str]:
         if len(done) < 2:
             continue
         rows = [f["rows"] for f in done]
-        time = exponent(rows, [report.best(f) for f in done])
+        took = [report.best(f) for f in done]
         last = done[-1]["rows"] / done[-1]["clusters"]
         told = f"{peer}: from {rows[0] / done[0]['clusters']:,.0f} to {last:,.0f} rows a series, "
-        told += f"time grows as their number to the power {time:.2f}"
+        told += f"time grows as their number to the power {exponent(rows, took):.2f}"
+        told += f" ({exponent(rows[-2:], took[-2:]):.2f} between the last two sizes)"
         peaks = [f["peak"] for f in done]
         if all(report.known(peak) and peak > 0 for peak in peaks):
             told += f", peak memory to the power {exponent(rows, peaks):.2f}"

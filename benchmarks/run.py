@@ -64,8 +64,9 @@ def main() -> None:
         results["minutes"] = (time.perf_counter() - began) / 60
         if options.json:  # after each workload: nothing is lost with a run cut short
             options.json.write_text(json.dumps(results, indent=1) + "\n")
-    for part in (report.markdown(results), report_structured.markdown(results)):
-        print(part)
+    if results["measurements"] or results["many"]:
+        print(report.markdown(results))
+    print(report_structured.markdown(results))
     if options.markdown:
         report.write(results, options.markdown)
 
