@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 
 import lmmfast as lf
+from lmmfast.residual.patterns import triangle
 
 
 @pytest.fixture(scope="module")
@@ -306,3 +307,11 @@ def test_many_clusters_start_from_a_sample_of_them() -> None:
     assert again.llf == pytest.approx(fit.llf, abs=1e-9)
     with pytest.raises(lf.NotIdentifiableError):
         lf.lmm("y ~ 1 + (1 | id)", d, residual=lf.CompoundSymmetry())
+
+
+@pytest.mark.parametrize(("n", "k"), [(12, 12), (500, 12), (5000, 12), (20000, 44), (900, 500)])
+def test_triangles_of_blocks_have_the_same_products(n: int, k: int) -> None:
+    A = np.random.default_rng(n).normal(size=(n, k))
+    R = triangle(A)
+    assert R.shape == (k, k)
+    np.testing.assert_allclose(R.T @ R, A.T @ A, rtol=0, atol=1e-11 * n)

@@ -26,6 +26,8 @@ MOST_ROWS_IN_FULL_LANES = 100
 #: Where more of a first look at clusters have patterns of their own, patterns are not looked for.
 MOSTLY_DISTINCT = 0.8
 _LOOK = 4096
+#: Doubles in a block of `triangle`.
+BLOCK = 8192
 
 Index = NDArray[np.intp]
 Hash = NDArray[np.uint64]
@@ -236,8 +238,7 @@ class BucketMaker:
                 who = group.members[group.starts[pattern] : group.starts[pattern + 1]]
                 stacked = A[rows_of(who, n, self.model)]
                 if len(who) > most:
-                    R = np.asarray(np.linalg.qr(stacked.reshape(len(who), n * p1), mode="r"))
-                    stacked = R.reshape(-1, n, p1)
+                    stacked = triangle(stacked.reshape(len(who), n * p1)).reshape(-1, n, p1)
                 else:
                     members[k, : len(who)] = who
                 blocks[k, : len(stacked)] = stacked
@@ -263,6 +264,21 @@ class BucketMaker:
             positions=None if positions is None else in_lanes(positions[rows], L),
             coords=take(self.coords),
         )
+
+
+def triangle(A: Array) -> Array:
+    """R of A = Q R for a tall A (n, k), in blocks that fit into the cache.
+
+    Blocks this small are below the size from which OpenBLAS wakes threads up, which on a busy
+    machine can take a hundred times longer than the arithmetic.
+    """
+    k = A.shape[1]
+    size = BLOCK // k
+    while size >= 2 * k and len(A) > size:
+        whole = len(A) // size * size
+        R = np.linalg.qr(A[:whole].reshape(-1, size, k), mode="r").reshape(-1, k)
+        A = np.concatenate([R, A[whole:]])
+    return np.asarray(np.linalg.qr(A, mode="r"))
 
 
 def in_lanes(values: NDArray[Any], L: int, zeros: bool = False) -> NDArray[Any]:
