@@ -69,6 +69,16 @@ class ReferenceEngine:
             np.sqrt(self.R_diag[rows]),
         )
 
+    def residual_covariance(self) -> tuple[Array, Array]:
+        """Rdot (n, n) of all rows and its derivatives (K_R, n, n)."""
+        n = len(self.A)
+        K_R = 0 if self.residual is None else self.residual.parameters.n_params
+        R, dR = np.zeros((n, n)), np.zeros((K_R, n, n))
+        for i, rows in self._clusters():
+            R[rows, rows], dR_i = self._R(i, rows)
+            dR[:, rows, rows] = dR_i[:K_R]
+        return R, dR
+
     @property
     def gram(self) -> Array:
         """Sum of A_i'W_i A_i, (p + 1, p + 1)."""
