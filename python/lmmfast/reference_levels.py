@@ -88,8 +88,8 @@ class LevelsReferenceEngine:
             np.linalg.cholesky(V)
         except np.linalg.LinAlgError:
             K, p1 = len(dV), A.shape[1]
-            nan = np.full((K, p1, p1), np.nan)
-            return Totals(np.inf, nan[0], nan[:, 0, 0], nan, nan[0, :K, :K])
+            empty = np.zeros((K, p1, p1))
+            return Totals(np.inf, empty[0] * np.nan, np.zeros(K), empty, np.zeros((K, K)))
         V_inv = np.linalg.inv(V)
         V_inv_dV = V_inv @ dV
         kr = None
