@@ -81,6 +81,7 @@ _ERRORS = (
     "FormulaError",
     "LmmError",
     "LmmWarning",
+    "NestingWarning",
     "NewDataWarning",
     "NewGroupsWarning",
     "NotIdentifiableError",

@@ -67,6 +67,16 @@ class RowlessDesign:
         self._refuse()
 
     @property
+    def factor_keys(self) -> list[GroupKeys]:
+        """Refuse."""
+        self._refuse()
+
+    @property
+    def factor_names(self) -> tuple[str, ...]:
+        """Name of the grouping factor."""
+        return (self.group_name,)
+
+    @property
     def residual_columns(self) -> dict[str, Column]:
         """Return none: residuals are independent."""
         return {}
@@ -164,9 +174,9 @@ def _design(
         )
     if X is None or groups is None:
         raise DataError("the fit was made from arrays: append(y, X, groups, Z)")
-    if Z is None and spec.z_names is not None:
-        raise DataError(f"the model needs Z with columns {', '.join(spec.z_names)}")
-    if Z is not None and spec.z_names is None:
+    if Z is None and spec.z_names[0] is not None:
+        raise DataError(f"the model needs Z with columns {', '.join(spec.z_names[0])}")
+    if Z is not None and spec.z_names[0] is None:
         raise DataError("the fit had a random intercept and no Z: leave Z out")
     _check_as_before("weights", fit.weighted, weights)
     _check_as_before("offset", spec.offset_array, offset)
@@ -174,17 +184,17 @@ def _design(
         data,
         _in_order(X, "X", spec.x_names),
         groups,
-        None if spec.z_names is None else _in_order(Z, "Z", spec.z_names),
+        None if spec.z_names[0] is None else _in_order(Z, "Z", spec.z_names[0]),
         weights=weights,
         offset=offset,
         x_names=spec.x_names,
-        z_names=spec.z_names,
+        z_names=spec.z_names[0],
         y_name=fit.y_name,
         group_name=spec.group_name,
         missing=missing or "raise",
         part=True,
     )
-    check_key_kind(design.keys, spec.text_keys, spec.group_name)
+    check_key_kind(design.keys, spec.text_keys[0], spec.group_name)
     return design
 
 

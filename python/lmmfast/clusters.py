@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from lmmfast._dispatch import core
 from lmmfast._threads import n_threads
-from lmmfast.design import GroupKeys
+from lmmfast.keys import GroupKeys, Labels
 
 # From here on hashing and counting beat sorting.
 MANY_ROWS = 10_000
@@ -26,7 +26,7 @@ class Clusters:
     keys : ndarray (m,)
         Key of each cluster, in the order in which the clusters are stored: its value, or its
         position among ``names``.
-    names : ndarray or None
+    names : ndarray, Combination or None
         What the keys stand for.
     ptr : ndarray of int64 (m + 1,)
         Cluster i owns rows ``order[ptr[i]:ptr[i + 1]]``.
@@ -35,7 +35,7 @@ class Clusters:
     """
 
     keys: NDArray[Any]
-    names: NDArray[Any] | None
+    names: Labels | None
     ptr: NDArray[np.int64]
     order: NDArray[np.int64] | None
 
@@ -52,7 +52,7 @@ class Clusters:
     @cached_property
     def labels(self) -> NDArray[Any]:
         """Labels of the clusters, (m,)."""
-        return self.keys if self.names is None else self.names[self.keys]
+        return np.asarray(self.keys if self.names is None else self.names[self.keys])
 
     @cached_property
     def by_label(self) -> NDArray[np.intp] | None:

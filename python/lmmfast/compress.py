@@ -81,17 +81,22 @@ def compress(
     """
     for _ in range(3):
         packed = compress_once(design, clusters, basis, n_threads)
-        better = better_basis(packed)
+        better = better_basis(packed.gram, packed.basis)
         if better is None:
             break
         basis = better
     return packed
 
 
-def better_basis(packed: CompressedClusters) -> Basis | None:
-    """Move the working residual where X explains nearly all of its sum of squares."""
-    gram, basis = packed.gram, packed.basis
-    used = np.setdiff1d(np.arange(packed.p1 - 1), basis.excluded)
+def better_basis(gram: Array, basis: Basis) -> Basis | None:
+    """Move the working residual where X explains nearly all of its sum of squares.
+
+    Parameters
+    ----------
+    gram : ndarray (p + 1, p + 1)
+        Sum of A_i'A_i.
+    """
+    used = np.setdiff1d(np.arange(len(gram) - 1), basis.excluded)
     scale = np.sqrt(np.diag(gram))
     scale[scale == 0] = 1.0
     correlation = gram / np.outer(scale, scale)

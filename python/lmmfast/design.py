@@ -99,11 +99,19 @@ class Design(Protocol):
 
     @property
     def terms(self) -> tuple[Term, ...]:
-        """Random-effects terms, all on the same groups."""
+        """Random-effects terms."""
 
     @property
     def group_name(self) -> str:
-        """Name of the grouping factor."""
+        """Name of the grouping factor, or names of several."""
+
+    @property
+    def factor_names(self) -> tuple[str, ...]:
+        """Names of the grouping factors."""
+
+    @property
+    def factor_keys(self) -> list[GroupKeys]:
+        """Group of each row used, for each grouping factor."""
 
     @property
     def residual(self) -> ResidualStructure | None:
@@ -119,7 +127,7 @@ class Design(Protocol):
 
     @property
     def keys(self) -> GroupKeys:
-        """Group of each row used."""
+        """Group of each row used, in the first grouping factor."""
 
     @property
     def index(self) -> Any:

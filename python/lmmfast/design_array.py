@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +23,7 @@ from lmmfast.design import (
     ones,
 )
 from lmmfast.errors import DataError
+from lmmfast.factor_arrays import factor_arrays
 from lmmfast.frame import (
     Rows,
     as_float,
@@ -44,17 +45,25 @@ class ArraySpec:
     Attributes
     ----------
     x_names : tuple of str
-    z_names : tuple of str or None
-        None: the model has a random intercept and needs no Z.
+    z_names : tuple of (tuple of str or None)
+        For each grouping factor; None: it has a random intercept and needs no Z.
+    factor_names : tuple of str
+    text_keys : tuple of bool
+        Were the keys of each grouping factor text?
     offset_array : bool
         The fit had an offset, which new data cannot supply by name.
     """
 
     x_names: tuple[str, ...]
-    z_names: tuple[str, ...] | None
-    group_name: str
-    text_keys: bool
+    z_names: tuple[tuple[str, ...] | None, ...]
+    factor_names: tuple[str, ...]
+    text_keys: tuple[bool, ...]
     offset_array: bool = False
+
+    @property
+    def group_name(self) -> str:
+        """Names of the grouping factors."""
+        return ", ".join(self.factor_names)
 
     def columns(self, X: Any, Z: Any = None, *, random: bool = True) -> NewBatch:
         """Make X and Z from new arrays.
@@ -72,30 +81,48 @@ class ArraySpec:
         DataError
             The number of columns or rows is not what the fit had, or there are no numbers.
         """
-        if Z is not None and self.z_names is None:
-            raise DataError("the fit had a random intercept and no Z: leave Z out")
+        given = Z if len(self.factor_names) > 1 else [Z]
+        given = [None] * len(self.factor_names) if given is None else list(given)
+        if len(given) != len(self.factor_names):
+            raise DataError(f"Z must be a list with an entry for each of {self.group_name}")
         x_columns = _read_new_matrix(X, "X", self.x_names)
         n = len(x_columns[0]) if x_columns else len(X)
         z_columns: list[Column] = []
-        if random and self.z_names is not None:
-            if Z is None:
-                raise DataError(f"the model needs Z with columns {', '.join(self.z_names)}")
-            z_columns = _read_new_matrix(Z, "Z", self.z_names)
-            _check_length(z_columns, n)
+        for one, names, factor in zip(given, self.z_names, self.factor_names, strict=True):
+            if one is not None and names is None:
+                raise DataError(
+                    f"the fit had a random intercept by {factor!r} and no Z: leave Z out"
+                )
+            if random:
+                z_columns += _new_effects(one, names, factor, n)
         masks = [c.missing for c in [*x_columns, *z_columns] if c.missing is not None]
         missing = np.logical_or.reduce(masks) if masks else None
         made = [_nan_where_missing(column) for column in [*x_columns, *z_columns]]
-        Z_made = made[len(x_columns) :]
-        if random and self.z_names is None:
-            Z_made = [ones(n)]
-        return NewBatch(n, made[: len(x_columns)], Z_made, None, missing)
+        return NewBatch(n, made[: len(x_columns)], made[len(x_columns) :], None, missing)
 
-    def group_keys(self, groups: Any) -> GroupKeys:
-        """Read the group keys of new rows; rows without a group are marked `missing`."""
-        groups = single_column(self.group_name, groups)
-        keys = group_keys([read_column(self.group_name, groups, group=True)])
-        check_key_kind(keys, self.text_keys, self.group_name)
-        return keys
+    def group_keys(self, groups: Any, factors: Collection[int] = (0,)) -> list[GroupKeys]:
+        """Read the keys of some grouping factors; rows without a group are marked `missing`."""
+        given = factor_arrays(groups, self.factor_names)
+        if len(given.groups) != len(self.factor_names):
+            raise DataError(f"groups must have an array for each of {self.group_name}")
+        found = []
+        for k in factors:
+            name = self.factor_names[k]
+            column = read_column(name, single_column(name, given.groups[k]), group=True)
+            found.append(group_keys([column]))
+            check_key_kind(found[-1], self.text_keys[k], name)
+        return found
+
+
+def _new_effects(Z: Any, names: tuple[str, ...] | None, factor: str, n: int) -> list[Column]:
+    """Columns of Z of one factor, for new rows."""
+    if names is None:
+        return [Column("Intercept", ones(n))]
+    if Z is None:
+        raise DataError(f"the model needs Z by {factor!r} with columns {', '.join(names)}")
+    columns = _read_new_matrix(Z, "Z", names)
+    _check_length(columns, n)
+    return columns
 
 
 class ArrayDesign:
@@ -107,10 +134,10 @@ class ArrayDesign:
     X : (n, p) array or table
         Any number dtype and memory order; columns of the `lmmfast.design.KERNEL_DTYPES` are not
         copied, others are converted when they are asked for. Tables keep their column names.
-    groups : (n,) array
-        Integers, text or categories.
+    groups : (n,) array; or list, dict or table of arrays
+        Integers, text or categories; several grouping factors.
     Z : (n, q) array or table, optional
-        Default: a random intercept.
+        Default: a random intercept. For several grouping factors a list with an entry for each.
     weights, offset : (n,) array, optional
     x_names, z_names : sequence of str, optional
     missing : {"raise", "drop"}
@@ -139,9 +166,9 @@ class ArrayDesign:
         weights: Any = None,
         offset: Any = None,
         x_names: Sequence[str] | None = None,
-        z_names: Sequence[str] | None = None,
+        z_names: Sequence[Any] | None = None,
         y_name: str = "y",
-        group_name: str = "group",
+        group_name: str | Sequence[str] = "group",
         D: Any = None,
         missing: str = "raise",
         part: bool = False,
@@ -150,53 +177,74 @@ class ArrayDesign:
         if missing not in ("drop", "raise"):
             raise ValueError(f"missing={missing!r} must be 'drop' or 'raise'")
         scan = missing == "drop"
-        given = {"y": y, "X": X, "groups": groups, "Z": Z, "weights": weights, "offset": offset}
+        factors = factor_arrays(groups, group_name, Z, z_names)
+        self.y_name, self.factor_names = y_name, factors.names
+        given = {"y": y, "X": X, "weights": weights, "offset": offset}
+        given |= {f"groups of {k!r}": g for k, g in zip(factors.names, factors.groups, strict=True)}
+        given |= {f"Z of {k!r}": z for k, z in zip(factors.names, factors.Z, strict=True)}
         check_same_index({name: row_index(data) for name, data in given.items()})
-        self.y_name, self.group_name = y_name, group_name
         self._y = _read_vector(y, y_name, scan)
         self._index = row_index(y)
         n = len(self._y)
         self._X, self.x_names = read_matrix(X, "X", x_names, "x", n, scan)
-        self._Z: list[Column] | None = None
-        effects: tuple[str, ...] = ("Intercept",)
-        if Z is not None:
-            self._Z, effects = read_matrix(Z, "Z", z_names, "z", n, scan)
-            if not effects:
-                raise DataError("Z has no columns: leave it out for a random intercept")
-        elif z_names is not None:
-            raise DataError("z_names without Z: give both or neither")
-        elif residual is not None:
-            self._Z, effects = [], ()
+        self._Z: list[Column] = []
+        effects: list[tuple[str, ...]] = []
+        for own, own_names in zip(factors.Z, factors.z_names, strict=True):
+            columns, names = _read_effects(own, own_names, n, scan, default=residual is None)
+            self._Z, effects = [*self._Z, *columns], [*effects, names]
         self._weights = None if weights is None else _read_vector(weights, "weights", scan)
         self._offset = None if offset is None else _read_vector(offset, "offset", scan)
-        group = read_column(group_name, single_column(group_name, groups), group=True)
+        keys = [
+            read_column(name, single_column(name, own), group=True)
+            for name, own in zip(factors.names, factors.groups, strict=True)
+        ]
         self.residual: ResidualStructure | None = None
         self._others: dict[str, Column] = {}
         if residual is not None:
             self.residual, self._others = read_structure(residual, None)
         others = list(self._others.values())
-        _check_length([*self._numbers(), group, *others], n)
-        used = [group, *self._numbers(), *others]
+        _check_length([*self._numbers(), *keys, *others], n)
+        used = [*keys, *self._numbers(), *others]
         self.kept, self.missing_counts = usable_rows(used, n, missing)
         for column in [*(self._numbers() if scan else []), *others]:
             check_infinite(column, self.kept)
-        check_infinite(group, self.kept)
+        for key in keys:
+            check_infinite(key, self.kept)
         check_weights(self._weights, self.kept)
         self.n_obs = n if self.kept is None else len(self.kept)
         self.n_dropped = n - self.n_obs
         if not part:
             check_size(self.n_obs, self.x_names)
-        self.keys: GroupKeys = group_keys([group], self.kept)
-        written = [("(Z | groups)", "us", None)] if effects else []
-        structures = choose_structures(written, D)
-        self.terms: tuple[Term, ...] = tuple(Term(group_name, effects, s) for s in structures)
+        self.factor_keys: list[GroupKeys] = [group_keys([key], self.kept) for key in keys]
+        random = [k for k, names in enumerate(effects) if names]
+        where = [
+            "(Z | groups)" if not factors.several else f"(Z[{k}] | groups[{k}])" for k in random
+        ]
+        structures = choose_structures([(text, "us", None) for text in where], D)
+        self.terms: tuple[Term, ...] = tuple(
+            Term(factors.names[k], effects[k], structure)
+            for k, structure in zip(random, structures, strict=True)
+        )
         self.spec = ArraySpec(
             self.x_names,
-            None if Z is None and effects else effects,
-            group_name,
-            self.keys.is_text,
+            tuple(
+                None if own is None and names else names
+                for own, names in zip(factors.Z, effects, strict=True)
+            ),
+            factors.names,
+            tuple(keys.is_text for keys in self.factor_keys),
             offset is not None,
         )
+
+    @property
+    def keys(self) -> GroupKeys:
+        """Group of each row in the first grouping factor."""
+        return self.factor_keys[0]
+
+    @property
+    def group_name(self) -> str:
+        """Names of the grouping factors."""
+        return ", ".join(self.factor_names)
 
     def with_response(self, y: NDArray[np.float64]) -> ArrayDesign:
         """Return the same design with another response (n_obs,) for the rows used."""
@@ -220,7 +268,7 @@ class ArrayDesign:
 
     def _numbers(self) -> list[Column]:
         extra = [column for column in (self._weights, self._offset) if column is not None]
-        return [self._y, *self._X, *(self._Z or []), *extra]
+        return [self._y, *self._X, *self._Z, *extra]
 
     @property
     def random_access(self) -> bool:
@@ -238,7 +286,7 @@ class ArrayDesign:
         return Batch(
             y=y,
             X=[take(column) for column in self._X],
-            Z=[ones(len(y))] if self._Z is None else [take(column) for column in self._Z],
+            Z=[take(column) for column in self._Z],
             weights=None if self._weights is None else take(self._weights),
             offset=None if self._offset is None else take(self._offset),
         )
@@ -246,6 +294,20 @@ class ArrayDesign:
     def original_row(self, row: int) -> int:
         """Position in the user's arrays of a row used."""
         return row if self.kept is None else int(self.kept[row])
+
+
+def _read_effects(
+    Z: Any, names: Sequence[str] | None, n: int, scan: bool, default: bool
+) -> tuple[list[Column], tuple[str, ...]]:
+    """Read the Z of one factor; without one a random intercept by default, or no effects."""
+    if Z is not None:
+        columns, effects = read_matrix(Z, "Z", names, "z", n, scan)
+        if not effects:
+            raise DataError("Z has no columns: leave it out for a random intercept")
+        return columns, effects
+    if names is not None:
+        raise DataError("z_names without Z: give both or neither")
+    return ([Column("Intercept", ones(n))], ("Intercept",)) if default else ([], ())
 
 
 def _read_vector(data: Any, name: str, scan: bool) -> Column:

@@ -36,7 +36,7 @@ from lmmfast.frame import (
     usable_rows,
     used_rows,
 )
-from lmmfast.keys import GroupKeys, check_key_kind, group_keys
+from lmmfast.keys import GroupKeys, group_keys
 from lmmfast.residual.columns import read_structure
 from lmmfast.residual.structures import ResidualStructure
 from lmmfast.tables import Table, check_same_index, open_table, row_index, suggest
@@ -98,7 +98,7 @@ class FormulaDesign:
         if residual is not None:
             self.residual, others = read_structure(residual, table)
         parsed = write_out_dot(formula, table, weights, offset, others)
-        group = parsed.group
+        group = parsed.group_columns
         _check_columns_exist(group, table)
         terms = {
             "y": parse_terms(parsed.response, intercept=False),
@@ -116,9 +116,10 @@ class FormulaDesign:
         parts = _build_parts(terms, uses, self._frame)
         if len(parts["y"].names) != 1:
             raise DataError(f"the response {parsed.response!r} must be one column of numbers")
-        self.keys: GroupKeys = group_keys(
-            [self._frame.columns[name] for name in group], self._frame.kept
-        )
+        self.factor_keys: list[GroupKeys] = [
+            group_keys([self._frame.columns[name] for name in factor], self._frame.kept)
+            for factor in parsed.factors
+        ]
         structures = choose_structures([(t.text, t.structure, t.hom) for t in parsed.terms], D)
         self.spec = FormulaSpec(
             formula=parsed,
@@ -134,7 +135,7 @@ class FormulaDesign:
             },
             number_levels=_number_levels(uses, parts, self._frame),
             offset_name=offset if isinstance(offset, str) else None,
-            text_keys=self.keys.is_text,
+            text_keys=tuple(keys.is_text for keys in self.factor_keys),
             offset_array=offset is not None and not isinstance(offset, str),
             weights_name=weights if isinstance(weights, str) else None,
         )
@@ -162,7 +163,7 @@ class FormulaDesign:
         self = cls.__new__(cls)
         table = open_table(data)
         self.spec, self._index, self.residual = spec, table.index, None
-        self._frame, self.keys = _more_rows(spec, table, weights, offset, missing)
+        self._frame, self.factor_keys = _more_rows(spec, table, weights, offset, missing)
         self._kept_columns = None
         if any(part.whole for part in spec.parts.values()):
             spec.warn_of_whole(spec.parts, stacklevel=6)
@@ -243,8 +244,18 @@ class FormulaDesign:
         return self.spec.terms
 
     @property
+    def keys(self) -> GroupKeys:
+        """Group of each row in the first grouping factor."""
+        return self.factor_keys[0]
+
+    @property
+    def factor_names(self) -> tuple[str, ...]:
+        """``("a", "a:b")``."""
+        return self.spec.formula.factor_names
+
+    @property
     def group_name(self) -> str:
-        """``"g"`` or ``"a:b"``."""
+        """``"g"`` or ``"a:b"``; of several factors ``"a, a:b"``."""
         return self.spec.formula.group_name
 
     @property
@@ -302,26 +313,25 @@ class FormulaDesign:
 
 def _more_rows(
     spec: FormulaSpec, table: Table, weights: Any, offset: Any, missing: str
-) -> tuple[ModelFrame, GroupKeys]:
+) -> tuple[ModelFrame, list[GroupKeys]]:
     """Read the columns of a fitted model, with its levels, and the groups of new rows."""
     check_same_index(
         {"data": table.index, "weights": row_index(weights), "offset": row_index(offset)}
     )
     names = sorted(frozenset().union(*(part.columns for part in spec.parts.values())))
     columns = {name: spec.read(table, name) for name in names}
-    groups = [read_new(table, name, group=True) for name in spec.formula.group]
+    groups = {name: read_new(table, name, group=True) for name in spec.formula.group_columns}
     extra = {
         role: read_extra(role, given, table)
         for role, given in (("weights", weights), ("offset", offset))
     }
-    used = [*columns.values(), *groups, *(c for c in extra.values() if c is not None)]
+    used = [*columns.values(), *groups.values(), *(c for c in extra.values() if c is not None)]
     check_lengths(used, table.n_rows)
     kept, counts = usable_rows(used, table.n_rows, missing)
     for column in used:
         check_infinite(column, kept)
     check_weights(extra["weights"], kept)
-    keys = group_keys(groups, kept)
-    check_key_kind(keys, spec.text_keys, spec.formula.group_name)
+    keys = spec.make_keys(groups, kept, range(len(spec.formula.factors)))
     return ModelFrame(columns, table.n_rows, kept, counts, extra["weights"], extra["offset"]), keys
 
 
@@ -336,7 +346,7 @@ def write_out_dot(
     if not has_dot(parsed.fixed):
         return parsed
     used = {weights if isinstance(weights, str) else None, *excluded}
-    used |= {offset if isinstance(offset, str) else None, *parsed.group}
+    used |= {offset if isinstance(offset, str) else None, *parsed.group_columns}
     for term in parse_terms(parsed.response, intercept=False):
         for factor in term.factors:
             used |= analyse_factor(factor, table.names).columns

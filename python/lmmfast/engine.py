@@ -31,9 +31,12 @@ class Totals:
     quad : ndarray (K, p + 1, p + 1)
         Sum of A_i' Vdot_i^-1 dV_k Vdot_i^-1 A_i.
     info : ndarray (K, K)
-        Sum of tr(Vdot_i^-1 dV_k Vdot_i^-1 dV_l) / 2.
+        Sum of tr(Vdot_i^-1 dV_k Vdot_i^-1 dV_l) / 2, or what stands for it: see `average`.
     kr : ndarray (K, K, p + 1, p + 1) or None
         Sum of A_i' Vdot_i^-1 dV_k Vdot_i^-1 dV_l Vdot_i^-1 A_i.
+    average : bool
+        Whether ``info`` is the average of the observed and the expected information at the beta
+        and sigma2 of this point: Gilmour, Thompson and Cullis (1995), Biometrics 51, 1440-1450.
     """
 
     logdet: float
@@ -42,6 +45,7 @@ class Totals:
     quad: Array
     info: Array
     kr: Array | None = None
+    average: bool = False
 
     def __add__(self, other: Totals) -> Totals:
         """Totals of both sets of clusters."""
@@ -52,6 +56,7 @@ class Totals:
             self.quad + other.quad,
             self.info + other.info,
             None if self.kr is None or other.kr is None else self.kr + other.kr,
+            self.average or other.average,
         )
 
 
@@ -86,6 +91,30 @@ class Engine(Protocol):
 
     def random_effects_cov(self, Lambda: Array, root: Array) -> Array:
         """Var(root u | y) / sigma2, (m, q, q)."""
+
+
+class LevelsEngine(Protocol):
+    """An engine for several grouping factors; effects are by factor."""
+
+    name: str
+    n_designs: None
+
+    @property
+    def gram(self) -> Array:
+        """A'WA, (p + 1, p + 1)."""
+
+    @property
+    def log_weights(self) -> float:
+        """Sum of the logarithms of the weights."""
+
+    def totals(self, Lambda: Array, with_kr: bool = False) -> Totals:
+        """Totals at Ddot = Lambda Lambda', by all of vech(Ddot)."""
+
+    def random_effects(self, Lambda: Array, root: Array, c: Array) -> list[Array]:
+        """Predictions of root u of each factor, (m_f, q_f)."""
+
+    def random_effects_cov(self, Lambda: Array, root: Array) -> list[Array]:
+        """Var(root u | y) / sigma2 of each factor, (m_f, q_f, q_f)."""
 
 
 class ResidualEngine(Protocol):

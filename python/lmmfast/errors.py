@@ -39,6 +39,10 @@ class RankWarning(LmmWarning):
     """Columns of X were dropped because other columns determine them."""
 
 
+class NestingWarning(LmmWarning):
+    """Labels of one grouping factor seem to count within the levels of another."""
+
+
 class NewDataWarning(LmmWarning):
     """An expression of the formula may mean something else for new rows."""
 

@@ -141,7 +141,7 @@ class ResidualFit:
 
     def _check_information(self, point: Point, random_names: list[str]) -> None:
         names = self.covariance.working_names(random_names)
-        check_joint_information(point, self.covariance, self.design, self.clusters, names)
+        check_joint_information(point, self.covariance, self.design, self.clusters.m, names)
 
     def _is_informative(self, sample: Search, random_names: list[str]) -> bool:
         """Whether a sample can tell all parameters apart: then all the data can."""

@@ -31,7 +31,7 @@ from lmmfast.scoring import Search, log_evaluation, maximise
 from lmmfast.small_fit import fit_small
 from lmmfast.terms import BlockCovariance
 
-ENGINES = ("auto", "moments", "dense", "markov", "reference")
+ENGINES = ("auto", "moments", "dense", "markov", "nested", "crossed", "reference")
 
 
 @dataclass(frozen=True)
@@ -105,9 +105,10 @@ def lmm(
         Leave out rows with missing values (``fit.n_dropped`` counts them), or refuse them.
     rank_deficient : {"drop", "raise"}
         Leave out columns of X that earlier ones determine, with a warning, or refuse them.
-    engine : {"auto", "moments", "dense", "markov", "reference"}
-        How V is factorised; "moments" for independent residuals, "dense" and "markov" for residual
-        structures; "reference" is slow, plain NumPy.
+    engine : {"auto", "moments", "dense", "markov", "nested", "crossed", "reference"}
+        How V is factorised: "moments" for independent residuals, "dense" and "markov" for residual
+        structures, "nested" and "crossed" for several grouping factors; "reference" is slow, plain
+        NumPy.
     start : LMMResult or array, optional
         Where to begin: a fit of the same model, or its ``theta``.
     n_jobs : int, optional
@@ -164,9 +165,9 @@ def fit(
     offset: Any = None,
     D: Any = None,
     x_names: Sequence[str] | None = None,
-    z_names: Sequence[str] | None = None,
+    z_names: Sequence[Any] | None = None,
     y_name: str = "y",
-    group_name: str = "group",
+    group_name: str | Sequence[str] = "group",
     missing: str = "raise",
     rank_deficient: str = "drop",
     engine: str = "auto",
@@ -183,14 +184,19 @@ def fit(
     y : array (n,)
     X : array (n, p)
         Fixed effects, the intercept among them if there is to be one.
-    groups : array (n,)
-        Group of each row, in any order: integers, text or categories.
+    groups : array (n,); or list, dict or table of such arrays
+        Group of each row, in any order: integers, text or categories. Several arrays are grouping
+        factors that may be nested or crossed.
     Z : array (n, q), optional
         Random effects; default: a random intercept, or none where there is a residual structure.
+        For several grouping factors a list with an entry for each, None for an intercept.
     residual : ResidualStructure, optional
         Covariance structure of the residuals, made of arrays, such as ``lmmfast.OU(times)``.
     x_names, z_names : sequence of str, optional
-    y_name, group_name : str
+        For several grouping factors z_names is a list like Z.
+    y_name : str
+    group_name : str or sequence of str
+        Names of the grouping factors; the keys of a dict and the columns of a table are names.
     missing : {"raise", "drop"}
     reml, weights, offset, D, rank_deficient, engine, start, n_jobs, max_iter, verbose, callback
         See `lmm`.
@@ -247,6 +253,8 @@ def wanted_structure(residual: Any, engine: str) -> ResidualStructure | None:
 
 def fit_design(design: Design, options: Options) -> LMMResult:
     """All stages from a design to a result."""
+    if len(design.factor_names) > 1:
+        return _fit_levels(design, options)
     clusters = gather(design.keys, options.n_jobs)
     if design.terms:
         check_clusters(design, clusters)
@@ -254,11 +262,11 @@ def fit_design(design: Design, options: Options) -> LMMResult:
     plain = design.residual is None or (design.residual.is_independent and design.terms)
     if not plain or (design.residual is not None and options.engine == "dense"):
         return _fit_residual(design, clusters, covariance, options)
-    if options.engine in ("dense", "markov"):
-        raise UnsupportedModelError(
-            f"engine={options.engine!r} is for residual structures: give residual=, or leave "
-            "engine= out"
-        )
+    if options.engine not in ("auto", "moments", "reference"):
+        kind = "residual structures: give residual=, or"
+        if options.engine in ("nested", "crossed"):
+            kind = "several grouping factors:"
+        raise UnsupportedModelError(f"engine={options.engine!r} is for {kind} leave engine= out")
     small = fit_small(design, clusters, covariance, options)
     if small is not None:
         return small
@@ -295,7 +303,7 @@ def _fit_residual(
         for term in design.terms
         for name in term.structure.natural_names(term.names, term.group)
     ]
-    optimum = fit.maximise(_callback(options), names)
+    optimum = fit.maximise(evaluation_callback(options), names)
     engine = fit.covariance.at(fit.engine, optimum.phi)
     result = _result(
         design, fit.clusters, engine, fit.basis, fit.covariance, fit.problem, optimum, stacklevel=5
@@ -304,15 +312,40 @@ def _fit_residual(
     return result
 
 
+def _fit_levels(design: Design, options: Options) -> LMMResult:
+    """Run the stages of a model with several grouping factors."""
+    from lmmfast.fit_levels import LevelsFit
+    from lmmfast.levels_result import LevelsResult
+
+    fit = LevelsFit(design, choose_covariance(design), options)
+    _report_dropped(design, fit.keep, options)
+    optimum = fit.maximise(evaluation_callback(options))
+    engine = fit.covariance.at(fit.engine, optimum.phi)
+    result = _result(
+        design,
+        fit.levels,
+        engine,
+        fit.basis,
+        fit.covariance,
+        fit.problem,
+        optimum,
+        stacklevel=5,
+        kind=LevelsResult,
+    )
+    result._residual_model = fit.model
+    return result
+
+
 def _result(
     design: Design,
-    clusters: Clusters,
-    engine: Engine,
+    clusters: Any,
+    engine: Any,
     basis: Basis,
     covariance: BlockCovariance,
     problem: Problem,
     optimum: Optimum,
     stacklevel: int,
+    kind: type[LMMResult] = LMMResult,
 ) -> LMMResult:
     """Judge the optimum, warn if it is none, and bring it to the user's scale."""
     certificate = certify(optimum, covariance, design.terms)
@@ -329,7 +362,7 @@ def _result(
             [values.theta, values.cov_beta.ravel(), 1.0 / np.atleast_1d(values.sigma2)]
         )
     check_scales(design, results, "the estimates")
-    return LMMResult(
+    return kind(
         design=design,
         clusters=clusters,
         engine=engine,
@@ -474,8 +507,8 @@ def _maximise(
     options: Options,
 ) -> Optimum:
     """Search by the compiled loop where nobody watches, else by the one in Python."""
-    start = None if options.start is None else _start(covariance, data, options.start)
-    callback = _callback(options)
+    start = None if options.start is None else given_start(covariance, data.basis, options.start)
+    callback = evaluation_callback(options)
     if callback is None:
         optimum = compiled_maximise(problem, covariance, data.engine, options.max_iter, start)
         if optimum is not None:
@@ -485,14 +518,14 @@ def _maximise(
     search = Search(problem, covariance, data.engine, options.max_iter, callback)
     default = covariance.phi(np.eye(covariance.q))
     point = search.begin(default, "start" if start is None else "check")
-    check_information(point, covariance, design, clusters)
+    check_information(point, covariance, design, clusters.m)
     if start is not None:
         point = search.evaluate(start, "start")
     point, reason = maximise(search, point)
     return conclude(search, snap_to_boundary(search, point), reason)
 
 
-def _start(covariance: BlockCovariance, data: Prepared, start: Any) -> Array:
+def given_start(covariance: BlockCovariance, basis: Basis, start: Any) -> Array:
     """Root parameters at the user's variance parameters."""
     theta = start.theta if isinstance(start, LMMResult) else start
     try:
@@ -509,12 +542,12 @@ def _start(covariance: BlockCovariance, data: Prepared, start: Any) -> Array:
         )
     if theta[-1] <= 0:
         raise ValueError("the residual variance in start, its last entry, must be positive")
-    B = np.linalg.inv(data.basis.z_map())
-    relative = B @ covariance.from_natural(theta[:-1]) @ B.T / theta[-1] * data.basis.weight_scale
+    B = np.linalg.inv(basis.z_map())
+    relative = B @ covariance.from_natural(theta[:-1]) @ B.T / theta[-1] * basis.weight_scale
     return covariance.phi(relative)
 
 
-def _callback(options: Options) -> Callable[[dict[str, Any]], None] | None:
+def evaluation_callback(options: Options) -> Callable[[dict[str, Any]], None] | None:
     """Report each evaluation to the user as asked."""
     if not options.verbose:
         return options.callback

@@ -2,6 +2,7 @@
 
 The notation is lme4's: ``y ~ x + (1 + t | g)``, ``||`` for uncorrelated effects, and lme4 2's
 ``diag(t | g)``, ``cs(t | g)``, ``us(t | g)``, ``identity(t | g)`` for other covariance structures.
+Groups are columns, combinations ``a:b``, or nested ``a/b``, which is short for ``a`` and ``a:b``.
 The fixed part and the left sides of bars are formulaic's.
 """
 
@@ -51,14 +52,25 @@ class ParsedFormula:
     clusters: tuple[str, ...] = ()  # columns whose combinations are the clusters without terms
 
     @property
-    def group(self) -> tuple[str, ...]:
-        """Columns whose combinations are the clusters."""
-        return self.terms[0].group if self.terms else self.clusters
+    def factors(self) -> tuple[tuple[str, ...], ...]:
+        """Grouping factors, each the columns whose combinations are its levels."""
+        groups = dict.fromkeys(term.group for term in self.terms)
+        return tuple(groups) if groups else (self.clusters,)
+
+    @property
+    def factor_names(self) -> tuple[str, ...]:
+        """``("a", "a:b")``."""
+        return tuple(":".join(group) for group in self.factors)
+
+    @property
+    def group_columns(self) -> tuple[str, ...]:
+        """Columns that the grouping factors are made of."""
+        return tuple(dict.fromkeys(name for group in self.factors for name in group))
 
     @property
     def group_name(self) -> str:
-        """``"a:b"``."""
-        return ":".join(self.group)
+        """``"a:b"``; of several factors ``"a, a:b"``."""
+        return ", ".join(self.factor_names)
 
 
 def parse_formula(text: str, groups: Any = None, residual: bool = False) -> ParsedFormula:
@@ -78,7 +90,7 @@ def parse_formula(text: str, groups: Any = None, residual: bool = False) -> Pars
     FormulaError
         The formula cannot be read; the message quotes the piece at fault.
     UnsupportedModelError
-        Nested or crossed grouping factors, or a covariance structure that does not exist here.
+        A covariance structure that does not exist here.
     """
     if not isinstance(text, str):
         raise FormulaError(f"a formula is a string, not {type(text).__name__}")
@@ -89,9 +101,10 @@ def parse_formula(text: str, groups: Any = None, residual: bool = False) -> Pars
         raise FormulaError(f"{text!r} has no response: write it to the left of '~'")
     spans = _bar_spans(text, tokens, tilde)
     _check_response(response)
-    terms, cuts = [], []
+    terms: list[BarTerm] = []
+    cuts = []
     for first, last in spans:
-        terms.append(_read_term(text[tokens[first].start : tokens[last].end]))
+        terms += _read_terms(text[tokens[first].start : tokens[last].end], terms)
         cuts.append(_cut(text, tokens, tilde, first, last))
     clusters = _read_clusters(groups)
     if not terms and not residual:
@@ -105,13 +118,7 @@ def parse_formula(text: str, groups: Any = None, residual: bool = False) -> Pars
             f"{text!r} has no random-effects term: give the clusters within which residuals are "
             "correlated, such as groups='id'"
         )
-    if terms and clusters and clusters != terms[0].group:
-        raise UnsupportedModelError(
-            f"groups={':'.join(clusters)!r}, but the random effects are by "
-            f"{terms[0].group_name!r}: residuals are correlated within the groups of the random "
-            "effects; leave groups= out"
-        )
-    _check_one_factor(terms)
+    _check_clusters(terms, clusters)
     _check_columns(terms)
 
     fixed = _without(text, tokens[tilde].start + 1, cuts)
@@ -247,8 +254,18 @@ def _without(text: str, start: int, cuts: list[tuple[int, int]]) -> str:
     return fixed or "1"
 
 
-def _read_term(text: str) -> BarTerm:
-    """Read ``(1 + t | g)`` or ``diag(1 + t | g, hom = TRUE)``."""
+def _check_clusters(terms: list[BarTerm], clusters: tuple[str, ...]) -> None:
+    """Residuals are correlated within the levels of a grouping factor: the innermost one."""
+    if terms and clusters and all(set(clusters) != set(term.group) for term in terms):
+        names = ", ".join(dict.fromkeys(repr(term.group_name) for term in terms))
+        raise UnsupportedModelError(
+            f"groups={':'.join(clusters)!r}, but the random effects are by {names}: residuals are "
+            "correlated within the groups of the random effects; leave groups= out"
+        )
+
+
+def _read_terms(text: str, before: list[BarTerm]) -> list[BarTerm]:
+    """Read ``(1 + t | g)``, ``diag(1 + t | g, hom = TRUE)``; ``(1 | a/b)`` are two terms."""
     wrapped = _WRAPPED.match(text)
     name, inner = (wrapped.group(1), wrapped.group(2)) if wrapped else (None, text[1:-1])
     if name is not None and name not in STRUCTURES:
@@ -267,9 +284,12 @@ def _read_term(text: str) -> BarTerm:
     lhs = inner[: bar.start].strip()
     if not lhs:
         raise FormulaError(f"{text!r} has no effects before '|': write (1 | g) for an intercept")
-    group = _read_group([t for t in tokens if t.start >= bar.end], text)
+    groups = _read_groups([t for t in tokens if t.start >= bar.end], text)
     structure = name or ("diag" if bar.text == "||" else "us")
-    return BarTerm(lhs, group, structure, hom, text)
+    known = {frozenset(term.group): term.group for term in before}
+    return [
+        BarTerm(lhs, known.get(frozenset(group), group), structure, hom, text) for group in groups
+    ]
 
 
 def _split_hom(inner: str, text: str, name: str | None) -> tuple[str, bool | None]:
@@ -287,47 +307,39 @@ def _split_hom(inner: str, text: str, name: str | None) -> tuple[str, bool | Non
     return inner[: tokens[commas[0]].start], _HOM[words[2]]
 
 
-def _read_group(tokens: list[Token], text: str) -> tuple[str, ...]:
+def _read_groups(tokens: list[Token], text: str) -> list[tuple[str, ...]]:
+    """Read ``a``, ``a:b``, or ``a/b/c``, which is short for ``a``, ``a:b`` and ``a:b:c``."""
     if not tokens:
         raise FormulaError(f"{text!r} has no group after '|'")
-    operators = {t.text for t in tokens if t.kind == "operator"}
-    if operators & {"/", "*", "+", "%in%", "in"}:
-        raise UnsupportedModelError(
-            f"{text!r}: nested and crossed grouping factors are not supported yet; one factor, or "
-            "one combination a:b, can be the group"
-        )
     names, joins = tokens[0::2], tokens[1::2]
-    plain = all(t.kind == "name" for t in names) and all(t.text == ":" for t in joins)
+    plain = all(t.kind == "name" for t in names) and all(t.text in (":", "/") for t in joins)
     if not plain or len(names) != len(joins) + 1:
         raise FormulaError(
-            f"the group of {text!r} must be a column name or a:b; compute anything else as a "
-            "column first"
+            f"the group of {text!r} must be a column name or a:b, or a/b for groups within groups; "
+            "write further grouping factors as terms of their own, such as (1 | a) + (1 | b), and "
+            "compute anything else as a column first"
         )
-    return tuple(t.text for t in names)
-
-
-def _check_one_factor(terms: list[BarTerm]) -> None:
-    for term in terms[1:]:
-        if term.group != terms[0].group:
-            raise UnsupportedModelError(
-                f"{term.text!r} and {terms[0].text!r} have different grouping factors: nested and "
-                "crossed random effects are not supported yet"
-            )
+    columns = [t.text for t in names]
+    if len(set(columns)) < len(columns):
+        raise FormulaError(f"the group of {text!r} names a column twice")
+    ends = [k for k, join in enumerate(joins, 1) if join.text == "/"]
+    return [tuple(columns[:end]) for end in [*ends, len(columns)]]
 
 
 def _check_columns(terms: list[BarTerm]) -> None:
-    """Each effect stands in one term only, and each term has an effect."""
-    seen: dict[str, BarTerm] = {}
+    """Each effect of a factor stands in one term only, and each term has an effect."""
+    seen: dict[tuple[tuple[str, ...], str], BarTerm] = {}
     for term in terms:
         effects = [str(effect) for effect in parse_terms(term.lhs)]
         if not effects:
             raise FormulaError(f"{term.text!r} has no random effects left: remove the term")
         for effect in effects:
-            if effect in seen:
+            if (term.group, effect) in seen:
                 what = "intercept" if effect == "1" else effect
                 advice = " (write (0 + t | g) to leave an intercept out)" if effect == "1" else ""
                 raise FormulaError(
-                    f"{seen[effect].text!r} and {term.text!r} both have the effect {what!r}: the "
-                    f"two {what} variances cannot be told apart{advice}"
+                    f"{seen[term.group, effect].text!r} and {term.text!r} both have the effect "
+                    f"{what!r} by {term.group_name!r}: the two {what} variances cannot be told "
+                    f"apart{advice}"
                 )
-            seen[effect] = term
+            seen[term.group, effect] = term

@@ -11,8 +11,8 @@ from __future__ import annotations
 import itertools
 import re
 import warnings
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -85,8 +85,8 @@ class FormulaSpec:
         Levels of the number columns in ``C(column)``.
     offset_name : str or None
         Column that the offset is in.
-    text_keys : bool
-        Were the group keys text?
+    text_keys : tuple of bool
+        Were the keys of each grouping factor text?
     offset_array : bool
         The fit had an offset as an array, which new data do not hold.
     weights_name : str or None
@@ -99,7 +99,7 @@ class FormulaSpec:
     levels: dict[str, pd.Index[Any]]
     number_levels: dict[str, list[Any]]
     offset_name: str | None
-    text_keys: bool = field(default=False)
+    text_keys: tuple[bool, ...] = ()
     offset_array: bool = False
     weights_name: str | None = None
 
@@ -215,13 +215,26 @@ class FormulaSpec:
                 stacklevel=stacklevel,
             )
 
-    def group_keys(self, newdata: Any) -> GroupKeys:
-        """Read the group keys of new data; rows without a group are marked `missing`."""
+    def group_keys(self, newdata: Any, factors: Collection[int] = (0,)) -> list[GroupKeys]:
+        """Read the keys of some grouping factors; rows without a group are marked `missing`."""
         table = open_table(newdata)
-        names = self.formula.group
-        keys = group_keys([read_new(table, name, group=True) for name in names])
-        check_key_kind(keys, self.text_keys, self.formula.group_name)
-        return keys
+        names = {name: None for k in factors for name in self.formula.factors[k]}
+        columns = {name: read_new(table, name, group=True) for name in names}
+        return self.make_keys(columns, None, factors)
+
+    def make_keys(
+        self,
+        columns: Mapping[str, Column],
+        kept: NDArray[np.intp] | None,
+        factors: Collection[int],
+    ) -> list[GroupKeys]:
+        """Make the keys of some grouping factors of the columns of new data."""
+        made = []
+        for k in factors:
+            keys = group_keys([columns[name] for name in self.formula.factors[k]], kept)
+            check_key_kind(keys, self.text_keys[k], self.formula.factor_names[k])
+            made.append(keys)
+        return made
 
     def _read_offset(self, table: Table, given: Any) -> Column | None:
         name = self.offset_name if given is None else given

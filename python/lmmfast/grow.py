@@ -58,7 +58,7 @@ def join(old: Clusters, part: Clusters) -> Joined:
         new = np.flatnonzero(position < 0)
         keys, names = np.append(old_keys, part_keys[new]), None
     else:
-        old_names, part_names = _one_type(old.names, part.names)
+        old_names, part_names = _one_type(np.asarray(old.names), np.asarray(part.names))
         code = _find(old_names, part_names)[part.keys]
         cluster = np.empty(old.m + 1, dtype=np.intp)
         cluster[old.keys], cluster[-1] = np.arange(old.m), -1
@@ -160,7 +160,7 @@ def grow(
     """
     for _ in range(3):
         total = _grow_once(packed, design, part, joined, n_threads)
-        better = better_basis(total)
+        better = better_basis(total.gram, total.basis)
         if better is None:
             break
         packed = move(packed, better)

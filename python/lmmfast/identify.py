@@ -118,9 +118,7 @@ def residual_sums(products: Array, gram: Array, p: int) -> tuple[Array, int]:
     return np.diag(products)[p:] - explained, int(used.sum())
 
 
-def check_information(
-    point: Point, covariance: BlockCovariance, design: Design, clusters: Clusters
-) -> None:
+def check_information(point: Point, covariance: BlockCovariance, design: Design, m: int) -> None:
     """Refuse variance parameters whose expected information is singular where the search begins.
 
     Raises
@@ -133,20 +131,22 @@ def check_information(
         for term in design.terms
         for name in term.structure.natural_names(term.names, term.group)
     ]
-    check_joint_information(point, covariance, design, clusters, [*names, "var(Residual)"])
+    check_joint_information(point, covariance, design, m, [*names, "var(Residual)"])
 
 
 def check_joint_information(
     point: Point,
     covariance: BlockCovariance,
     design: Design,
-    clusters: Clusters,
+    m: int,
     names: list[str],
 ) -> None:
     """As `check_information`, with parameters of the residuals between those of D and sigma2.
 
     Parameters
     ----------
+    m : int
+        Number of clusters.
     names : list of str
         What each parameter is about: of D, of the residuals, sigma2.
 
@@ -186,11 +186,17 @@ def check_joint_information(
     confounded = [
         name for name, weight in zip(names, vectors[:, 0], strict=True) if abs(weight) > 0.05
     ]
-    if clusters.m == design.n_obs:
+    if m == design.n_obs:
         raise NotIdentifiableError(
-            f"every row is its own group of {design.group_name!r} ({clusters.m} groups, "
+            f"every row is its own group of {design.group_name!r} ({m} groups, "
             f"{design.n_obs} rows): {', '.join(confounded)} cannot be told apart; group by "
             "something that repeats"
+        )
+    if len(design.factor_names) > 1:
+        raise NotIdentifiableError(
+            f"the data cannot tell {', '.join(dict.fromkeys(confounded))} apart: too few rows in "
+            "each level, grouping factors that split the rows alike, or columns of a term that "
+            "determine each other; leave one of them out"
         )
     if design.residual is None:
         why = (

@@ -73,7 +73,7 @@ class NewRows:
     def _z_columns(self) -> set[str]:
         """Columns that the random effects need."""
         if isinstance(self.fit.spec, ArraySpec):
-            return set(self.fit.spec.z_names or ())
+            return {name for names in self.fit.spec.z_names for name in names or ()}
         return set().union(*(self.fit.spec.parts[name].columns for name in self.fit.spec.z_parts))
 
     # -- values ------------------------------------------------------------------------------------
@@ -125,7 +125,7 @@ class NewRows:
         return np.column_stack([as_float(c) for name in spec.z_parts for c in made[name]])
 
     def _array_Z(self, table: Table, n: int) -> Array:
-        names = self.fit.spec.z_names
+        (names,) = self.fit.spec.z_names
         if names is None:
             return np.ones((n, 1))
         old = self.design.batch(slice(None)).as_float().Z

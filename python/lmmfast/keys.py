@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,44 @@ from lmmfast.frame import with_used_levels
 
 
 @dataclass(frozen=True, eq=False)
+class Combination:
+    """Labels of combinations such as ``"A:a"``: an array of text, written when it is asked for.
+
+    Attributes
+    ----------
+    names : tuple of list of str
+        Text of the levels of each column.
+    codes : tuple of ndarray of int (L,)
+        Level of each column in each combination.
+    """
+
+    names: tuple[list[str], ...]
+    codes: tuple[NDArray[np.int64], ...]
+    dtype = np.dtype(object)
+
+    @cached_property
+    def text(self) -> NDArray[Any]:
+        """The labels, (L,)."""
+        parts = [
+            map(names.__getitem__, codes.tolist())
+            for names, codes in zip(self.names, self.codes, strict=True)
+        ]
+        return np.array([":".join(label) for label in zip(*parts, strict=True)], dtype=object)
+
+    def __len__(self) -> int:
+        return len(self.codes[0])
+
+    def __getitem__(self, which: Any) -> Any:
+        return self.text[which]
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
+        return self.text if dtype is None else self.text.astype(dtype)
+
+
+Labels = NDArray[Any] | Combination
+
+
+@dataclass(frozen=True, eq=False)
 class GroupKeys:
     """The group of every row.
 
@@ -23,7 +62,7 @@ class GroupKeys:
     values : (n,) ndarray of numbers
         The keys themselves if `labels` is None (integers or floats as the user has them, not
         copied); else integer codes into `labels`.
-    labels : (L,) ndarray or None
+    labels : (L,) ndarray, Combination or None
         Distinct; each occurs in some row, and they stand in the order in which groups are reported.
         Combinations ``a:b`` have text labels such as ``"A:a"``; a colon or backslash within a part
         has a backslash before it, so that different combinations have different labels.
@@ -32,7 +71,7 @@ class GroupKeys:
     """
 
     values: NDArray[Any]
-    labels: NDArray[Any] | None = None
+    labels: Labels | None = None
     missing: NDArray[np.bool_] | None = None
 
     def __len__(self) -> int:
@@ -90,23 +129,20 @@ def _combine(
     present: NDArray[np.intp] | None,
     missing: NDArray[np.bool_] | None,
 ) -> GroupKeys:
-    """Labels are made for the combinations that occur, not for each row."""
+    """Labels are for the combinations that occur, not for each row."""
     combined = np.zeros(1, dtype=np.int64)
-    labels: list[str] = []
+    names: list[list[str]] = []
+    parts: list[NDArray[np.int64]] = []
     for column in columns:
-        codes, names = _codes_and_names(column, present)
-        pairs = combined * len(names) + codes
-        combined, occurring = renumber(pairs)
-        before, here = np.divmod(occurring, max(len(names), 1))
-        labels = [
-            f"{labels[a]}:{names[b]}" if labels else names[b]
-            for a, b in zip(before.tolist(), here.tolist(), strict=True)
-        ]
+        codes, own = _codes_and_names(column, present)
+        combined, occurring = renumber(combined * len(own) + codes)
+        before, here = np.divmod(occurring, max(len(own), 1))
+        names, parts = [*names, own], [*(part[before] for part in parts), here]
     if kept is None and present is not None:  # new data with missing keys
         everywhere = np.full(len(columns[0]), -1, dtype=np.int64)
         everywhere[present] = combined
         combined = everywhere
-    return GroupKeys(combined, np.array(labels, dtype=object), missing)
+    return GroupKeys(combined, Combination(tuple(names), tuple(parts)), missing)
 
 
 def renumber(values: NDArray[Any]) -> tuple[NDArray[np.int64], NDArray[Any]]:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from lmmfast.design import Design
+from lmmfast.keys import GroupKeys, Labels, renumber
 
 Codes = NDArray[np.int64]
 
@@ -23,14 +25,14 @@ class Levels:
         Columns of Z whose effects each factor's levels have; together 0 … q - 1.
     codes : tuple of ndarray (n,)
         Level 0 … m_f - 1 of each row in each factor.
-    labels : tuple of ndarray (m_f,)
+    labels : tuple of ndarray (m_f,), or of Combination
         Label of each level, in the order in which they are reported.
     """
 
     names: tuple[str, ...]
     columns: tuple[NDArray[np.intp], ...]
     codes: tuple[Codes, ...]
-    labels: tuple[NDArray[Any], ...]
+    labels: tuple[Labels, ...]
 
     @property
     def n(self) -> int:
@@ -61,3 +63,27 @@ class Levels:
         order = sorted(range(len(self.names)), key=lambda k: (self.counts[k], k))
         pairs = zip(order[1:], order[:-1], strict=True)
         return tuple(order) if all(pair in self.parents for pair in pairs) else None
+
+    def outer(self, factor: int) -> list[int]:
+        """Factors in which a factor is nested."""
+        return [coarse for k, coarse in self.parents if k == factor]
+
+
+def find_levels(design: Design) -> Levels:
+    """Find the level of each row in each grouping factor of a design."""
+    columns = [name for term in design.terms for name in [term.group] * len(term.names)]
+    found = [_codes_and_labels(keys) for keys in design.factor_keys]
+    return Levels(
+        names=design.factor_names,
+        columns=tuple(
+            np.flatnonzero([column == name for column in columns]) for name in design.factor_names
+        ),
+        codes=tuple(codes for codes, _ in found),
+        labels=tuple(labels for _, labels in found),
+    )
+
+
+def _codes_and_labels(keys: GroupKeys) -> tuple[Codes, Labels]:
+    if keys.labels is not None:
+        return keys.values.astype(np.int64, copy=False), keys.labels
+    return renumber(keys.values)

@@ -141,7 +141,7 @@ class Evaluation:
         order p / m.
         """
         kr = self.totals.kr
-        if not self.problem.reml or kr is None:
+        if not self.problem.reml or kr is None or self.totals.average:
             return self.totals.info
         C = self.S_inv_root
         kr_S: Array = np.einsum("klij,ij->kl", self._kept(kr)[..., :-1, :-1], C @ C.T)
@@ -151,7 +151,16 @@ class Evaluation:
     @property
     def profile_info(self) -> Array:
         """Expected information for vech(Ddot), sigma2 profiled out, (K, K)."""
-        return self.info - 0.5 * np.outer(self.trace, self.trace) / self.problem.df
+        with_scale = self._with_scale
+        return self.info - 0.5 * np.outer(with_scale, with_scale) / self.problem.df
+
+    @property
+    def _with_scale(self) -> Array:
+        """Twice the information for vech(Ddot) and log sigma2, sigma2 along, (K,).
+
+        The trace, or for average information the quadratic form that it is the expectation of.
+        """
+        return self.residual_quad if self.totals.average else self.trace
 
     @cached_property
     def observed_info(self) -> Array:
@@ -176,11 +185,11 @@ class Evaluation:
         free of scale.
         """
         vech_D = self._padded(vech_D)
-        K = len(vech_D)
+        K, trace = len(vech_D), self._with_scale
         out = np.empty((K + 1, K + 1))
         out[:K, :K] = self.info
-        out[:K, K] = out[K, :K] = 0.5 * self.trace - self.info @ vech_D
-        out[K, K] = 0.5 * self.problem.df - self.trace @ vech_D + vech_D @ self.info @ vech_D
+        out[:K, K] = out[K, :K] = 0.5 * trace - self.info @ vech_D
+        out[K, K] = 0.5 * self.problem.df - trace @ vech_D + vech_D @ self.info @ vech_D
         return out
 
     def joint_score(self, vech_D: Array) -> Array:

@@ -210,7 +210,7 @@ def _model_data(fit: LMMResult, data: Any, x: str) -> pd.DataFrame:
     if not any(x in fit.spec.parts[name].columns for name in predictors):
         used = sorted(frozenset().union(*(fit.spec.parts[n].columns for n in predictors)))
         raise DataError(f"the model does not use a column {x!r}{suggest(x, used)}")
-    names.update(dict.fromkeys(fit.spec.formula.group))
+    names.update(dict.fromkeys(fit.spec.formula.group_columns))
     if fit.spec.offset_name is not None:
         names[fit.spec.offset_name] = None
     table = open_table(data)
@@ -234,7 +234,7 @@ def _as_series(values: Any) -> Any:
 
 
 def _row_labels(fit: LMMResult, frame: pd.DataFrame) -> np.ndarray[Any, Any]:
-    keys = fit.spec.group_keys(frame)
+    (keys,) = fit.spec.group_keys(frame)
     return np.asarray(keys.values if keys.labels is None else keys.labels[keys.values])
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,22 +28,40 @@ if TYPE_CHECKING:
 LEVELS = ("population", "conditional")
 
 
+class FactorEffects(NamedTuple):
+    """Predicted effects of a grouping factor.
+
+    Attributes
+    ----------
+    name : str
+    columns : ndarray of int (q_f,)
+        Their columns of Z.
+    b : ndarray (m_f, q_f)
+    labels : ndarray (m_f,)
+    """
+
+    name: str
+    columns: NDArray[np.intp]
+    b: Array
+    labels: NDArray[Any]
+
+
 def fitted(fit: LMMResult, level: str) -> Array | pd.Series[float]:
     """Fitted values of the rows used, offset included."""
-    _check_choice("level", level, LEVELS)
+    fit._factors_at(level)
     return _indexed(fit, _over_rows(fit, level, lambda batch, mean, rows: mean))
 
 
 def residuals(fit: LMMResult, kind: str, level: str | None) -> Array | pd.Series[float]:
     """Residuals of the rows used; see `LMMResult.resid`."""
-    _check_choice("kind", kind, ("response", "pearson", "normalized"))
+    check_choice("kind", kind, ("response", "pearson", "normalized"))
     if level is None:
         level = "population" if kind == "normalized" else "conditional"
-    _check_choice("level", level, LEVELS)
+    fit._factors_at(level)
     if kind == "normalized":
         if level != "population":
             raise ValueError("normalized residuals are marginal: level must be 'population'")
-        return _indexed(fit, _normalized(fit))
+        return _indexed(fit, fit._whitened())
 
     scales = residual_sds(fit) if kind == "pearson" else None
 
@@ -71,26 +89,30 @@ def predict(
     offset: Any,
 ) -> Array | pd.Series[float]:
     """Predictions for new rows; see `LMMResult.predict`."""
-    _check_choice("level", level, LEVELS)
-    _check_choice("new_levels", new_levels, ("population", "error"))
+    factors = fit._factors_at(level)
+    check_choice("new_levels", new_levels, ("population", "error"))
     if newdata is None:
         return fitted(fit, level)
     given = {"newdata": newdata, "groups": groups, "Z": Z, "offset": offset}
     check_same_index({name: row_index(data) for name, data in given.items()})
     _warn_of_new_data(fit, offset)
-    batch, keys = _new_rows(fit, newdata, groups, Z, level == "conditional", offset)
-    group = None if keys is None else _known_groups(fit, keys, batch.n_rows, new_levels)
+    batch, keys = _new_rows(fit, newdata, groups, Z, factors, offset)
+    effects = [fit._factor_effects[k] for k in factors]
+    positions = [
+        _known_groups(own, key, batch.n_rows, new_levels)
+        for own, key in zip(effects, keys, strict=True)
+    ]
     out = np.empty(batch.n_rows)
     for start in range(0, batch.n_rows, CHUNK):
         rows = slice(start, min(start + CHUNK, batch.n_rows))
         out[rows] = _linear([x[rows] for x in batch.X], fit, rows.stop - start)
-        if group is not None:
-            here = group[rows]
+        for own, position in zip(effects, positions, strict=True):
+            here = position[rows]
             known = here >= 0
-            for k, z in enumerate(batch.Z):
-                effect = z[rows] * fit._effects[here, k]
+            for k, column in enumerate(own.columns):
+                effect = batch.Z[column][rows] * own.b[here, k]
                 out[rows] += effect if known.all() else np.where(known, effect, 0.0)
-    for missing in (batch.missing, None if keys is None else keys.missing):
+    for missing in (batch.missing, *(key.missing for key in keys)):
         if missing is not None:
             out[missing] = np.nan
     if batch.offset is not None:
@@ -130,38 +152,39 @@ def _read_offset(given: Any, n_rows: int) -> Array:
 
 
 def _new_rows(
-    fit: LMMResult, newdata: Any, groups: Any, Z: Any, conditional: bool, offset: Any
-) -> tuple[NewBatch, GroupKeys | None]:
-    """Columns and, if asked for, group keys of new rows."""
+    fit: LMMResult, newdata: Any, groups: Any, Z: Any, factors: list[int], offset: Any
+) -> tuple[NewBatch, list[GroupKeys]]:
+    """Columns of new rows and their keys of the grouping factors asked for."""
     from lmmfast.design_array import ArraySpec
 
     if isinstance(fit.spec, ArraySpec):
         if isinstance(offset, str):
             raise DataError(f"offset={offset!r}: models fitted to arrays need it as an array")
-        batch = fit.spec.columns(newdata, Z, random=conditional)
-        if not conditional:
-            return batch, None
+        batch = fit.spec.columns(newdata, Z, random=bool(factors))
+        if not factors:
+            return batch, []
         if groups is None:
             raise DataError("conditional predictions need groups=, a group for each row")
-        keys = fit.spec.group_keys(groups)
-        if len(keys) != batch.n_rows:
-            raise DataError(f"groups has {len(keys)} entries for {batch.n_rows} rows")
-        return batch, keys
-    batch = fit.spec.columns(newdata, random=conditional, offset=offset)
-    return batch, fit.spec.group_keys(newdata) if conditional else None
+        found = fit.spec.group_keys(groups, factors)
+        for keys in found:
+            if len(keys) != batch.n_rows:
+                raise DataError(f"groups has {len(keys)} entries for {batch.n_rows} rows")
+        return batch, found
+    batch = fit.spec.columns(newdata, random=bool(factors), offset=offset)
+    return batch, fit.spec.group_keys(newdata, factors) if factors else []
 
 
 def _known_groups(
-    fit: LMMResult, keys: GroupKeys, n_rows: int, new_levels: str
+    effects: FactorEffects, keys: GroupKeys, n_rows: int, new_levels: str
 ) -> NDArray[np.intp]:
     """Position of each row's group among those of the fit; -1 for unknown or missing groups."""
     import pandas as pd
 
-    known = pd.Index(fit.group_labels)
+    known = pd.Index(effects.labels)
     if keys.labels is not None and not len(keys.labels):
         position = np.full(n_rows, -1, dtype=np.intp)  # every key is missing
     elif keys.labels is not None:
-        position = known.get_indexer(pd.Index(keys.labels))[keys.values]
+        position = known.get_indexer(pd.Index(np.asarray(keys.labels)))[keys.values]
     else:  # look up one key per run of equal ones
         values = keys.values
         starts = np.flatnonzero(np.concatenate([[True], values[1:] != values[:-1]]))[:n_rows]
@@ -173,7 +196,7 @@ def _known_groups(
         unknown &= ~keys.missing
     if not unknown.any():
         return position
-    count = f"{int(unknown.sum())} of {n_rows} rows belong to groups of {fit.group_name!r}"
+    count = f"{int(unknown.sum())} of {n_rows} rows belong to groups of {effects.name!r}"
     if new_levels == "error":
         raise DataError(
             f"{count} that the fit did not have, the first in row {int(np.argmax(unknown))}; pass "
@@ -201,24 +224,20 @@ def _over_rows(
     """Apply ``compute(batch, mean, rows)`` to chunks of the rows used, in their order."""
     design = _design(fit)
     out = np.empty(design.n_obs)
-    clusters, b = fit._clusters, None
-    if level == "conditional":
-        assert clusters is not None
-        b = clusters.stored(fit._effects)
+    effects = fit._row_effects(level) if fit._factors_at(level) else None
     for start in range(0, design.n_obs, CHUNK):
         rows = slice(start, min(start + CHUNK, design.n_obs))
         batch = design.batch(rows).as_float()
         mean = _linear(batch.X, fit, rows.stop - rows.start)
         if batch.offset is not None:
             mean += batch.offset
-        if b is not None and clusters is not None:
-            for k, z in enumerate(batch.Z):
-                mean += z * clusters.spread(b[:, k], rows)
+        if effects is not None:
+            mean += effects(batch.Z, rows)
         out[rows] = compute(batch, mean, rows)
     return out
 
 
-def _normalized(fit: LMMResult) -> Array:
+def normalized(fit: LMMResult) -> Array:
     """L_i^-1 (y_i - X_i beta) with V_i = L_i L_i', for chunks of whole clusters.
 
     With a residual structure the rows of a cluster are taken in the order of their times.
@@ -326,6 +345,7 @@ def _with_index(values: Array, newdata: Any) -> Array | pd.Series[float]:
     return pd.Series(values, index=index)
 
 
-def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
+def check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
+    """Raise a ValueError for a value that is not among the choices."""
     if value not in choices:
         raise ValueError(f"{name}={value!r}: choose one of {', '.join(map(repr, choices))}")

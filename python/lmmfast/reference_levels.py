@@ -46,6 +46,11 @@ class LevelsReferenceEngine:
         """Sum of A'W A, (p + 1, p + 1)."""
         return self.A.T @ (self.A / self.R_diag[:, None])
 
+    @property
+    def log_weights(self) -> float:
+        """Sum of the logarithms of the weights."""
+        return float(-np.log(self.R_diag).sum())
+
     def at(self, kappa: Array) -> LevelsReferenceEngine:
         """Return the same engine at other parameters of the residual structure."""
         new = copy.copy(self)

@@ -12,7 +12,6 @@ from lmmfast.basis import suit_response, take_sample
 from lmmfast.columns import read_column
 from lmmfast.covariance import Array
 from lmmfast.design import Design
-from lmmfast.engine import MomentsEngine
 from lmmfast.errors import DataError
 from lmmfast.fitting import Options, fit_design, fit_prepared, prepare_engine
 from lmmfast.frame import as_float
@@ -29,7 +28,7 @@ def refit(fit: LMMResult, y_new: Any, options: Options) -> LMMResult:
     design = fit._need(fit._design, "refits")
     clusters = fit._need(fit._clusters, "refits")
     design = design.with_response(_read_response(design, y_new))
-    if isinstance(fit._covariance, JointCovariance):
+    if isinstance(fit._covariance, JointCovariance) or len(design.factor_names) > 1:
         return fit_design(design, options)
     basis = suit_response(fit._basis, take_sample(design))
     data = prepare_engine(design, clusters, options, basis)
@@ -56,8 +55,8 @@ def continued(
             raise ValueError(f"start={start!r}: choose 'warm', 'cold', a fit or its theta")
         warm = start == "warm" and fit.converged
         start = _warm_start(fit) if warm else None
-    if n_jobs is None and isinstance(fit._engine, MomentsEngine):
-        n_jobs = fit._engine.n_threads
+    if n_jobs is None:
+        n_jobs = getattr(fit._engine, "n_threads", None)
     return Options(
         reml=fit._problem.reml,
         engine=fit.engine,

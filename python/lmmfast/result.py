@@ -60,9 +60,8 @@ class LMMResult:
         self.y_name, self.group_name = design.y_name, design.group_name
         self.nobs, self.n_dropped = design.n_obs, design.n_dropped
         self.missing_counts = design.missing_counts
-        self.ngroups = clusters.m
+        self._set_groups(clusters)
         self.weighted = basis.weighted
-        self.group_sizes = _sizes(clusters)
         self.engine, self.n_designs = engine.name, engine.n_designs
         self.method = "REML" if problem.reml else "ML"
         self.certificate = certificate
@@ -82,6 +81,14 @@ class LMMResult:
         self._design: Design | None = design
         self._clusters: Clusters | None = clusters
         self._engine: Engine | None = engine
+
+    def _set_groups(self, clusters: Clusters) -> None:
+        """Keep names and sizes of the groups."""
+        sizes = clusters.sizes
+        self.ngroups: Any = clusters.m
+        self.group_sizes: Any = int(sizes.min()), float(sizes.mean()), int(sizes.max())
+        #: For each grouping factor the number of its groups, and their sizes.
+        self._grouping = {self.group_name: (clusters.m, self.group_sizes)}
 
     # -- fixed effects ---------------------------------------------------------------------------
 
@@ -451,6 +458,36 @@ class LMMResult:
 
     # -- fitted values and predictions -----------------------------------------------------------
 
+    def _factors_at(self, level: str) -> list[int]:
+        """Grouping factors whose effects belong to a level of prediction."""
+        prediction.check_choice("level", level, prediction.LEVELS)
+        return [0] if level == "conditional" else []
+
+    @property
+    def _factor_effects(self) -> list[prediction.FactorEffects]:
+        """Effects of each grouping factor."""
+        columns = np.arange(len(self.z_names))
+        return [
+            prediction.FactorEffects(self.group_name, columns, self._effects, self.group_labels)
+        ]
+
+    def _row_effects(self, level: str) -> Callable[[list[Array], slice], Array]:
+        """Z b of rows of the fit, of the factors that belong to a level."""
+        clusters = self._need(self._clusters, "fitted values")
+        b = clusters.stored(self._effects)
+
+        def effects(Z: list[Array], rows: slice) -> Array:
+            total = np.zeros(rows.stop - rows.start)
+            for k, z in enumerate(Z):
+                total += z * clusters.spread(b[:, k], rows)
+            return total
+
+        return effects
+
+    def _whitened(self) -> Array:
+        """L^-1 (y - X beta) with V = L L', (n,)."""
+        return prediction.normalized(self)
+
     @property
     def fittedvalues(self) -> Array | pd.Series[float]:
         """X beta + Z b for the rows used (conditional on the random effects)."""
@@ -462,7 +499,8 @@ class LMMResult:
         Parameters
         ----------
         level : {"conditional", "population"}
-            With or without the random effects.
+            With or without the random effects; of several grouping factors also the name of one,
+            or a list of names: with its effects and those of the factors that it is nested in.
         """
         return prediction.fitted(self, level)
 
@@ -475,7 +513,7 @@ class LMMResult:
             y less fitted values; the same over the residual standard deviation sigma / sqrt(w);
             or, with V_i = L L', L^-1 (y - X beta) (marginal: at level "population").
         level : {"conditional", "population"}, optional
-            Default: "population" for normalized residuals, else "conditional".
+            Default: "population" for normalized residuals, else "conditional"; as in `fitted`.
         """
         return prediction.residuals(self, kind, level)
 
@@ -496,12 +534,15 @@ class LMMResult:
         newdata : table, or array (n, p) for models fitted to arrays; optional
             Default: the rows of the fit.
         level : {"population", "conditional"}
-            X beta, or X beta + Z b with the predicted effects of each row's group.
+            X beta, or X beta + Z b with the predicted effects of each row's group. Of several
+            grouping factors also the name of one, or a list of names: with its effects and those
+            of the factors that it is nested in.
         new_levels : {"population", "error"}
             What to do with groups that the fit did not have: predict their population value and
             warn with their number, or raise.
         groups, Z : array, optional
-            For models fitted to arrays, at level "conditional".
+            For models fitted to arrays, with random effects; of several grouping factors as in
+            `lmmfast.fit`.
         offset : array (n,) or str, optional
             Replaces the offset column; a name is that of another column of ``newdata``. Where the
             fit had an array there is none by default, with a warning.
@@ -663,10 +704,10 @@ class LMMResult:
     def __repr__(self) -> str:
         """Return one paragraph."""
         effects = ", ".join(f"{name} {value:.6g}" for name, value in self.params.items())
+        groups = " and ".join(f"{m} groups of {g!r}" for g, (m, _) in self._grouping.items())
         return (
-            f"<LMMResult {self.method}: {self.nobs} rows, {self.ngroups} groups of "
-            f"{self.group_name!r}, log-likelihood {self.llf:.6f}; {effects}; "
-            f"{self.certificate.status}>"
+            f"<{type(self).__name__} {self.method}: {self.nobs} rows, {groups}, log-likelihood "
+            f"{self.llf:.6f}; {effects}; {self.certificate.status}>"
         )
 
     def _repr_html_(self) -> str:
@@ -726,9 +767,3 @@ def _propagated(cov: Array, J: Array) -> Array:
     J = J[np.ix_(known, free)]
     out[np.ix_(known, known)] = J @ cov[np.ix_(free, free)] @ J.T
     return out
-
-
-def _sizes(clusters: Clusters) -> tuple[int, float, int]:
-    """Smallest, mean and largest number of rows per group."""
-    sizes = clusters.sizes
-    return int(sizes.min()), float(sizes.mean()), int(sizes.max())

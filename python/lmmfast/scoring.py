@@ -179,6 +179,8 @@ class Search:
     @property
     def kr_is_affordable(self) -> bool:
         """Whether the block of second-order sums is of use and fits into memory with ease."""
+        if getattr(self.engine, "average_information", False):
+            return False
         if self.covariance.longest_steps is not None and not self.problem.reml:
             return False  # without it the information is exact too
         K, p1 = self.covariance.n_totals, len(self.problem.keep) + 1

@@ -158,14 +158,10 @@ def summarise(fit: LMMResult, alpha: float = 0.05) -> Summary:
         residual = np.sqrt(np.diag(cov)[-1:]) if structure is None else np.array([np.nan])
         errors = [*(np.diag(block) for block in entries), residual]
         random["std_error"] = np.concatenate([*map(_as_listed, entries), residual])
-    smallest, mean, largest = fit.group_sizes
     model = {
         "n_obs": fit.nobs,
         "n_dropped": fit.n_dropped,
-        "n_groups": fit.ngroups,
-        "min_group_size": smallest,
-        "mean_group_size": mean,
-        "max_group_size": largest,
+        **_group_numbers(fit),
         "loglik": fit.llf,
         "deviance": fit.deviance,
         "aic": fit.aic,
@@ -191,6 +187,18 @@ def summarise(fit: LMMResult, alpha: float = 0.05) -> Summary:
         notes=_notes(fit, cov),
         structure=None if structure is None else str(structure),
     )
+
+
+def _group_numbers(fit: LMMResult) -> dict[str, float]:
+    """Number and sizes of the groups; of several grouping factors with their names."""
+    numbers: dict[str, float] = {}
+    for name, (m, (smallest, mean, largest)) in fit._grouping.items():
+        of = f"[{name}]" if len(fit._grouping) > 1 else ""
+        numbers[f"n_groups{of}"] = m
+        numbers[f"min_group_size{of}"] = smallest
+        numbers[f"mean_group_size{of}"] = mean
+        numbers[f"max_group_size{of}"] = largest
+    return numbers
 
 
 _METHODS = {"ML": "maximum likelihood (ML)", "REML": "restricted maximum likelihood (REML)"}
@@ -243,29 +251,44 @@ def _model_line(fit: LMMResult) -> str:
     names = [*fit.x_names]
     if len(names) > _MOST_NAMES:
         names = [*names[:_MOST_NAMES], f"... ({len(fit.x_names)} columns)"]
-    effects = " + ".join("1" if name == "Intercept" else name for name in fit.z_names)
-    return f"{fit.y_name} ~ {' + '.join(names) or '0'} + ({effects} | {fit.group_name})   [arrays]"
+    terms = [
+        "("
+        + " + ".join("1" if name == "Intercept" else name for name in t.names)
+        + f" | {t.group})"
+        for t in fit.terms
+    ] or [f"( | {fit.group_name})"]
+    return f"{fit.y_name} ~ {' + '.join([' + '.join(names) or '0', *terms])}   [arrays]"
 
 
 def _facts(fit: LMMResult) -> list[tuple[str, str]]:
-    smallest, mean, largest = fit.group_sizes
-    size = (
-        f"{smallest} in each"
-        if smallest == largest
-        else f"{smallest} to {largest}, mean {mean:.2f}"
-    )
     rows = f"{fit.nobs:,}" + (f" ({fit.n_dropped:,} dropped)" if fit.n_dropped else "")
     n_theta = fit.n_params - len(fit.x_names)
     return [
         ("Rows", rows),
-        ("Groups", f"{fit.ngroups:,} ({fit.group_name})"),
-        ("Rows per group", size),
+        *_group_facts(fit),
         ("Parameters", f"{len(fit.x_names)} fixed, {n_theta} of variances"),
         ("Log-likelihood" if fit.method == "ML" else "REML log-likelihood", f"{fit.llf:.4f}"),
         ("Deviance" if fit.method == "ML" else "REML deviance", f"{fit.deviance:.4f}"),
         ("AIC", f"{fit.aic:.4f}"),
         ("BIC", f"{fit.bic:.4f}"),
     ]
+
+
+def _group_facts(fit: LMMResult) -> list[tuple[str, str]]:
+    """Number and sizes of the groups in words."""
+    facts = []
+    several = len(fit._grouping) > 1
+    for name, (m, (smallest, mean, largest)) in fit._grouping.items():
+        same = smallest == largest
+        size = f"{smallest} in each" if same else f"{smallest} to {largest}, mean {mean:.2f}"
+        facts += [
+            (
+                f"Groups of {name}" if several else "Groups",
+                f"{m:,}" if several else f"{m:,} ({name})",
+            ),
+            ("Rows per group", size),
+        ]
+    return facts
 
 
 def _notes(fit: LMMResult, cov: Array | None) -> list[str]:
@@ -289,8 +312,9 @@ def _notes(fit: LMMResult, cov: Array | None) -> list[str]:
     elif fit.certificate.on_boundary:
         notes.append("SE(Var.) is left out on the boundary, where it would mean nothing.")
     wald = "P-values and intervals are Wald's, from the normal distribution"
-    if fit.ngroups < _FEW_GROUPS:
-        wald += f": with {_count(fit.ngroups, 'group')}, read them as somewhat too sure"
+    fewest = min(m for m, _ in fit._grouping.values())
+    if fewest < _FEW_GROUPS:
+        wald += f": with {_count(fewest, 'group')}, read them as somewhat too sure"
     return [*notes, f"{wald}."]
 
 

@@ -336,10 +336,6 @@ def test_rank_deficient_X():
 
 
 def test_models_that_are_not_there_yet():
-    with pytest.raises(UnsupportedModelError, match=r"\(1\|g/s\)"):
-        lf.lmm("y ~ x + (1|g/s)", FRAME)
-    with pytest.raises(UnsupportedModelError, match=r"\(1\|s\)"):
-        lf.lmm("y ~ x + (1|g) + (1|s)", FRAME)
     with pytest.raises(FormulaError, match="no random-effects term"):
         lf.lmm("y ~ x", FRAME)
     with pytest.raises(UnsupportedModelError, match="11 random effects"):

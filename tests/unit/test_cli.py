@@ -151,7 +151,7 @@ def test_warnings_are_one_line_each(csv, capsys):
     [
         ("Reaction ~ Dayz + (1 | Subject)", "did you mean 'Days'?"),
         ("Reaction ~ Days", "no random-effects term"),
-        ("Reaction ~ Days + (1 | Subject/Days)", "not supported yet"),
+        ("Reaction ~ Days + ar1(1 | Subject)", "not supported yet"),
         ("Subject ~ Days + (1 | Subject)", "'Subject'"),
     ],
 )

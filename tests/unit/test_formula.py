@@ -72,6 +72,10 @@ def test_keeps_the_text_of_terms_and_the_response():
         ("y ~ (1|factor(g))", "column name or a:b"),
         ("y ~ (1|1)", "column name or a:b"),
         ("y ~ (1|a b)", "column name or a:b"),
+        ("y ~ (1|a*b)", "terms of their own"),
+        ("y ~ (1|a+b)", "terms of their own"),
+        ("y ~ (1|a:a)", "names a column twice"),
+        ("y ~ (1|a/b) + (1|a)", "both have the effect 'intercept' by 'a'"),
         ("y ~ (0|g)", "no random effects left"),
         ("y ~ (a|b|c)", "needs one '|'"),
         ("y ~ diag(t||g)", "already means diag"),
@@ -91,12 +95,31 @@ def test_mistakes(text, message):
 
 
 @pytest.mark.parametrize(
-    "text",
-    ["y ~ (1|a/b)", "y ~ (1|a*b)", "y ~ (1|a+b)", "y ~ (1|a) + (1|b)", "y ~ (1|a) + (1|a:b)"],
+    ("text", "factors"),
+    [
+        ("y ~ (1|a/b)", ["a", "a:b"]),
+        ("y ~ (1|a/b/c)", ["a", "a:b", "a:b:c"]),
+        ("y ~ (1|a:b/c)", ["a:b", "a:b:c"]),
+        ("y ~ (1|a) + (t|a:b)", ["a", "a:b"]),
+        ("y ~ (1|a:b) + (0+t|b:a)", ["a:b"]),
+        ("y ~ (1|b) + (1|a) + (0+t|b)", ["b", "a"]),
+        ("y ~ diag(1+t|a/b) + (1|c)", ["a", "a:b", "c"]),
+    ],
 )
-def test_nested_and_crossed_groups_are_not_supported_yet(text):
-    with pytest.raises(UnsupportedModelError, match=r"'\(1\|.*not supported yet"):
-        parse_formula(text)
+def test_grouping_factors(text, factors):
+    parsed = parse_formula(text)
+    assert list(parsed.factor_names) == factors
+    assert {term.group_name for term in parsed.terms} == set(factors)
+    assert parsed.group_name == ", ".join(factors)
+
+
+def test_nested_groups_are_a_term_each():
+    parsed = parse_formula("y ~ x + diag(1 + t | a/b)")
+    assert [(t.lhs, t.group, t.structure) for t in parsed.terms] == [
+        ("1 + t", ("a",), "diag"),
+        ("1 + t", ("a", "b"), "diag"),
+    ]
+    assert parsed.group_columns == ("a", "b")
 
 
 def test_structures_known_elsewhere_are_named():

@@ -276,7 +276,7 @@ def triangle(A: Array) -> Array:
     size = BLOCK // k
     while size >= 2 * k and len(A) > size:
         whole = len(A) // size * size
-        R = np.linalg.qr(A[:whole].reshape(-1, size, k), mode="r").reshape(-1, k)
+        R = np.asarray(np.linalg.qr(A[:whole].reshape(-1, size, k), mode="r")).reshape(-1, k)
         A = np.concatenate([R, A[whole:]])
     return np.asarray(np.linalg.qr(A, mode="r"))
 

@@ -1,0 +1,82 @@
+"""The grouping factors of models fitted to arrays: one array, or several with their Z."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from lmmfast.errors import DataError
+from lmmfast.tables import is_table, open_table
+
+
+class FactorArrays(NamedTuple):
+    """Grouping factors as the user gives them.
+
+    Attributes
+    ----------
+    names : tuple of str (F,)
+    groups : list (F,)
+        Group of each row, an array (n,) each.
+    Z : list (F,)
+        Columns of each factor, or None for a random intercept.
+    z_names : list (F,)
+        Names of the columns of each factor, or None.
+    several : bool
+        Whether ``groups`` was a list, dict or table of arrays.
+    """
+
+    names: tuple[str, ...]
+    groups: list[Any]
+    Z: list[Any]
+    z_names: list[Any]
+    several: bool
+
+
+def factor_arrays(groups: Any, group_name: Any, Z: Any = None, z_names: Any = None) -> FactorArrays:
+    """Take ``groups`` apart: an array; or a list, dict or table of arrays, with a Z for each.
+
+    Raises
+    ------
+    DataError
+        Z, z_names or group_name do not have an entry for each factor.
+    """
+    found = _named(groups)
+    if found is None:
+        return FactorArrays((str(group_name),), [groups], [Z], [z_names], False)
+    names, arrays = found
+    if names is None:
+        given = None if isinstance(group_name, str) else tuple(group_name)
+        names = given or tuple(f"{group_name}{k + 1}" for k in range(len(arrays)))
+    for what, values in (("group_name", names), ("Z", Z), ("z_names", z_names)):
+        sized = isinstance(values, list | tuple) and len(values) == len(arrays)
+        if values is not None and not sized:
+            raise DataError(
+                f"groups has {len(arrays)} grouping factors: {what} must be a list with an entry "
+                "for each" + (", None for a random intercept" if what == "Z" else "")
+            )
+    if len(set(names)) < len(names):
+        raise DataError("two grouping factors have the same name: give them distinct names")
+    nothing = [None] * len(arrays)
+    return FactorArrays(names, arrays, list(Z or nothing), list(z_names or nothing), True)
+
+
+def _named(groups: Any) -> tuple[tuple[str, ...] | None, list[Any]] | None:
+    """Names, if there are any, and arrays of several factors; None: one array."""
+    if isinstance(groups, Mapping) and groups:
+        return tuple(str(name) for name in groups), list(groups.values())
+    if is_table(groups):
+        table = open_table(groups)
+        if len(table.names) > 1:
+            return tuple(table.names), [table.fetch(name) for name in table.names]
+        return None
+    if isinstance(groups, Sequence) and not isinstance(groups, str) and len(groups):
+        if all(_is_array(one) for one in groups):
+            return None, list(groups)
+    return None
+
+
+def _is_array(values: Any) -> bool:
+    """Whether an entry of a list is an array of groups rather than the group of a row."""
+    return not isinstance(values, str | bytes) and np.ndim(values) == 1

@@ -1,0 +1,199 @@
+"""Fits with several grouping factors: find their levels, choose an engine, search."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lmmfast._threads import n_threads
+from lmmfast.basis import Basis, choose_basis
+from lmmfast.certificate import conclude, snap_to_boundary
+from lmmfast.compress import better_basis
+from lmmfast.covariance import Array
+from lmmfast.design import Design, check_finite
+from lmmfast.engine import LevelsEngine
+from lmmfast.errors import (
+    ConvergenceError,
+    DataError,
+    NotIdentifiableError,
+    UnsupportedModelError,
+)
+from lmmfast.estimates import independent_columns, make_problem
+from lmmfast.identify import check_information, check_response
+from lmmfast.implicit_nesting import warn_of_implicit_nesting
+from lmmfast.levels import Levels, find_levels
+from lmmfast.objective import Evaluation, Problem
+from lmmfast.optimum import Optimum
+from lmmfast.reference_levels import LevelsReferenceEngine
+from lmmfast.residual.model import ResidualModel
+from lmmfast.scoring import Point, Search, maximise
+from lmmfast.terms import BlockCovariance
+
+if TYPE_CHECKING:
+    from lmmfast.fitting import Options
+
+#: Rows in the working basis (k, p + 1), (k, q), (k,) or None, for a slice or positions of rows.
+Working = Callable[[Any], tuple[Array, Array, Array | None]]
+
+# With variances this many times sigma2 what is left of y is what no effect can fit; and the part
+# of its sum of squares that counts as nothing then.
+_FREE_EFFECTS = 1e12
+_NOTHING_LEFT = 1e-11
+
+
+class LevelsFit:
+    """The stages of a fit with several grouping factors.
+
+    Attributes
+    ----------
+    levels : Levels
+    basis : Basis
+    engine : LevelsEngine
+    keep : ndarray of int
+        Columns of X that are linearly independent.
+    problem : Problem
+    covariance : BlockCovariance
+    """
+
+    model: ResidualModel | None = None
+    engine: Any
+
+    def __init__(self, design: Design, random: BlockCovariance, options: Options) -> None:
+        self.design, self.covariance, self.options = design, random, options
+        self.levels: Levels = find_levels(design)
+        _check_levels(design, self.levels)
+        warn_of_implicit_nesting(self.levels, stacklevel=6)
+        self._pack()
+        if len(self.keep) >= design.n_obs:
+            raise DataError(
+                f"{len(self.keep)} fixed effects for {design.n_obs} rows: there must be more rows"
+            )
+        check_response(design, self.engine.gram, self.keep, self.basis.y_size)
+        self.problem: Problem = make_problem(
+            self.keep, design.n_obs, options.reml, self.basis, self.engine.log_weights
+        )
+        if hasattr(self.engine, "for_problem"):
+            self.engine = self.engine.for_problem(self.keep, design.n_obs, options.reml)
+        self._check_something_left()
+
+    def _pack(self) -> None:
+        """Take the rows in, in a basis in which dropped columns of X have no part."""
+        excluded = np.empty(0, dtype=np.intp)
+        basis = choose_basis(self.design, excluded)
+        for attempt in range(4):
+            self.basis: Basis = basis
+            self.engine = choose_engine(self.levels, self._working, self.options)
+            gram = self.engine.gram
+            if not np.isfinite(gram).all():
+                check_finite(self.design)
+                raise DataError(
+                    "sums of squares overflow: a column is scaled extremely; rescale it"
+                )
+            self.keep: NDArray[np.intp] = independent_columns(gram[:-1, :-1], basis)
+            dropped = np.setdiff1d(np.arange(len(gram) - 1), self.keep)
+            better = better_basis(gram, basis) if attempt < 2 else None
+            if len(basis.involved(dropped)):
+                excluded = np.union1d(excluded, dropped)
+                basis = choose_basis(self.design, excluded)
+            elif better is not None:
+                basis = better
+            else:
+                return
+
+    def _working(self, rows: Any) -> tuple[Array, Array, Array | None]:
+        """Rows in the working basis."""
+        return self.basis.working(self.design.batch(rows))
+
+    def _check_something_left(self) -> None:
+        """Refuse a response that fixed and random effects together fit exactly.
+
+        Raises
+        ------
+        NotIdentifiableError
+        """
+        total = Evaluation(self.problem, self._totals(0.0)).sigma2
+        try:
+            rest = Evaluation(self.problem, self._totals(np.sqrt(_FREE_EFFECTS))).sigma2
+        except ConvergenceError:
+            rest = 0.0
+        if rest <= _NOTHING_LEFT * total:
+            raise NotIdentifiableError(
+                f"fixed and random effects together can fit {self.design.y_name!r} exactly: the "
+                "residual variance goes to zero and the likelihood has no maximum; leave out "
+                f"random effects of {', '.join(map(repr, self.levels.names))}, or fixed effects"
+            )
+
+    def _totals(self, size: float) -> Any:
+        return self.engine.totals(size * np.eye(self.covariance.q))
+
+    def maximise(self, callback: Any) -> Optimum:
+        """Search for the maximum.
+
+        Raises
+        ------
+        NotIdentifiableError
+            Parameters that the data cannot tell apart.
+        """
+        engine: Any = self.engine
+        search = Search(self.problem, self.covariance, engine, self.options.max_iter, callback)
+        point = self._first_point(search)
+        point, reason = maximise(search, point)
+        return conclude(search, snap_to_boundary(search, point), reason)
+
+    def _first_point(self, search: Search) -> Point:
+        """Evaluate the first point and judge from it whether the data tell all parameters apart."""
+        from lmmfast.fitting import given_start
+
+        D = np.eye(self.covariance.q)
+        if hasattr(self.engine, "start") and self.options.start is None:
+            D = self.engine.start(self.keep)
+        point = search.begin(self.covariance.phi(D), "start")
+        check_information(point, self.covariance, self.design, max(self.levels.counts))
+        if self.options.start is not None:
+            start = given_start(self.covariance, self.basis, self.options.start)
+            point = search.evaluate(start, "start")
+        return point
+
+
+def _check_levels(design: Design, levels: Levels) -> None:
+    for name, labels in zip(levels.names, levels.labels, strict=True):
+        if len(labels) == 1:
+            raise NotIdentifiableError(
+                f"{name!r} has a single group ({labels[0]}): variances between groups need "
+                "several; leave its random effects out, or check the grouping column"
+            )
+
+
+def choose_engine(levels: Levels, working: Working, options: Options) -> LevelsEngine:
+    """Choose how V is factorised: by whether the factors are nested, or as the user says.
+
+    Raises
+    ------
+    UnsupportedModelError
+        The engine asked for cannot fit the model.
+    """
+    wanted = options.engine
+    if wanted == "reference":
+        A, Z, weights = working(slice(0, levels.n))
+        return LevelsReferenceEngine(A, Z, weights, levels)
+    if wanted in ("moments", "dense", "markov"):
+        raise UnsupportedModelError(
+            f"engine={wanted!r} is for a single grouping factor, and there are "
+            f"{', '.join(map(repr, levels.names))}: choose 'auto', 'nested' or 'crossed'"
+        )
+    threads = n_threads(options.n_jobs)
+    if wanted != "crossed" and levels.chain is not None:
+        from lmmfast.nested import build_nested
+
+        return build_nested(levels, working, threads)
+    if wanted == "nested":
+        raise UnsupportedModelError(
+            f"engine='nested' is for factors of which each is nested in the one before, but "
+            f"{', '.join(map(repr, levels.names))} are crossed: choose 'auto' or 'crossed'"
+        )
+    from lmmfast.crossed import build_crossed
+
+    return build_crossed(levels, working, threads)
