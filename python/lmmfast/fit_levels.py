@@ -22,9 +22,8 @@ from lmmfast.errors import (
     UnsupportedModelError,
 )
 from lmmfast.estimates import independent_columns, make_problem
-from lmmfast.identify import check_information, check_response
-from lmmfast.implicit_nesting import warn_of_implicit_nesting
-from lmmfast.levels import Levels, find_levels
+from lmmfast.identify import check_joint_information, check_response
+from lmmfast.levels import Levels
 from lmmfast.objective import Evaluation, Problem
 from lmmfast.optimum import Optimum
 from lmmfast.reference_levels import LevelsReferenceEngine
@@ -61,11 +60,10 @@ class LevelsFit:
     model: ResidualModel | None = None
     engine: Any
 
-    def __init__(self, design: Design, random: BlockCovariance, options: Options) -> None:
-        self.design, self.covariance, self.options = design, random, options
-        self.levels: Levels = find_levels(design)
-        _check_levels(design, self.levels)
-        warn_of_implicit_nesting(self.levels, stacklevel=6)
+    def __init__(
+        self, design: Design, levels: Levels, random: BlockCovariance, options: Options
+    ) -> None:
+        self.design, self.levels, self.covariance, self.options = design, levels, random, options
         self._pack()
         if len(self.keep) >= design.n_obs:
             raise DataError(
@@ -129,8 +127,13 @@ class LevelsFit:
     def _totals(self, size: float) -> Any:
         return self.engine.totals(size * np.eye(self.covariance.q))
 
-    def maximise(self, callback: Any) -> Optimum:
+    def maximise(self, callback: Any, random_names: list[str]) -> Optimum:
         """Search for the maximum.
+
+        Parameters
+        ----------
+        random_names : list of str
+            Names of the natural parameters of D.
 
         Raises
         ------
@@ -139,11 +142,11 @@ class LevelsFit:
         """
         engine: Any = self.engine
         search = Search(self.problem, self.covariance, engine, self.options.max_iter, callback)
-        point = self._first_point(search)
+        point = self._first_point(search, random_names)
         point, reason = maximise(search, point)
         return conclude(search, snap_to_boundary(search, point), reason)
 
-    def _first_point(self, search: Search) -> Point:
+    def _first_point(self, search: Search, random_names: list[str]) -> Point:
         """Evaluate the first point and judge from it whether the data tell all parameters apart."""
         from lmmfast.fitting import given_start
 
@@ -151,20 +154,12 @@ class LevelsFit:
         if hasattr(self.engine, "start") and self.options.start is None:
             D = self.engine.start(self.keep)
         point = search.begin(self.covariance.phi(D), "start")
-        check_information(point, self.covariance, self.design, max(self.levels.counts))
+        names = [*random_names, "var(Residual)"]
+        check_joint_information(point, self.covariance, self.design, max(self.levels.counts), names)
         if self.options.start is not None:
             start = given_start(self.covariance, self.basis, self.options.start)
             point = search.evaluate(start, "start")
         return point
-
-
-def _check_levels(design: Design, levels: Levels) -> None:
-    for name, labels in zip(levels.names, levels.labels, strict=True):
-        if len(labels) == 1:
-            raise NotIdentifiableError(
-                f"{name!r} has a single group ({labels[0]}): variances between groups need "
-                "several; leave its random effects out, or check the grouping column"
-            )
 
 
 def choose_engine(levels: Levels, working: Working, options: Options) -> LevelsEngine:

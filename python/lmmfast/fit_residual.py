@@ -67,7 +67,7 @@ class ResidualFit:
                 f"{len(self.keep)} fixed effects for {design.n_obs} rows: there must be more rows"
             )
         check_response(design, gram, self.keep, self.basis.y_size)
-        self.engine = choose_engine(A, Z, weights, self.model, options)
+        self.engine = self._choose_engine(A, Z, weights)
         log_weights = 0.0 if weights is None else float(np.log(weights).sum())
         self.problem: Problem = make_problem(
             self.keep, design.n_obs, options.reml, self.basis, log_weights
@@ -77,6 +77,9 @@ class ResidualFit:
         self.covariance = JointCovariance(
             random.structures, random.sizes, self.model.parameters, tuple(starts)
         )
+
+    def _choose_engine(self, A: Array, Z: Array, weights: Array | None) -> ResidualEngine:
+        return choose_engine(A, Z, weights, self.model, self.options)
 
     def _working(self) -> tuple[Array, Array, Array | None]:
         """Rows in a working basis in which dropped columns have no part; sets the basis."""

@@ -21,7 +21,14 @@ from lmmfast.design import Design, check_finite
 from lmmfast.engine import Engine, MomentsEngine
 from lmmfast.errors import ConvergenceWarning, DataError, RankWarning, UnsupportedModelError
 from lmmfast.estimates import estimates, independent_columns, make_problem
-from lmmfast.identify import check_clusters, check_information, check_response, check_within
+from lmmfast.identify import (
+    check_clusters,
+    check_information,
+    check_levels,
+    check_response,
+    check_within,
+)
+from lmmfast.implicit_nesting import warn_of_implicit_nesting
 from lmmfast.objective import Problem
 from lmmfast.optimum import Optimum, compiled_maximise
 from lmmfast.reference import ReferenceEngine
@@ -298,12 +305,7 @@ def _fit_residual(
 
     fit = ResidualFit(design, clusters, random, options)
     _report_dropped(design, fit.keep, options)
-    names = [
-        name
-        for term in design.terms
-        for name in term.structure.natural_names(term.names, term.group)
-    ]
-    optimum = fit.maximise(evaluation_callback(options), names)
+    optimum = fit.maximise(evaluation_callback(options), _natural_names(design))
     engine = fit.covariance.at(fit.engine, optimum.phi)
     result = _result(
         design, fit.clusters, engine, fit.basis, fit.covariance, fit.problem, optimum, stacklevel=5
@@ -312,18 +314,33 @@ def _fit_residual(
     return result
 
 
+def _natural_names(design: Design) -> list[str]:
+    """Names of the natural parameters of D."""
+    return [
+        name
+        for term in design.terms
+        for name in term.structure.natural_names(term.names, term.group)
+    ]
+
+
 def _fit_levels(design: Design, options: Options) -> LMMResult:
     """Run the stages of a model with several grouping factors."""
     from lmmfast.fit_levels import LevelsFit
+    from lmmfast.fit_nested_residual import NestedResidualFit
+    from lmmfast.levels import find_levels
     from lmmfast.levels_result import LevelsResult
 
-    fit = LevelsFit(design, choose_covariance(design), options)
+    levels, covariance = find_levels(design), choose_covariance(design)
+    check_levels(levels)
+    warn_of_implicit_nesting(levels, stacklevel=5)
+    plain = design.residual is None or design.residual.is_independent
+    fit: Any = (LevelsFit if plain else NestedResidualFit)(design, levels, covariance, options)
     _report_dropped(design, fit.keep, options)
-    optimum = fit.maximise(evaluation_callback(options))
+    optimum = fit.maximise(evaluation_callback(options), _natural_names(design))
     engine = fit.covariance.at(fit.engine, optimum.phi)
     result = _result(
         design,
-        fit.levels,
+        levels,
         engine,
         fit.basis,
         fit.covariance,

@@ -11,6 +11,7 @@ from lmmfast.clusters import Clusters
 from lmmfast.covariance import Array
 from lmmfast.design import Design
 from lmmfast.errors import DataError, NotIdentifiableError
+from lmmfast.levels import Levels
 from lmmfast.objective import Evaluation
 from lmmfast.scoring import Point
 from lmmfast.terms import BlockCovariance
@@ -34,6 +35,21 @@ def check_clusters(design: Design, clusters: Clusters) -> None:
             f"{group!r} has a single group ({clusters.labels[0]}): variances between groups need "
             "several; fit a linear model instead, or check the grouping column"
         )
+
+
+def check_levels(levels: Levels) -> None:
+    """Refuse a grouping factor, among several, with a single level.
+
+    Raises
+    ------
+    NotIdentifiableError
+    """
+    for name, labels in zip(levels.names, levels.labels, strict=True):
+        if len(labels) == 1:
+            raise NotIdentifiableError(
+                f"{name!r} has a single group ({labels[0]}): variances between groups need "
+                "several; leave its random effects out, or check the grouping column"
+            )
 
 
 def check_response(design: Design, gram: Array, keep: Indices, y_size: float) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import warnings
 
@@ -23,19 +24,22 @@ def warn_of_implicit_nesting(levels: Levels, stacklevel: int) -> None:
     Labels are taken for counters if they are 1, 2, … or a, b, …, within each outer level from the
     beginning without a gap, and if some combinations have several rows, as units of their own have.
     """
-    for inner in range(len(levels.names)):
-        for outer in range(len(levels.names)):
-            crossed = (inner, outer) not in levels.parents and (outer, inner) not in levels.parents
-            if inner != outer and crossed and _counts_within(levels, inner, outer):
-                a, b = levels.names[outer], levels.names[inner]
-                warnings.warn(
-                    f"levels of {b!r} are counted anew within each level of {a!r}, and are taken "
-                    f"as crossed with it: if {b} {levels.labels[inner][0]} of one {a} has nothing "
-                    f"to do with that of another, write ({b} within {a}) as (1 | {a}/{b}), or "
-                    "give the levels labels of their own",
-                    NestingWarning,
-                    stacklevel=stacklevel,
-                )
+    found: set[frozenset[int]] = set()
+    for inner, outer in itertools.product(reversed(range(len(levels.names))), repeat=2):
+        nested = (inner, outer) in levels.parents or (outer, inner) in levels.parents
+        pair = frozenset((inner, outer))
+        if inner == outer or nested or pair in found or not _counts_within(levels, inner, outer):
+            continue
+        found.add(pair)
+        a, b = levels.names[outer], levels.names[inner]
+        warnings.warn(
+            f"levels of {b!r} are counted anew within each level of {a!r}, and are taken as "
+            f"crossed with it: if {b} {levels.labels[inner][0]} of one {a} has nothing to do with "
+            f"that of another, write (1 | {a}/{b}) for {b} within {a}, or give the levels labels "
+            "of their own",
+            NestingWarning,
+            stacklevel=stacklevel,
+        )
 
 
 def _counts_within(levels: Levels, inner: int, outer: int) -> bool:

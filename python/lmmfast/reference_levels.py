@@ -97,15 +97,17 @@ class LevelsReferenceEngine:
             return Totals(np.inf, empty[0] * np.nan, np.zeros(K), empty, np.zeros((K, K)))
         V_inv = np.linalg.inv(V)
         V_inv_dV = V_inv @ dV
+        W = V_inv @ A
+        dV_W = dV @ W
         kr = None
         if with_kr:
-            kr = A.T @ (V_inv_dV[:, None] @ V_inv_dV[None, :]) @ V_inv @ A
+            kr = dV_W.transpose(0, 2, 1)[:, None] @ (V_inv @ dV_W)[None]
         return Totals(
             logdet=float(np.linalg.slogdet(V)[1] - np.log(self.R_diag).sum()),
             gram=A.T @ V_inv @ A,
             trace=np.trace(V_inv_dV, axis1=1, axis2=2),
-            quad=A.T @ V_inv_dV @ V_inv @ A,
-            info=0.5 * np.einsum("kij,lji->kl", V_inv_dV, V_inv_dV),
+            quad=W.T @ dV_W,
+            info=0.5 * np.tensordot(V_inv_dV, V_inv_dV.transpose(0, 2, 1), ([1, 2], [1, 2])),
             kr=kr,
         )
 

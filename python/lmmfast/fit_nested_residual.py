@@ -1,0 +1,79 @@
+"""Fits with nested grouping factors whose innermost levels have a residual structure."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from lmmfast._threads import n_threads
+from lmmfast.clusters import gather
+from lmmfast.covariance import Array
+from lmmfast.design import Design
+from lmmfast.errors import UnsupportedModelError
+from lmmfast.fit_residual import ResidualFit
+from lmmfast.levels import Levels
+from lmmfast.reference import ReferenceEngine
+from lmmfast.reference_levels import LevelsReferenceEngine
+from lmmfast.scoring import Search
+from lmmfast.terms import BlockCovariance
+
+if TYPE_CHECKING:
+    from lmmfast.fitting import Options
+
+
+class NestedResidualFit(ResidualFit):
+    """The stages of a fit with nested factors and correlated residuals.
+
+    Residuals are correlated within the levels of the innermost factor.
+
+    Parameters
+    ----------
+    levels : Levels
+        In the order of the rows of the design.
+
+    Raises
+    ------
+    UnsupportedModelError
+        The factors are crossed, or residuals are to be correlated within outer levels.
+    """
+
+    def __init__(
+        self, design: Design, levels: Levels, random: BlockCovariance, options: Options
+    ) -> None:
+        if levels.chain is None:
+            raise UnsupportedModelError(
+                f"residual={design.residual} with crossed grouping factors "
+                f"{', '.join(map(repr, levels.names))}: residual structures go with one grouping "
+                "factor, or with nested ones; leave residual= out"
+            )
+        innermost = levels.chain[-1]
+        _check_clusters(design, levels.names[innermost])
+        self.levels = levels
+        clusters = gather(design.factor_keys[innermost], options.n_jobs)
+        super().__init__(design, clusters, random, options)
+
+    def _choose_engine(self, A: Array, Z: Array, weights: Array | None) -> Any:
+        rows = self.model.rows
+        levels = replace(self.levels, codes=tuple(codes[rows] for codes in self.levels.codes))
+        if self.options.engine == "reference":
+            residuals = ReferenceEngine(A, Z, weights, self.model.ptr, self.model)
+            return LevelsReferenceEngine(A, Z, weights, levels, residuals)
+        from lmmfast.nested_residual import build_nested_residual
+
+        threads = n_threads(self.options.n_jobs)
+        return build_nested_residual(levels, A, Z, weights, self.model, threads)
+
+    def _sample(self) -> Search | None:
+        """Return nothing: some clusters alone say little about outer levels."""
+        return None
+
+
+def _check_clusters(design: Design, innermost: str) -> None:
+    """Refuse ``groups=`` that name another factor than the innermost."""
+    formula = getattr(design.spec, "formula", None)
+    wanted = () if formula is None else formula.clusters
+    if wanted and set(wanted) != set(innermost.split(":")):
+        raise UnsupportedModelError(
+            f"groups={':'.join(wanted)!r}: residuals are correlated within the levels of the "
+            f"innermost grouping factor, {innermost!r}; leave groups= out"
+        )
