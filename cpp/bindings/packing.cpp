@@ -1,10 +1,11 @@
-// Rows -> compressed clusters.
+// Rows -> compressed clusters, or rows in the working basis.
 #include <algorithm>
 #include <optional>
 
 #include "arrays.hpp"
 #include "bind.hpp"
 #include "lmmfast/engines/compress.hpp"
+#include "lmmfast/working_rows.hpp"
 #include "release.hpp"
 
 namespace lmmfast::bindings {
@@ -33,6 +34,52 @@ ColumnMap column_map(const py::object& T, int size) {
     return {static_cast<const double*>(array.data()), size};
 }
 
+// The rows of a model as Python holds them. Stays where it is: `rows` points into it.
+struct GivenRows {
+    Rows rows;
+    Column weights, offset;
+    IndexArray order;
+    Index n_rows = 0;
+
+    GivenRows(const py::list& X, const py::list& Z, const py::array& y, const py::object& given_weights,
+              const py::object& given_offset, const MatrixArray& X_shift, const MatrixArray& X_scale_inv,
+              const MatrixArray& Z_shift, const MatrixArray& Z_scale_inv, const py::object& X_map,
+              const py::object& Z_map, double y_shift, double y_scale_inv, const MatrixArray& beta,
+              const std::optional<MatrixArray>& X_expected = std::nullopt,
+              const std::optional<MatrixArray>& Z_expected = std::nullopt)
+        : n_rows(y.ndim() == 1 ? y.shape(0) : -1) {
+        rows.X = columns(X, X_shift, X_scale_inv, X_expected, n_rows);
+        rows.Z = columns(Z, Z_shift, Z_scale_inv, Z_expected, n_rows);
+        rows.X_map = column_map(X_map, p1() - 1);
+        rows.Z_map = column_map(Z_map, q());
+        rows.y = column(y, n_rows, y_shift, y_scale_inv);
+        require(beta.size() == p1() - 1, "beta must have p entries");
+        rows.beta = beta.data();
+        if (!given_weights.is_none()) {
+            weights = column(existing_array(given_weights), n_rows);
+            rows.weights = &weights;
+        }
+        if (!given_offset.is_none()) {
+            offset = column(existing_array(given_offset), n_rows);
+            rows.offset = &offset;
+        }
+    }
+    GivenRows(const GivenRows&) = delete;
+    GivenRows& operator=(const GivenRows&) = delete;
+
+    int p1() const { return static_cast<int>(rows.X.size()) + 1; }
+    int q() const { return static_cast<int>(rows.Z.size()); }
+
+    void set_order(const py::object& given) {
+        if (given.is_none()) return;
+        order = py::cast<IndexArray>(given);
+        require(order.ndim() == 1, "order must be one-dimensional");
+        const auto inside = [this](std::int64_t row) { return row >= 0 && row < n_rows; };
+        require(std::all_of(order.data(), order.data() + order.size(), inside), "order exceeds the rows");
+        rows.order = order.data();
+    }
+};
+
 py::tuple compress_rows(const py::list& X, const py::list& Z, const py::array& y, const py::object& weights,
                         const py::object& offset, const IndexArray& ptr, const py::object& order,
                         const MatrixArray& X_shift, const MatrixArray& X_scale_inv,
@@ -41,43 +88,22 @@ py::tuple compress_rows(const py::list& X, const py::list& Z, const py::array& y
                         MatrixArray out, int n_threads, int n_single,
                         const std::optional<MatrixArray>& X_expected,
                         const std::optional<MatrixArray>& Z_expected) {
-    const Index n_rows = y.ndim() == 1 ? y.shape(0) : -1;
-    const int p1 = static_cast<int>(X.size()) + 1, q = static_cast<int>(Z.size());
-    const ClusterBlocks target = blocks(out, q, p1);
-    Rows rows;
-    rows.X = columns(X, X_shift, X_scale_inv, X_expected, n_rows);
-    rows.Z = columns(Z, Z_shift, Z_scale_inv, Z_expected, n_rows);
-    rows.X_map = column_map(X_map, p1 - 1);
-    rows.Z_map = column_map(Z_map, q);
-    rows.y = column(y, n_rows, y_shift, y_scale_inv);
+    GivenRows given(X, Z, y, weights, offset, X_shift, X_scale_inv, Z_shift, Z_scale_inv, X_map, Z_map,
+                    y_shift, y_scale_inv, beta, X_expected, Z_expected);
+    Rows& rows = given.rows;
+    const Index n_rows = given.n_rows;
+    const int p1 = given.p1();
+    const ClusterBlocks target = blocks(out, given.q(), p1);
     require(n_single >= 0 && n_single <= p1, "n_single columns of [X y]");
     rows.n_single = n_single;
-    require(beta.size() == p1 - 1, "beta must have p entries");
-    rows.beta = beta.data();
-    Column weight_column, offset_column;
-    if (!weights.is_none()) {
-        weight_column = column(existing_array(weights), n_rows);
-        rows.weights = &weight_column;
-    }
-    if (!offset.is_none()) {
-        offset_column = column(existing_array(offset), n_rows);
-        rows.offset = &offset_column;
-    }
     require(ptr.ndim() == 1 && ptr.size() >= 1, "ptr must have n_clusters + 1 entries");
     rows.n_clusters = ptr.size() - 1;
     rows.ptr = ptr.data();
     require(target.n_blocks == (rows.n_clusters + lanes - 1) / lanes, "one block per eight clusters");
     require(ptr.data()[0] >= 0 && ptr.data()[rows.n_clusters] <= n_rows, "ptr exceeds the rows");
     require(std::is_sorted(rows.ptr, rows.ptr + rows.n_clusters + 1), "ptr must not decrease");
-    IndexArray order_array;
-    if (!order.is_none()) {
-        order_array = py::cast<IndexArray>(order);
-        require(order_array.ndim() == 1 && order_array.size() == n_rows, "order must have n_rows entries");
-        const auto inside = [n_rows](std::int64_t row) { return row >= 0 && row < n_rows; };
-        require(std::all_of(order_array.data(), order_array.data() + n_rows, inside),
-                "order exceeds the rows");
-        rows.order = order_array.data();
-    }
+    given.set_order(order);
+    require(!rows.order || given.order.size() == n_rows, "order must have n_rows entries");
     CompressedSums sums;
     double* data = out.mutable_data();
     without_gil(
@@ -88,6 +114,22 @@ py::tuple compress_rows(const py::list& X, const py::list& Z, const py::array& y
     return py::make_tuple(gram, perp, sums.log_weights, sums.min_weight, sums.rank_Z, sums.as_expected);
 }
 
+// [X r] (k, p + 1) and Z (k, q) of the rows `order`, or of all of them, in the working basis.
+py::tuple rows_in_basis(const py::list& X, const py::list& Z, const py::array& y, const py::object& offset,
+                        const py::object& order, const MatrixArray& X_shift, const MatrixArray& X_scale_inv,
+                        const MatrixArray& Z_shift, const MatrixArray& Z_scale_inv, const py::object& X_map,
+                        const py::object& Z_map, double y_shift, double y_scale_inv, const MatrixArray& beta,
+                        int n_threads) {
+    GivenRows given(X, Z, y, py::none(), offset, X_shift, X_scale_inv, Z_shift, Z_scale_inv, X_map, Z_map,
+                    y_shift, y_scale_inv, beta);
+    given.set_order(order);
+    const Index n = given.rows.order ? given.order.size() : given.n_rows;
+    MatrixArray A({n, Index{given.p1()}}), Z_out({n, Index{given.q()}});
+    double *to_A = A.mutable_data(), *to_Z = Z_out.mutable_data();
+    without_gil([&](Interrupt& interrupt) { working_rows(given.rows, n, to_A, to_Z, n_threads, interrupt); });
+    return py::make_tuple(A, Z_out);
+}
+
 }  // namespace
 
 void bind_packing(py::module_& m) {
@@ -96,6 +138,10 @@ void bind_packing(py::module_& m) {
           py::arg("Z_shift"), py::arg("Z_scale_inv"), py::arg("X_map"), py::arg("Z_map"), py::arg("y_shift"),
           py::arg("y_scale_inv"), py::arg("beta"), py::arg("out").noconvert(), py::arg("n_threads"),
           py::arg("n_single") = 0, py::arg("X_expected") = py::none(), py::arg("Z_expected") = py::none());
+    m.def("rows_in_basis", &rows_in_basis, py::arg("X"), py::arg("Z"), py::arg("y"), py::arg("offset"),
+          py::arg("order"), py::arg("X_shift"), py::arg("X_scale_inv"), py::arg("Z_shift"),
+          py::arg("Z_scale_inv"), py::arg("X_map"), py::arg("Z_map"), py::arg("y_shift"),
+          py::arg("y_scale_inv"), py::arg("beta"), py::arg("n_threads"));
 }
 
 }  // namespace lmmfast::bindings

@@ -12,9 +12,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from lmmfast._dispatch import core
+from lmmfast._threads import n_threads
 from lmmfast.covariance import Array
 from lmmfast.design import CHUNK, Batch, Design
 from lmmfast.errors import DataError
+from lmmfast.frame import as_float
 
 SAMPLE_ROWS = 4096
 # Columns of which more than this part lies beyond the earlier ones are left as they are.
@@ -106,31 +109,42 @@ class Basis:
             A[self.z_units[k], k] -= self.z_shift[k] / self.z_scale[k] / self.z_unit_values[k]
         return A if self.z_mix is None else A @ self.z_mix
 
-    def working(self, batch: Batch) -> tuple[Array, Array, Array | None]:
-        """Rows in the working basis: A = [X r] (n, p + 1), Z (n, q), weights."""
-        batch = batch.as_float()
+    def working(
+        self, batch: Batch, order: NDArray[np.int64] | None = None
+    ) -> tuple[Array, Array, Array | None]:
+        """Rows in the working basis: A = [X r] (n, p + 1), Z (n, q), weights.
+
+        Parameters
+        ----------
+        order : ndarray of int, optional
+            Those of the rows wanted, in that order.
+        """
         assert batch.y is not None
-        X = _stack(batch.X, self.x_shift, self.x_scale, len(batch.y))
-        Z = _stack(batch.Z, self.z_shift, self.z_scale, len(batch.y))
-        X = X if self.x_mix is None else X @ self.x_mix
-        Z = Z if self.z_mix is None else Z @ self.z_mix
-        y = batch.y if batch.offset is None else batch.y - batch.offset
-        with np.errstate(invalid="ignore"):  # infinite values are found, and named, later
-            r = (y - self.y_shift) / self.y_scale - X @ self.beta
-        weights = None if batch.weights is None else batch.weights / self.weight_scale
-        return np.column_stack([X, r]), Z, weights
+        A, Z = core.rows_in_basis(
+            batch.X,
+            batch.Z,
+            batch.y,
+            batch.offset,
+            order,
+            self.x_shift,
+            1.0 / self.x_scale,
+            self.z_shift,
+            1.0 / self.z_scale,
+            self.x_mix,
+            self.z_mix,
+            self.y_shift,
+            1.0 / self.y_scale,
+            self.beta,
+            n_threads(),
+        )
+        weights = batch.weights
+        if weights is not None:
+            weights = as_float(weights if order is None else weights[order]) / self.weight_scale
+        return A, Z, weights
 
     def moved(self, beta: Array) -> Basis:
         """Return the same basis with another working residual."""
         return replace(self, beta=beta)
-
-
-def _stack(columns: list[Array], shifts: Array, scales: Array, n: int) -> Array:
-    """Shifted and scaled columns as a matrix (n, number of columns)."""
-    out = np.empty((n, len(columns)))
-    for k, column in enumerate(columns):
-        out[:, k] = (column - shifts[k]) / scales[k]
-    return out
 
 
 def choose_basis(

@@ -103,6 +103,8 @@ class LevelsFit:
 
     def _working(self, rows: Any) -> tuple[Array, Array, Array | None]:
         """Rows in the working basis."""
+        if self.design.random_access and not isinstance(rows, slice):
+            return self.basis.working(self.design.batch(slice(None)), rows)
         return self.basis.working(self.design.batch(rows))
 
     def _check_something_left(self) -> None:

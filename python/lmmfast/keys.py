@@ -129,20 +129,38 @@ def _combine(
     present: NDArray[np.intp] | None,
     missing: NDArray[np.bool_] | None,
 ) -> GroupKeys:
-    """Labels are for the combinations that occur, not for each row."""
+    """Labels are for the combinations that occur, not for each row.
+
+    Rows that follow each other in one combination are looked at once.
+    """
+    columns = [with_used_levels(column, present) for column in columns]
+    values = [c.values if present is None else c.values[present] for c in columns]
+    heads, lengths = _runs(values)
     combined = np.zeros(1, dtype=np.int64)
     names: list[list[str]] = []
     parts: list[NDArray[np.int64]] = []
-    for column in columns:
-        codes, own = _codes_and_names(column, present)
+    for column, own_values in zip(columns, values, strict=True):
+        codes, own = _codes_and_names(column, own_values[heads])
         combined, occurring = renumber(combined * len(own) + codes)
         before, here = np.divmod(occurring, max(len(own), 1))
         names, parts = [*names, own], [*(part[before] for part in parts), here]
+    if lengths is not None:
+        combined = np.repeat(combined, lengths)
     if kept is None and present is not None:  # new data with missing keys
         everywhere = np.full(len(columns[0]), -1, dtype=np.int64)
         everywhere[present] = combined
         combined = everywhere
     return GroupKeys(combined, Combination(tuple(names), tuple(parts)), missing)
+
+
+def _runs(values: Sequence[NDArray[Any]]) -> tuple[Any, NDArray[np.intp] | None]:
+    """First rows and lengths of runs of equal values, where most rows are within a run."""
+    n = len(values[0])
+    changes = np.logical_or.reduce([own[1:] != own[:-1] for own in values])
+    if n < 2 or 2 * np.count_nonzero(changes) > n:
+        return slice(None), None
+    heads = np.append(0, np.flatnonzero(changes) + 1)
+    return heads, np.diff(np.append(heads, n))
 
 
 def renumber(values: NDArray[Any]) -> tuple[NDArray[np.int64], NDArray[Any]]:
@@ -161,11 +179,7 @@ def renumber(values: NDArray[Any]) -> tuple[NDArray[np.int64], NDArray[Any]]:
     return codes, np.asarray(uniques)
 
 
-def _codes_and_names(
-    column: Column, present: NDArray[np.intp] | None
-) -> tuple[NDArray[np.int64], list[str]]:
-    column = with_used_levels(column, present)
-    values = column.values if present is None else column.values[present]
+def _codes_and_names(column: Column, values: NDArray[Any]) -> tuple[NDArray[np.int64], list[str]]:
     if column.levels is not None:
         return values.astype(np.int64), [_part(level) for level in column.levels]
     codes, uniques = renumber(values)
