@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -84,9 +85,9 @@ def _as_they_stand(levels: Levels, chain: tuple[int, ...]) -> UnitOrder | None:
 
 def _sorted(levels: Levels, chain: tuple[int, ...], n_threads: int) -> UnitOrder:
     units = [np.arange(levels.counts[chain[0]])]
-    first = []
+    first: list[Codes] = []
     place = units[0]
-    for outer, inner in zip(chain[:-1], chain[1:], strict=True):
+    for outer, inner in pairwise(chain):
         around = place[levels.parents[inner, outer]]
         units.append(np.argsort(around, kind="stable"))
         counts = np.bincount(around, minlength=levels.counts[outer])
