@@ -142,17 +142,50 @@ class BoundBucket {
     std::unique_ptr<DistanceCorrelation> structure_;
 };
 
+DenseTotals sum_parts(const std::vector<DensePart>& parts, bool with_kr, int n_threads) {
+    DenseTotals found;
+    without_gil([&](Interrupt& interrupt) { found = dense_totals(parts, with_kr, n_threads, interrupt); });
+    return found;
+}
+
+MatrixArray flat(const DenseTotals& found) {
+    return MatrixArray(static_cast<py::ssize_t>(found.values.size()), found.values.data());
+}
+
 py::tuple totals(const MatrixArray& A, const MatrixArray& Z, const MatrixArray& counts,
                  const std::optional<MatrixArray>& inverse_root_weights, const std::optional<MatrixArray>& G,
                  const MatrixArray& kappa, const py::object& correlation, const std::optional<double>& nu,
                  const MatrixArray& Lambda, bool with_kr, int n_threads) {
     const BoundBucket bound(A, Z, counts, inverse_root_weights, G, kappa, correlation, nu, Lambda);
-    DenseTotals found;
-    without_gil([&](Interrupt& interrupt) {
-        found = dense_totals(bound.bucket, bound.covariance, with_kr, n_threads, interrupt);
-    });
-    return py::make_tuple(MatrixArray(static_cast<py::ssize_t>(found.values.size()), found.values.data()),
-                          found.failed);
+    const DenseTotals found = sum_parts({{bound.bucket, bound.covariance}}, with_kr, n_threads);
+    return py::make_tuple(flat(found), found.failed);
+}
+
+// Of several buckets with the same parameters, each given by what differs between them.
+py::tuple totals_of_buckets(const py::sequence& buckets, const MatrixArray& kappa,
+                            const std::optional<double>& nu, const MatrixArray& Lambda, bool with_kr,
+                            int n_threads) {
+    require(!buckets.empty(), "there are no buckets");
+    std::vector<BoundBucket> bound;
+    std::vector<DensePart> parts;
+    bound.reserve(buckets.size());
+    for (const py::handle& each : buckets) {
+        const auto given = py::cast<py::tuple>(each);
+        require(given.size() == 6, "a bucket is (A, Z, counts, inverse_root_weights, G, correlation)");
+        require(MatrixArray::check_(given[0]) && MatrixArray::check_(given[1]),
+                "A and Z must be C-contiguous arrays of float64");
+        using Maybe = std::optional<MatrixArray>;
+        bound.emplace_back(py::cast<MatrixArray>(given[0]), py::cast<MatrixArray>(given[1]),
+                           py::cast<MatrixArray>(given[2]), py::cast<Maybe>(given[3]),
+                           py::cast<Maybe>(given[4]), kappa, given[5], nu, Lambda);
+        parts.push_back({bound.back().bucket, bound.back().covariance});
+        const auto& [bucket, covariance] = parts.front();
+        require(parts.back().bucket.p1 == bucket.p1 && parts.back().bucket.q == bucket.q &&
+                    parts.back().covariance.correlation.n_params == covariance.correlation.n_params,
+                "buckets must have the same columns of A and Z and the same parameters");
+    }
+    const DenseTotals found = sum_parts(parts, with_kr, n_threads);
+    return py::make_tuple(flat(found), found.part);
 }
 
 MatrixArray effects(const MatrixArray& A, const MatrixArray& Z,
@@ -205,6 +238,8 @@ void bind_dense(py::module_& m) {
     m.def("dense_totals", &totals, py::arg("A").noconvert(), py::arg("Z").noconvert(), py::arg("counts"),
           py::arg("inverse_root_weights"), py::arg("G"), py::arg("kappa"), py::arg("correlation"),
           py::arg("nu"), py::arg("Lambda"), py::arg("with_kr"), py::arg("n_threads"));
+    m.def("dense_totals_of_buckets", &totals_of_buckets, py::arg("buckets"), py::arg("kappa"), py::arg("nu"),
+          py::arg("Lambda"), py::arg("with_kr"), py::arg("n_threads"));
     m.def("dense_effects", &effects, py::arg("A").noconvert(), py::arg("Z").noconvert(),
           py::arg("inverse_root_weights"), py::arg("G"), py::arg("kappa"), py::arg("correlation"),
           py::arg("nu"), py::arg("Lambda"), py::arg("root"), py::arg("c"), py::arg("n_threads"));

@@ -128,7 +128,7 @@ void check_totals(int n, int q, int n_lanes) {
     const Patterns s(3, 2, n, 3, q, n_lanes);
     const DenseTotalsLayout layout{n_pairs(q) + 4, 3, true};
     Interrupt interrupt;
-    const DenseTotals found = dense_totals(s.bucket, s.covariance, true, 1, interrupt);
+    const DenseTotals found = dense_totals({{s.bucket, s.covariance}}, true, 1, interrupt);
     const std::vector<double> expected = plain_totals(s, layout);
     CHECK(found.failed == -1);
     CHECK(found.values.size() == expected.size());
@@ -164,14 +164,14 @@ void check_predictions(int q, int n_lanes) {
 void check_threads_and_failure(int n_lanes) {
     Patterns s(200, 1, 4, 3, 1, n_lanes);
     Interrupt interrupt;
-    const DenseTotals one = dense_totals(s.bucket, s.covariance, false, 1, interrupt);
+    const DenseTotals one = dense_totals({{s.bucket, s.covariance}}, false, 1, interrupt);
     for (const int n_threads : {2, 3, 7})
-        CHECK(dense_totals(s.bucket, s.covariance, false, n_threads, interrupt).values == one.values);
+        CHECK(dense_totals({{s.bucket, s.covariance}}, false, n_threads, interrupt).values == one.values);
     for (const Index pack : {150, 90}) {
         double* row = &s.weights[static_cast<std::size_t>(pack * 4 * n_lanes)];
         row[n_lanes - 1] = row[2 * n_lanes - 1] = 0.0;
         s.Z[static_cast<std::size_t>(pack * 4 * n_lanes + n_lanes - 1)] = 0.0;
-        const DenseTotals found = dense_totals(s.bucket, s.covariance, false, 2, interrupt);
+        const DenseTotals found = dense_totals({{s.bucket, s.covariance}}, false, 2, interrupt);
         CHECK(found.failed == pack * n_lanes + n_lanes - 1);
         for (const double x : found.values) CHECK(std::isnan(x));
     }

@@ -126,14 +126,16 @@ class ResidualFit:
         model = self.model
         if model.m < 4 * _SAMPLE_CLUSTERS:
             return None
-        some = np.linspace(0, model.m - 1, _SAMPLE_CLUSTERS).astype(np.intp)
-        part, rows = model.part(some)
-        weights = None if self._weights is None else self._weights[rows]
-        share = getattr(self.engine, "n_designs", None) is not None
-        engine = choose_engine(
-            self._A[rows], self._Z[rows], weights, part, self.options, share=share
-        )
-        problem = replace(self.problem, n_obs=len(rows))
+        engine: ResidualEngine
+        if isinstance(self.engine, DenseEngine) and self.engine.n_designs is None:
+            engine, n_rows = self.engine.thinned(model.m // _SAMPLE_CLUSTERS)
+        else:
+            some = np.linspace(0, model.m - 1, _SAMPLE_CLUSTERS).astype(np.intp)
+            part, rows = model.part(some)
+            weights = None if self._weights is None else self._weights[rows]
+            engine = choose_engine(self._A[rows], self._Z[rows], weights, part, self.options)
+            n_rows = len(rows)
+        problem = replace(self.problem, n_obs=n_rows)
         return Search(problem, self.covariance, engine)
 
     def _inside(self, search: Search) -> Point | None:
@@ -243,14 +245,8 @@ def choose_engine(
     weights: Array | None,
     model: ResidualModel,
     options: Options,
-    share: bool = True,
 ) -> ResidualEngine:
     """Choose how V is factorised: by the size of the clusters, or as the user says.
-
-    Parameters
-    ----------
-    share : bool
-        Whether clusters of one pattern are looked for.
 
     Raises
     ------
@@ -274,4 +270,4 @@ def choose_engine(
         )
     if wanted == "markov" or (wanted == "auto" and markov):
         return MarkovEngine(A, Z, weights, model, threads)
-    return DenseEngine(A, Z, weights, model, threads, share)
+    return DenseEngine(A, Z, weights, model, threads)

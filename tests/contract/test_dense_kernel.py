@@ -397,3 +397,55 @@ def test_wrong_shapes(core):
             data.A, data.Z, data.counts, None, None, np.zeros(0),
             ("distance", "ar2", data.where, 0.0), None, data.Lambda, False, 1,
         )  # fmt: skip
+
+
+def of_buckets(core, parts, with_kr, n_threads=1):
+    first = parts[0]
+    given = [(d.A, d.Z, d.counts, d.inverse_root_weights, d.G, d.correlation()) for d in parts]
+    return core.dense_totals_of_buckets(
+        given, first.kappa, first.nu, first.Lambda, with_kr, n_threads
+    )
+
+
+def parts_of_sizes():
+    """Buckets of several sizes, one of them large enough for a factorisation by blocks."""
+    shapes = [(2, 8, 3), (5, 8, 40), (9, 8, 70), (40, 1, 4)]
+    first = bucket("exponential", n=shapes[0][0], L=8, N=3)
+    same = {"kappa": first.kappa, "psi": first.psi, "nu": first.nu, "Lambda": first.Lambda}
+    return [replace(bucket("exponential", n=n, L=L, N=N, reps=1), **same) for n, L, N in shapes]
+
+
+@pytest.mark.parametrize("with_kr", [False, True])
+@cores
+def test_several_buckets_at_once(core, with_kr):
+    parts = parts_of_sizes()
+    found, failed = of_buckets(core, parts, with_kr)
+    singly = [part.kernel(core, with_kr) for part in parts]
+    assert failed == -1
+    assert all(none == -1 for _, none in singly)
+    np.testing.assert_allclose(found, sum(flat for flat, _ in singly), rtol=1e-11, atol=1e-9)
+    for n_threads in (2, 3, 7):
+        assert np.array_equal(of_buckets(core, parts, with_kr, n_threads)[0], found)
+
+
+@cores
+def test_the_bucket_that_fails_is_named(core):
+    parts = parts_of_sizes()
+    parts[2] = replace(parts[2], where=np.zeros_like(parts[2].where), nu=None)
+    parts = [replace(part, nu=None) for part in parts]
+    found, failed = of_buckets(core, parts, False, n_threads=2)
+    assert failed == 2
+    assert np.isnan(found).all()
+
+
+@cores
+def test_buckets_must_agree(core):
+    parts = parts_of_sizes()
+    parts[1] = replace(parts[1], A=np.ascontiguousarray(parts[1].A[..., :2, :]))
+    with pytest.raises(ValueError, match="same columns of A and Z"):
+        of_buckets(core, parts, False)
+    with pytest.raises(ValueError, match="no buckets"):
+        core.dense_totals_of_buckets([], np.zeros(0), None, np.eye(1), False, 1)
+    strided = replace(parts[0], A=np.asfortranarray(parts[0].A))
+    with pytest.raises(ValueError, match="C-contiguous"):
+        of_buckets(core, [strided], False)

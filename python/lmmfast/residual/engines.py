@@ -110,8 +110,6 @@ class DenseEngine(_Engine):
     weights : ndarray (n,) or None
     model : ResidualModel
     n_threads : int
-    share : bool
-        Whether clusters of one pattern are looked for.
     """
 
     name = "dense"
@@ -123,10 +121,9 @@ class DenseEngine(_Engine):
         weights: Array | None,
         model: ResidualModel,
         n_threads: int,
-        share: bool = True,
     ) -> None:
         super().__init__(A, Z, weights, model, n_threads)
-        self.maker = BucketMaker(model, Z, self.inverse_root_weights, share)
+        self.maker = BucketMaker(model, Z, self.inverse_root_weights)
         self.buckets = list(self.maker.buckets(A, compressed=True))
         shared = self.maker.n_patterns < model.m
         self.n_designs = self.maker.n_patterns if shared else None
@@ -162,20 +159,40 @@ class DenseEngine(_Engine):
     def totals(self, Lambda: Array, with_kr: bool = False) -> Totals:
         """Totals at Ddot = Lambda Lambda'."""
         totals = self._zero(with_kr)
-        for bucket in self.buckets:
-            flat, failed = core.dense_totals(
-                bucket.A,
-                bucket.Z,
-                bucket.counts,
-                *self._arguments(bucket),
-                np.ascontiguousarray(Lambda),
-                with_kr,
-                self.n_threads,
+        Lambda = np.ascontiguousarray(Lambda)
+        for k, stratum in enumerate(self.model.parameters.strata):
+            buckets = [self._of_bucket(bucket) for bucket in self.buckets if bucket.stratum == k]
+            if not buckets:
+                continue
+            flat, failed = core.dense_totals_of_buckets(
+                buckets, self._variance_kappa(), self._nu(stratum), Lambda, with_kr, self.n_threads
             )
             if failed >= 0:
                 return self._failed()
-            add_local(totals, flat, self._local(self.model.parameters.strata[bucket.stratum]))
+            add_local(totals, flat, self._local(stratum))
         return totals
+
+    def thinned(self, step: int) -> tuple[DenseEngine, int]:
+        """Every so many packs of patterns, for totals alone, and the number of their rows."""
+        new, before = copy.copy(self), 0
+        new.buckets = []
+        for bucket in self.buckets:
+            n_packs = len(bucket.counts)
+            if (first := -before % step) < n_packs:
+                new.buckets.append(bucket.packs(slice(first, None, step)))
+            before += n_packs
+        return new, sum(bucket.n_rows for bucket in new.buckets)
+
+    def _of_bucket(self, bucket: Bucket) -> tuple[Any, ...]:
+        """What sums of several buckets need of each."""
+        return (
+            bucket.A,
+            bucket.Z,
+            bucket.counts,
+            bucket.inverse_root_weights,
+            bucket.G,
+            self._correlation(bucket),
+        )
 
     def random_effects(self, Lambda: Array, root: Array, c: Array) -> Array:
         """Predictions root Lambda'Z'V^-1 r (m, q) for r = A c."""

@@ -26,6 +26,8 @@ MOST_ROWS_IN_FULL_LANES = 100
 #: Where more of a first look at clusters have patterns of their own, patterns are not looked for.
 MOSTLY_DISTINCT = 0.8
 _LOOK = 4096
+#: Among so few clusters patterns are always looked for.
+_FEW = 256
 #: Doubles in a block of `triangle`.
 BLOCK = 8192
 
@@ -64,15 +66,13 @@ class PatternGroup:
         return np.diff(self.starts)
 
 
-def find_patterns(model: ResidualModel, columns: list[Array], share: bool) -> list[PatternGroup]:
+def find_patterns(model: ResidualModel, columns: list[Array]) -> list[PatternGroup]:
     """Put clusters of one size, stratum and pattern together.
 
     Parameters
     ----------
     columns : list of ndarray (n, k)
         What V depends on, a row for each row of the model.
-    share : bool
-        Whether to look for clusters of one pattern; else each is its own.
     """
     sizes = np.diff(model.ptr)
     groups = []
@@ -80,9 +80,7 @@ def find_patterns(model: ResidualModel, columns: list[Array], share: bool) -> li
     for kind in np.unique(kinds):
         clusters = np.flatnonzero(kinds == kind)
         n, stratum = divmod(int(kind), len(model.parameters.strata))
-        members, starts = clusters, np.arange(len(clusters) + 1)
-        if share:
-            members, starts = _same(clusters, n, model, columns)
+        members, starts = _same(clusters, n, model, columns)
         groups.append(PatternGroup(n, stratum, members, starts))
     return groups
 
@@ -93,12 +91,12 @@ def _same(
     """Order clusters by pattern, and where each pattern begins."""
     every = np.arange(len(clusters) + 1)
     look = clusters[:: max(1, len(clusters) // _LOOK)]
-    if len(np.unique(_hash(look, n, model, columns))) > MOSTLY_DISTINCT * len(look):
-        if len(clusters) > 2 * _LOOK:
-            return clusters, every
-    _, first, pattern = np.unique(
-        _hash(clusters, n, model, columns), return_index=True, return_inverse=True
-    )
+    hashes = _hash(look, n, model, columns)
+    if len(look) > _FEW and _n_distinct(hashes) > MOSTLY_DISTINCT * len(look):
+        return clusters, every
+    if len(look) < len(clusters):
+        hashes = _hash(clusters, n, model, columns)
+    _, first, pattern = np.unique(hashes, return_index=True, return_inverse=True)
     representative = clusters[first[pattern]]
     for values in columns:
         here, there = (values[rows_of(which, n, model)] for which in (clusters, representative))
@@ -107,6 +105,11 @@ def _same(
     order = np.argsort(pattern, kind="stable")
     starts = np.searchsorted(pattern[order], np.arange(len(first) + 1))
     return clusters[order], starts
+
+
+def _n_distinct(hashes: Hash) -> int:
+    ordered = np.sort(hashes)
+    return 1 + int(np.count_nonzero(ordered[1:] != ordered[:-1]))
 
 
 def rows_of(clusters: Index, n: int, model: ResidualModel) -> Index:
@@ -168,6 +171,33 @@ class Bucket:
         """Patterns side by side."""
         return self.counts.shape[1]
 
+    @property
+    def n_rows(self) -> int:
+        """Rows of all clusters."""
+        return self.n * int(self.counts.sum())
+
+    def packs(self, some: slice) -> Bucket:
+        """Return the bucket of some packs of patterns alone."""
+
+        def take(values: NDArray[Any] | None) -> Any:
+            return None if values is None else np.ascontiguousarray(values[some])
+
+        patterns = np.arange(self.counts.size).reshape(self.counts.shape)[some].ravel()
+        chosen = patterns[patterns < len(self.first)]
+        return Bucket(
+            n=self.n,
+            stratum=self.stratum,
+            first=self.first[chosen],
+            members=self.members[chosen],
+            A=take(self.A),
+            Z=take(self.Z),
+            counts=take(self.counts),
+            inverse_root_weights=take(self.inverse_root_weights),
+            G=take(self.G),
+            positions=take(self.positions),
+            coords=take(self.coords),
+        )
+
 
 class BucketMaker:
     """Lays patterns out in buckets.
@@ -177,13 +207,9 @@ class BucketMaker:
     model : ResidualModel
     Z : ndarray (n, q)
     inverse_root_weights : ndarray (n,) or None
-    share : bool
-        Whether clusters of one pattern are put together.
     """
 
-    def __init__(
-        self, model: ResidualModel, Z: Array, inverse_root_weights: Array | None, share: bool
-    ) -> None:
+    def __init__(self, model: ResidualModel, Z: Array, inverse_root_weights: Array | None) -> None:
         self.model, self.Z, self.inverse_root_weights = model, Z, inverse_root_weights
         # Distances do not change when all times of a cluster move together.
         self.coords = model.coords
@@ -197,7 +223,7 @@ class BucketMaker:
         columns += [c for c in (self.coords, model.G) if c is not None]
         if inverse_root_weights is not None:
             columns.append(inverse_root_weights[:, None])
-        self.groups = find_patterns(model, [np.ascontiguousarray(c) for c in columns], share)
+        self.groups = find_patterns(model, [np.ascontiguousarray(c) for c in columns])
 
     @property
     def n_patterns(self) -> int:
