@@ -14,17 +14,12 @@ from lmmfast.certificate import conclude, snap_to_boundary
 from lmmfast.compress import better_basis
 from lmmfast.covariance import Array
 from lmmfast.design import Design, check_finite
-from lmmfast.engine import LevelsEngine
-from lmmfast.errors import (
-    ConvergenceError,
-    DataError,
-    NotIdentifiableError,
-    UnsupportedModelError,
-)
+from lmmfast.engine import LevelsEngine, Totals
+from lmmfast.errors import DataError, NotIdentifiableError, UnsupportedModelError
 from lmmfast.estimates import independent_columns, make_problem
-from lmmfast.identify import check_joint_information, check_response
+from lmmfast.identify import check_joint_information, check_response, residual_sums
 from lmmfast.levels import Levels
-from lmmfast.objective import Evaluation, Problem
+from lmmfast.objective import Problem
 from lmmfast.optimum import Optimum
 from lmmfast.reference_levels import LevelsReferenceEngine
 from lmmfast.residual.model import ResidualModel
@@ -37,10 +32,12 @@ if TYPE_CHECKING:
 #: Rows in the working basis (k, p + 1), (k, q), (k,) or None, for a slice or positions of rows.
 Working = Callable[[Any], tuple[Array, Array, Array | None]]
 
-# With variances this many times sigma2 what is left of y is what no effect can fit; and the part
-# of its sum of squares that counts as nothing then.
-_FREE_EFFECTS = 1e12
-_NOTHING_LEFT = 1e-11
+# Variances this many times sigma2 suggest that the random effects can fit y exactly. With those of
+# FREE_EFFECTS what is left of y is what no effect can fit, and this part of its sum of squares is
+# nothing.
+SUSPICIOUS = 1e8
+FREE_EFFECTS = 1e12
+NOTHING_LEFT = 1e-11
 
 
 class LevelsFit:
@@ -75,7 +72,6 @@ class LevelsFit:
         )
         if hasattr(self.engine, "for_problem"):
             self.engine = self.engine.for_problem(self.keep, design.n_obs, options.reml)
-        self._check_something_left()
 
     def _pack(self) -> None:
         """Take the rows in, in a basis in which dropped columns of X have no part."""
@@ -83,13 +79,12 @@ class LevelsFit:
         basis = choose_basis(self.design, excluded)
         for attempt in range(4):
             self.basis: Basis = basis
-            self.engine = choose_engine(self.levels, self._working, self.options)
-            gram = self.engine.gram
-            if not np.isfinite(gram).all():
+            try:
+                self.engine = choose_engine(self.levels, self._working, self.options)
+            except DataError:
                 check_finite(self.design)
-                raise DataError(
-                    "sums of squares overflow: a column is scaled extremely; rescale it"
-                )
+                raise
+            gram = self.engine.gram
             self.keep: NDArray[np.intp] = independent_columns(gram[:-1, :-1], basis)
             dropped = np.setdiff1d(np.arange(len(gram) - 1), self.keep)
             better = better_basis(gram, basis) if attempt < 2 else None
@@ -114,20 +109,24 @@ class LevelsFit:
         ------
         NotIdentifiableError
         """
-        total = Evaluation(self.problem, self._totals(0.0)).sigma2
-        try:
-            rest = Evaluation(self.problem, self._totals(np.sqrt(_FREE_EFFECTS))).sigma2
-        except ConvergenceError:
-            rest = 0.0
-        if rest <= _NOTHING_LEFT * total:
+        total, free, freer = (self._totals(size) for size in (0.0, FREE_EFFECTS, 10 * FREE_EFFECTS))
+        rank_Z = round((freer.logdet - free.logdet) / np.log(10.0))
+        rows = np.ix_([*self.keep, -1], [*self.keep, -1])
+        p = len(self.keep)
+        rest, rank_X = residual_sums(freer.gram[rows], total.gram[rows], p)
+        whole, _ = residual_sums(total.gram[rows], total.gram[rows], p)
+        rows_left = self.design.n_obs - rank_Z - rank_X
+        exact = rows_left > 0 and rest[0] <= NOTHING_LEFT * whole[0]
+        if exact or (rows_left == 0 and rank_X > 0 and not self.problem.reml):
             raise NotIdentifiableError(
                 f"fixed and random effects together can fit {self.design.y_name!r} exactly: the "
                 "residual variance goes to zero and the likelihood has no maximum; leave out "
                 f"random effects of {', '.join(map(repr, self.levels.names))}, or fixed effects"
             )
 
-    def _totals(self, size: float) -> Any:
-        return self.engine.totals(size * np.eye(self.covariance.q))
+    def _totals(self, variance: float) -> Totals:
+        totals: Totals = self.engine.totals(np.sqrt(variance) * np.eye(self.covariance.q))
+        return totals
 
     def maximise(self, callback: Any, random_names: list[str]) -> Optimum:
         """Search for the maximum.
@@ -146,6 +145,8 @@ class LevelsFit:
         search = Search(self.problem, self.covariance, engine, self.options.max_iter, callback)
         point = self._first_point(search, random_names)
         point, reason = maximise(search, point)
+        if reason != "converged" or point.D.max() > SUSPICIOUS:
+            self._check_something_left()
         return conclude(search, snap_to_boundary(search, point), reason)
 
     def _first_point(self, search: Search, random_names: list[str]) -> Point:

@@ -33,6 +33,7 @@ def problem(seed):
     return kind, y, X, groups, Z, weights, bool(rng.random() < 0.5)
 
 
+@pytest.mark.filterwarnings("ignore::lmmfast.NestingWarning")
 @pytest.mark.parametrize("seed", range(24))
 def test_random_problems(seed):
     kind, y, X, groups, Z, weights, reml = problem(seed)
@@ -50,6 +51,7 @@ def test_random_problems(seed):
         assert other.llf == pytest.approx(fit.llf, rel=1e-9, abs=1e-8)
 
 
+@pytest.mark.filterwarnings("ignore::lmmfast.NestingWarning")
 @pytest.mark.parametrize("seed", range(24, 36))
 def test_no_other_search_finds_more(seed):
     """L-BFGS-B on logarithms of variances, from several starts, dense NumPy."""
