@@ -15,5 +15,6 @@ void bind_fit(pybind11::module_& m);
 void bind_segments(pybind11::module_& m);
 void bind_residual(pybind11::module_& m);
 void bind_dense(pybind11::module_& m);
+void bind_crossed(pybind11::module_& m);
 
 }  // namespace lmmfast::bindings
