@@ -16,5 +16,6 @@ void bind_segments(pybind11::module_& m);
 void bind_residual(pybind11::module_& m);
 void bind_dense(pybind11::module_& m);
 void bind_nested(pybind11::module_& m);
+void bind_crossed(pybind11::module_& m);
 
 }  // namespace lmmfast::bindings

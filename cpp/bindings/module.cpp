@@ -17,4 +17,5 @@ PYBIND11_MODULE(LMMFAST_MODULE, m, pybind11::mod_gil_not_used()) {
     lmmfast::bindings::bind_residual(m);
     lmmfast::bindings::bind_dense(m);
     lmmfast::bindings::bind_nested(m);
+    lmmfast::bindings::bind_crossed(m);
 }

@@ -1,0 +1,341 @@
+// The crossed engine: effects of several grouping factors eliminated one level after the other, the last
+// ones as a dense block. docs/crossed.md has the algebra; nothing divides by a root of D except in the
+// dense block.
+#pragma once
+
+#include "lmmfast/engines/crossed_system.hpp"
+#include "lmmfast/engines/tiled_cholesky.hpp"
+
+namespace lmmfast {
+
+// V^-1 at one D, in the space of effects. With Q the Schur complement of G at the time when a node k is
+// eliminated and D its factor's: C = (I + Q_kk D)^-1, H = C Q_k,later, S = D + D Q_kk D.
+class CrossedElimination {
+  public:
+    using Small = Eigen::Matrix<double, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor, lmmfast::max_q,
+                                lmmfast::max_q>;
+    using Rows = Eigen::Matrix<double, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
+
+    // roots: Lambda_f (q_f, q_f) of each factor; invertible for factors that have levels in the dense block.
+    CrossedElimination(const CrossedSystem& system, std::vector<Small> roots, int n_threads,
+                       Interrupt& interrupt)
+        : s_(system), n_threads_(n_threads), roots_(std::move(roots)), dense_(system.n_dense()) {
+        for (const Small& root : roots_) D_.push_back(root * root.transpose());
+        const auto n_diag = static_cast<std::size_t>(system.diag(system.n_sparse()));
+        C_.resize(n_diag);
+        T_.resize(static_cast<std::size_t>(system.n_diag()));
+        S_.resize(n_diag);
+        H_.resize(static_cast<std::size_t>(system.L().value.back()));
+        std::vector<double> logs(static_cast<std::size_t>(system.n_sparse()));
+        by_stages(false, interrupt, [&](Index k, std::vector<double>& scratch) {
+            logs[static_cast<std::size_t>(k)] = eliminate(k, scratch);
+        });
+        by_chunks(system.n_sparse(), system.n_nodes(), 8, interrupt, [&](Index k) { complement(k); });
+        positive_ = dense_.factorise(n_threads, interrupt);
+        logdet_ = dense_.logdet();
+        for (const double log : logs) logdet_ += log;
+        positive_ = positive_ && std::isfinite(logdet_);
+    }
+
+    // Whether V is positive definite (and D finite).
+    bool positive() const { return positive_; }
+    double logdet() const { return logdet_; }
+
+    // Z'WX (N, r) becomes Z'V^-1 X; returns X'WX - X'V^-1 X (r, r).
+    Rows solve(Eigen::Map<Rows> B, Interrupt& interrupt) const {
+        const Index r = B.cols(), n_sparse = s_.offset(s_.n_sparse());
+        Rows b(B.rows(), r);
+        by_stages(false, interrupt, [&](Index k, std::vector<double>&) {
+            subtract_earlier(k, B, b);
+            const auto rows = B.middleRows(s_.offset(k), s_.q(k));
+            b.middleRows(s_.offset(k), s_.q(k)).noalias() = D(k) * rows;
+            B.middleRows(s_.offset(k), s_.q(k)) = (block(C_, k) * rows).eval();
+        });
+        by_chunks(s_.n_sparse(), s_.n_nodes(), 64, interrupt, [&](Index k) { subtract_earlier(k, B, b); });
+        Rows reduction = b.topRows(n_sparse).transpose() * B.topRows(n_sparse);
+        solve_dense(B, b, reduction);
+        by_stages(true, interrupt, [&](Index k, std::vector<double>&) {
+            auto v = B.middleRows(s_.offset(k), s_.q(k));
+            const std::int32_t* rows = s_.L().rows(k);
+            const double* h = H_.data() + s_.L().start(k);
+            for (Index c = 0; c < v.rows(); ++c)
+                for (Index p = 0; p < s_.L().length(k); ++p) v.row(c) -= *h++ * b.row(rows[p]);
+            b.middleRows(s_.offset(k), s_.q(k)).noalias() = D(k) * v;
+        });
+        return reduction;
+    }
+
+    // The blocks Z_k'V^-1 Z_k of all nodes; solve() cannot be called any more.
+    const std::vector<double>& own_blocks(Interrupt& interrupt) {
+        dense_.invert(n_threads_, interrupt);
+        by_chunks(s_.n_sparse(), s_.n_nodes(), 8, interrupt, [&](Index k) { own_dense(k); });
+        by_chunks(s_.n_sparse(), s_.n_nodes(), 8, interrupt, [&](Index k) { scale_inverse(k); });
+        const auto& stages = s_.stages();
+        inner_ = stages.size() < 2 ? 0 : stages[1];
+        K_.resize(static_cast<std::size_t>(s_.L().value.back() - s_.L().start(inner_)));
+        K_diag_.resize(static_cast<std::size_t>(s_.diag(s_.n_sparse())));
+        by_stages(true, interrupt, [&](Index k, std::vector<double>& scratch) { own_sparse(k, scratch); });
+        return T_;
+    }
+
+  private:
+    static Eigen::Map<Rows> block_at(double* at, Index q) { return {at, q, q}; }
+    Eigen::Map<const Rows> block(const std::vector<double>& values, Index k) const {
+        return {values.data() + s_.diag(k), s_.q(k), s_.q(k)};
+    }
+    Eigen::Map<Rows> block(std::vector<double>& values, Index k) const {
+        return {values.data() + s_.diag(k), s_.q(k), s_.q(k)};
+    }
+    const Small& D(Index k) const { return D_[static_cast<std::size_t>(s_.factor_of(k))]; }
+    const Small& root(Index k) const { return roots_[static_cast<std::size_t>(s_.factor_of(k))]; }
+
+    // work(node, scratch) for the sparse nodes, stage by stage; within a stage over threads.
+    template <class Work>
+    void by_stages(bool reverse, Interrupt& interrupt, const Work& work) const {
+        const auto& stages = s_.stages();
+        std::vector<double> own;
+        const auto n_stages = static_cast<Index>(stages.size()) - 1;
+        for (Index at = 0; at < n_stages; ++at) {
+            const auto stage = static_cast<std::size_t>(reverse ? n_stages - 1 - at : at);
+            const Index begin = stages[stage], size = stages[stage + 1] - begin;
+            const Index n_tasks = std::clamp<Index>(size / nodes_worth_a_task, 1, 64);
+            if (n_tasks == 1) {
+                for (Index k = begin; k < begin + size; ++k) work(k, own);
+                interrupt.check();
+                continue;
+            }
+            parallel_for(n_tasks, n_threads_, interrupt, [&](Index task) {
+                std::vector<double> scratch;
+                for (Index k = begin + task * size / n_tasks; k < begin + (task + 1) * size / n_tasks; ++k)
+                    work(k, scratch);
+            });
+        }
+    }
+
+    template <class Work>
+    void by_chunks(Index begin, Index end, Index chunk, Interrupt& interrupt, const Work& work) const {
+        const Index n_tasks = (end - begin + chunk - 1) / chunk;
+        parallel_for(n_tasks, end - begin < nodes_worth_a_task ? 1 : n_threads_, interrupt, [&](Index task) {
+            for (Index k = begin + task * chunk; k < std::min(end, begin + (task + 1) * chunk); ++k) work(k);
+        });
+    }
+
+    // Columns of the Schur complement of node k, less what the nodes before it take away: into w, column b
+    // from w + b * stride on, effect r at w[r].
+    void column(Index k, double* w, Index stride) const {
+        const Index q = s_.q(k), length = s_.G().length(k), at = s_.offset(k);
+        const std::int32_t* rows = s_.G().rows(k);
+        const double *values = s_.G_values(k), *diag = s_.G_diag(k);
+        for (Index b = 0; b < q; ++b) {
+            double* out = w + b * stride;
+            for (Index a = 0; a < q; ++a) out[at + a] = diag[a * q + b];
+            for (Index p = 0; p < length; ++p) out[rows[p]] = values[b * length + p];
+        }
+        for (const auto [earlier, p] : s_.reaching(k))
+            for (Index b = 0; b < q; ++b) take_away(earlier, p, p + b, w + b * stride);
+    }
+
+    // H' S H of an earlier node: the column of its effect at `chosen` among its rows, from row `begin` on.
+    void take_away(Index earlier, Index begin, Index chosen, double* out) const {
+        const Index q = s_.q(earlier), length = s_.L().length(earlier);
+        const std::int32_t* rows = s_.L().rows(earlier);
+        const double* h = H_.data() + s_.L().start(earlier);
+        const double* S = S_.data() + s_.diag(earlier);
+        for (Index c = 0; c < q; ++c) {
+            double f = 0.0;
+            for (Index d = 0; d < q; ++d) f += S[c * q + d] * h[d * length + chosen];
+            const double* values = h + c * length;
+            for (Index p = begin; p < length; ++p) out[rows[p]] -= values[p] * f;
+        }
+    }
+
+    // Returns log|I + Q D|.
+    double eliminate(Index k, std::vector<double>& scratch) {
+        const Index q = s_.q(k), length = s_.L().length(k), N = s_.n_effects();
+        double* h = H_.data() + s_.L().start(k);
+        Small Q(q, q);
+        if (s_.reaching(k).empty()) {
+            Q = Eigen::Map<const Rows>(s_.G_diag(k), q, q);
+            std::copy_n(s_.G_values(k), q * length, h);
+        } else {
+            scratch.resize(static_cast<std::size_t>(s_.max_q() * N), 0.0);
+            column(k, scratch.data(), N);
+            const std::int32_t* rows = s_.L().rows(k);
+            for (Index b = 0; b < q; ++b) {
+                double* w = scratch.data() + b * N;
+                for (Index a = 0; a < q; ++a) Q(a, b) = std::exchange(w[s_.offset(k) + a], 0.0);
+                for (Index p = 0; p < length; ++p) h[b * length + p] = std::exchange(w[rows[p]], 0.0);
+            }
+        }
+        return q == 1 ? finish_one(k, Q(0, 0), h, length) : finish(k, Q, h, length);
+    }
+
+    double finish_one(Index k, double Q, double* h, Index length) {
+        const double d = D(k)(0, 0), pivot = 1.0 + Q * d, c = 1.0 / pivot;
+        for (Index p = 0; p < length; ++p) h[p] *= c;
+        const auto at = static_cast<std::size_t>(s_.diag(k));
+        C_[at] = c;
+        T_[at] = c * Q;
+        S_[at] = d * pivot;
+        return std::log(pivot);
+    }
+
+    double finish(Index k, const Small& Q, double* h, Index length) {
+        const Small& d = D(k);
+        const Index q = Q.rows();
+        const Small pivots = Small::Identity(q, q) + Q * d;
+        const Eigen::PartialPivLU<Small> lu(pivots);
+        const Small c = lu.inverse();
+        double one[lmmfast::max_q];
+        for (Index p = 0; p < length; ++p) {
+            for (Index a = 0; a < q; ++a) one[a] = h[a * length + p];
+            for (Index a = 0; a < q; ++a) {
+                double sum = 0.0;
+                for (Index b = 0; b < q; ++b) sum += c(a, b) * one[b];
+                h[a * length + p] = sum;
+            }
+        }
+        block(C_, k) = c;
+        block(T_, k).noalias() = c * Q;
+        block(S_, k).noalias() = d * pivots;
+        return std::log(std::max(lu.determinant(), 0.0));
+    }
+
+    // Columns of M = I + Lambda' Q Lambda of a node of the dense block.
+    void complement(Index k) {
+        const Index base = s_.offset(s_.n_sparse()), n = dense_.matrix().rows(), q = s_.q(k);
+        double* columns = dense_.matrix().data() + (s_.offset(k) - base) * n;
+        column(k, columns - base, n);
+        Eigen::Map<Eigen::MatrixXd> M(columns, n, q);
+        scale(k, M, [this](Index i) -> const Small& { return root(i); }, true);
+        M.middleRows(s_.offset(k) - base, q) += Small::Identity(q, q);
+    }
+
+    // Block (i, k), i >= k, of columns of the dense block becomes X_i' M_ik X_k, or X_i M_ik X_k'.
+    template <class Root>
+    void scale(Index k, Eigen::Map<Eigen::MatrixXd> M, const Root& X, bool transposed) const {
+        const Index base = s_.offset(s_.n_sparse());
+        if (s_.max_q() == 1) {
+            const double own = X(k)(0, 0);
+            for (Index i = k; i < s_.n_nodes(); ++i) M(s_.offset(i) - base, 0) *= X(i)(0, 0) * own;
+            return;
+        }
+        Small one;
+        for (Index i = k; i < s_.n_nodes(); ++i) {
+            auto part = M.middleRows(s_.offset(i) - base, s_.q(i));
+            if (transposed)
+                one = X(i).transpose() * part * X(k);
+            else
+                one = X(i) * part * X(k).transpose();
+            part = one;
+        }
+    }
+
+    // B_k -= sum over the sparse nodes that reach k of H' (D B), where b holds D B.
+    void subtract_earlier(Index k, Eigen::Map<Rows> B, const Rows& b) const {
+        for (const auto [earlier, p] : s_.reaching(k)) {
+            const Index q = s_.q(earlier), length = s_.L().length(earlier);
+            const double* h = H_.data() + s_.L().start(earlier) + p;
+            for (Index a = 0; a < s_.q(k); ++a)
+                for (Index c = 0; c < q; ++c)
+                    B.row(s_.offset(k) + a) -= h[c * length + a] * b.row(s_.offset(earlier) + c);
+        }
+    }
+
+    void solve_dense(Eigen::Map<Rows> B, Rows& b, Rows& reduction) const {
+        const Index base = s_.offset(s_.n_sparse());
+        if (base == s_.n_effects()) return;
+        Eigen::MatrixXd Y(s_.n_dense(), B.cols());
+        for (Index k = s_.n_sparse(); k < s_.n_nodes(); ++k)
+            Y.middleRows(s_.offset(k) - base, s_.q(k)).noalias() =
+                root(k).transpose() * B.middleRows(s_.offset(k), s_.q(k));
+        dense_.forward(Y);
+        reduction.noalias() += Y.transpose() * Y;
+        dense_.backward(Y);
+        std::vector<Small> inverses;
+        for (const Small& each : roots_) inverses.push_back(each.inverse().transpose());
+        for (Index k = s_.n_sparse(); k < s_.n_nodes(); ++k) {
+            const auto x = Y.middleRows(s_.offset(k) - base, s_.q(k));
+            b.middleRows(s_.offset(k), s_.q(k)).noalias() = root(k) * x;
+            B.middleRows(s_.offset(k), s_.q(k)).noalias() =
+                inverses[static_cast<std::size_t>(s_.factor_of(k))] * x;
+        }
+    }
+
+    // Lambda'^-1 (I - M^-1) Lambda^-1 of a node of the dense block.
+    void own_dense(Index k) {
+        const Index at = s_.offset(k) - s_.offset(s_.n_sparse()), q = s_.q(k);
+        Small inner = dense_.matrix().block(at, at, q, q);
+        inner = Small::Identity(q, q) - Small(inner.template selfadjointView<Eigen::Lower>());
+        const Small inverse = root(k).inverse();
+        block(T_, k).noalias() = inverse.transpose() * inner * inverse;
+    }
+
+    // M^-1 becomes K = Lambda M^-1 Lambda', the covariance of the effects given the data over sigma2.
+    void scale_inverse(Index k) {
+        if (s_.n_sparse() == 0) return;
+        const Index n = dense_.matrix().rows(), q = s_.q(k), at = s_.offset(k) - s_.offset(s_.n_sparse());
+        Eigen::Map<Eigen::MatrixXd> M(dense_.matrix().data() + at * n, n, q);
+        const Small corner = M.middleRows(at, q);
+        M.middleRows(at, q) = Small(corner.template selfadjointView<Eigen::Lower>());
+        scale(k, M, [this](Index i) -> const Small& { return root(i); }, false);
+    }
+
+    // T = C Q - H K H' of a sparse node, and its part of K where nodes before it will ask for that.
+    void own_sparse(Index k, std::vector<double>& scratch) {
+        const Index q = s_.q(k), length = s_.L().length(k);
+        const Eigen::Map<const Rows> H(H_.data() + s_.L().start(k), q, length);
+        scratch.assign(static_cast<std::size_t>(q * length), 0.0);
+        Eigen::Map<Rows> HK(scratch.data(), q, length);
+        multiply_K(k, H.data(), scratch.data());
+        const Small U = HK * H.transpose();
+        block(T_, k) -= 0.5 * (U + U.transpose());
+        if (k < inner_) return;
+        const Small& d = D(k);
+        Eigen::Map<Rows>(K_.data() + s_.L().start(k) - s_.L().start(inner_), q, length).noalias() = -d * HK;
+        block(K_diag_, k) = d * block(C_, k) + d * U * d;
+    }
+
+    // out (q, length) += H K, K at the rows of node k: its later nodes' parts of it are there already.
+    void multiply_K(Index k, const double* H, double* out) const {
+        const Index q = s_.q(k), length = s_.L().length(k), base = s_.offset(s_.n_sparse());
+        const std::int32_t* rows = s_.L().rows(k);
+        const auto add = [&](Index p, Index other, double value) {
+            for (Index c = 0; c < q; ++c) {
+                out[c * length + p] += H[c * length + other] * value;
+                if (p != other) out[c * length + other] += H[c * length + p] * value;
+            }
+        };
+        for (Index p = 0; p < length; ++p) {
+            if (rows[p] >= base) {
+                const double* K = dense_.matrix().col(rows[p] - base).data() - base;
+                for (Index other = p; other < length; ++other) add(p, other, K[rows[other]]);
+                continue;
+            }
+            const Index node = s_.node_of(rows[p]), within = rows[p] - s_.offset(node), own = s_.q(node);
+            const double* diag = K_diag_.data() + s_.diag(node) + within * own;
+            Index other = p;
+            for (Index a = within; a < own; ++a, ++other) add(p, other, diag[a]);
+            const std::int32_t *first = s_.L().rows(node), *found = first,
+                               *last = first + s_.L().length(node);
+            const double* K = K_.data() + s_.L().start(node) - s_.L().start(inner_) + within * (last - first);
+            for (; other < length; ++other) {
+                found = std::lower_bound(found, last, rows[other]);
+                add(p, other, K[found - first]);
+            }
+        }
+    }
+
+    static constexpr Index nodes_worth_a_task = 256;
+
+    const CrossedSystem& s_;
+    int n_threads_;
+    std::vector<Small> roots_, D_;
+    std::vector<double> H_, C_, S_, T_, K_, K_diag_;
+    TiledCholesky dense_;
+    double logdet_ = 0.0;
+    bool positive_ = true;
+    Index inner_ = 0;
+};
+
+}  // namespace lmmfast

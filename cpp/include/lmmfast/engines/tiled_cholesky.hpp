@@ -1,0 +1,124 @@
+// Cholesky factor and inverse of one large matrix, in place, by tiles over threads: the same to the last
+// bit for any number of threads, and no BLAS of the machine whose own threads would compete.
+#pragma once
+
+#include <Eigen/Dense>
+#include <vector>
+
+#include "lmmfast/parallel.hpp"
+
+namespace lmmfast {
+
+// Column-major (n, n).
+class TiledCholesky {
+  public:
+    using Matrix = Eigen::MatrixXd;
+
+    explicit TiledCholesky(Index n) : n_(n), S_(Matrix::Zero(n, n)) {}
+
+    // The lower triangle is read; after factorise() it is L, after invert() the inverse.
+    Matrix& matrix() { return S_; }
+    const Matrix& matrix() const { return S_; }
+
+    // False where the matrix is not positive definite.
+    bool factorise(int n_threads, Interrupt& interrupt) {
+        for (Index k = 0; k < n_tiles(); ++k) {
+            const Index at = begin(k), width = size(k);
+            const Index below = n_ - at;
+            // Rows of the panel, in chunks: all of it before depends on finished columns alone.
+            const Index n_chunks = (below + tile - 1) / tile;
+            parallel_for(n_chunks, threads(n_threads), interrupt, [&](Index chunk) {
+                const Index row = at + chunk * tile, height = std::min(tile, n_ - row);
+                for (Index from = 0; from < at; from += depth) {
+                    const Index inner = std::min(depth, at - from);
+                    S_.block(row, at, height, width).noalias() -=
+                        S_.block(row, from, height, inner) * S_.block(at, from, width, inner).transpose();
+                }
+            });
+            Eigen::Ref<Matrix> corner = S_.block(at, at, width, width);
+            const Eigen::LLT<Eigen::Ref<Matrix>> small(corner);
+            if (small.info() != Eigen::Success) return false;
+            parallel_for(n_chunks - 1, threads(n_threads), interrupt, [&](Index chunk) {
+                const Index row = at + (chunk + 1) * tile, height = std::min(tile, n_ - row);
+                auto part = S_.block(row, at, height, width);
+                corner.triangularView<Eigen::Lower>().transpose().solveInPlace<Eigen::OnTheRight>(part);
+            });
+        }
+        return true;
+    }
+
+    double logdet() const { return 2.0 * S_.diagonal().array().log().sum(); }
+
+    // L^-1 B and L'^-1 B in place.
+    void forward(Matrix& B) const { S_.triangularView<Eigen::Lower>().solveInPlace(B); }
+    void backward(Matrix& B) const { S_.triangularView<Eigen::Lower>().transpose().solveInPlace(B); }
+
+    // The lower triangle becomes that of the inverse; the upper one serves for L'^-1 on the way.
+    void invert(int n_threads, Interrupt& interrupt) {
+        std::vector<Matrix> corners(static_cast<std::size_t>(n_tiles()));
+        parallel_for(n_tiles(), threads(n_threads), interrupt, [&](Index k) {
+            Matrix inverse = Matrix::Identity(size(k), size(k));
+            S_.block(begin(k), begin(k), size(k), size(k))
+                .triangularView<Eigen::Lower>()
+                .solveInPlace(inverse);
+            corners[static_cast<std::size_t>(k)] = std::move(inverse);
+        });
+        invert_factor(corners, n_threads, interrupt);
+        multiply_factor(corners, n_threads, interrupt);
+    }
+
+  private:
+    static constexpr Index tile = 128, depth = 512;
+
+    Index n_tiles() const { return (n_ + tile - 1) / tile; }
+    Index begin(Index k) const { return k * tile; }
+    Index size(Index k) const { return std::min(tile, n_ - k * tile); }
+    // Starting threads costs more than small matrices.
+    int threads(int n_threads) const { return n_ < 4 * tile ? 1 : n_threads; }
+
+    // Tile columns of L^-1 do not depend on each other; tile (i, j) goes transposed to (j, i).
+    void invert_factor(const std::vector<Matrix>& corners, int n_threads, Interrupt& interrupt) {
+        parallel_for(n_tiles(), threads(n_threads), interrupt, [&](Index j) {
+            Matrix sum(size(j), tile);
+            for (Index i = j + 1; i < n_tiles(); ++i) {
+                auto part = sum.leftCols(size(i));
+                part.noalias() = corners[static_cast<std::size_t>(j)].transpose() *
+                                 S_.block(begin(i), begin(j), size(i), size(j)).transpose();
+                for (Index from = begin(j + 1); from < begin(i); from += depth) {
+                    const Index inner = std::min(depth, begin(i) - from);
+                    part.noalias() += S_.block(begin(j), from, size(j), inner) *
+                                      S_.block(begin(i), from, size(i), inner).transpose();
+                }
+                S_.block(begin(j), begin(i), size(j), size(i)).noalias() =
+                    -part * corners[static_cast<std::size_t>(i)].transpose();
+            }
+        });
+    }
+
+    // Tile (i, j), i >= j, of the inverse: sum over k >= i of the tiles (i, k) and (j, k)' of L'^-1.
+    void multiply_factor(const std::vector<Matrix>& corners, int n_threads, Interrupt& interrupt) {
+        // The corners of L'^-1 would be overwritten by those of the inverse: they stay aside.
+        parallel_for(n_tiles(), threads(n_threads), interrupt, [&](Index task) {
+            const Index i = task;
+            const auto& corner = corners[static_cast<std::size_t>(i)];
+            for (Index j = 0; j <= i; ++j) {
+                auto out = S_.block(begin(i), begin(j), size(i), size(j));
+                if (j == i)
+                    out.noalias() = corner.transpose() * corner;
+                else
+                    out.noalias() =
+                        corner.transpose() * S_.block(begin(j), begin(i), size(j), size(i)).transpose();
+                for (Index from = begin(i + 1); from < n_; from += depth) {
+                    const Index inner = std::min(depth, n_ - from);
+                    out.noalias() += S_.block(begin(i), from, size(i), inner) *
+                                     S_.block(begin(j), from, size(j), inner).transpose();
+                }
+            }
+        });
+    }
+
+    Index n_;
+    Matrix S_;
+};
+
+}  // namespace lmmfast

@@ -1,0 +1,269 @@
+"""Crossed engine: any set of grouping factors, independent residuals with known weights.
+
+Everything is done in the space of effects (docs/crossed.md): the levels of the largest factor and
+of the factors that it is nested in are eliminated one by one, the rest as a dense or sparse block.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lmmfast._dispatch import core
+from lmmfast.covariance import Array, vech_pairs
+from lmmfast.engine import Totals
+from lmmfast.levels import Levels
+
+Rows = tuple[Array, Array, Array | None]
+Working = Callable[[slice], Rows]
+
+CHUNK_ROWS = 131_072
+# The least D of factors in the dense block, relative to what the data know of an effect.
+FLOOR = 3e-8
+
+
+class CrossedEngine:
+    """Totals of crossed grouping factors, at a cost that is free of the number of rows.
+
+    Parameters
+    ----------
+    system : CrossedSystem
+        Cross-products of effects, of the core.
+    levels : Levels
+    log_weights : float
+        Sum of the logarithms of the weights.
+    n_threads : int
+    """
+
+    name = "crossed"
+    n_designs = None
+    #: `Totals.info` is the average information, unless ``kr`` is asked for and affordable.
+    average_information = True
+    #: Up to how many effects ``totals(…, with_kr=True)`` is exact.
+    exact_limit = 2000
+
+    def __init__(self, system: Any, levels: Levels, log_weights: float, n_threads: int) -> None:
+        self.system, self.levels, self.n_threads = system, levels, n_threads
+        self.log_weights = log_weights
+        self.gram: Array = system.gram
+        self.effects: list[NDArray[np.int64]] = system.effects()
+        self._keep: NDArray[np.intp] = np.arange(len(self.gram) - 1)
+        self._n_obs, self._reml = levels.n, True
+
+    def for_problem(self, keep: NDArray[np.intp], n_obs: int, reml: bool) -> CrossedEngine:
+        """Return the engine for one problem: what average information depends on.
+
+        Parameters
+        ----------
+        keep : ndarray of int
+            Columns of X in use.
+        n_obs : int
+        reml : bool
+        """
+        new = copy.copy(self)
+        new._keep, new._n_obs, new._reml = np.asarray(keep), n_obs, reml
+        return new
+
+    def totals(self, Lambda: Array, with_kr: bool = False) -> Totals:
+        """Totals at Ddot = Lambda Lambda'.
+
+        ``info`` is the average information of the problem given to `for_problem`; with `with_kr`
+        and up to ``exact_limit`` effects it is the expected information, and ``kr`` is there.
+        """
+        D, floored = Lambda @ Lambda.T, self._floored(Lambda)
+        elimination = self._eliminate(floored)
+        if not elimination.positive:
+            return self._impossible(len(Lambda))
+        v, reduction = elimination.solve(self.system.B)
+        gram, quad = self.gram - reduction, self._quad(v)
+        if with_kr and self.system.n_effects <= self.exact_limit:
+            info, kr = self._exact(Lambda, v)
+        else:
+            info, kr = self._average_information(elimination, v, gram), None
+        trace = self._trace(elimination.own_blocks())
+        row, column = vech_pairs(len(Lambda))
+        lifted = (floored @ floored.T - D)[row, column]
+        # To first order in what the floor adds, whose square is below rounding.
+        return Totals(
+            logdet=elimination.logdet - float(trace @ lifted),
+            gram=gram + np.tensordot(lifted, quad, 1),
+            trace=trace,
+            quad=quad,
+            info=info,
+            kr=kr,
+        )
+
+    def random_effects(self, Lambda: Array, root: Array, c: Array) -> list[Array]:
+        """Predictions root u of each factor, (m_f, q_f), where b = Lambda u, for c = (-beta, 1)."""
+        v, _ = self._eliminate(self._floored(Lambda)).solve((self.system.B @ c)[:, None])
+        found = []
+        for columns, at in zip(self.levels.columns, self.effects, strict=True):
+            own = np.ix_(columns, columns)
+            found.append(v[at, 0] @ (root[own] @ Lambda[own].T).T)
+        return found
+
+    def random_effects_cov(self, Lambda: Array, root: Array) -> list[Array]:
+        """Var(root u | y) / sigma2 of each level of each factor, (m_f, q_f, q_f)."""
+        blocks = self._eliminate(self._floored(Lambda)).own_blocks()
+        found = []
+        for columns, T in zip(self.levels.columns, blocks, strict=True):
+            own = np.ix_(columns, columns)
+            inner = np.eye(len(columns)) - Lambda[own].T @ T @ Lambda[own]
+            found.append(root[own] @ inner @ root[own].T)
+        return found
+
+    def _eliminate(self, Lambda: Array) -> Any:
+        roots = [np.ascontiguousarray(Lambda[np.ix_(c, c)]) for c in self.levels.columns]
+        return self.system.eliminate(roots, self.n_threads)
+
+    def _floored(self, Lambda: Array) -> Array:
+        """Lambda, invertible for the factors with levels in the dense block."""
+        out = Lambda
+        parts = zip(self.levels.columns, self.system.has_dense, self.system.mean_G, strict=True)
+        for columns, dense, G in parts:
+            own = np.ix_(columns, columns)
+            if dense and not np.all(np.isfinite(Lambda[own])):
+                continue
+            if dense and (root := _lifted(Lambda[own], G)) is not None:
+                out = out.copy() if out is Lambda else out
+                out[own] = root
+        return out
+
+    def _impossible(self, q: int) -> Totals:
+        K, p1 = q * (q + 1) // 2, len(self.gram)
+        empty = np.zeros((K, p1, p1))
+        return Totals(np.inf, empty[0] * np.nan, np.zeros(K), empty, np.zeros((K, K)))
+
+    def _pairs(self) -> list[list[tuple[int, int, int]]]:
+        """For each factor, its entries k of vech(Ddot) and their columns within the factor."""
+        row, column = vech_pairs(sum(len(columns) for columns in self.levels.columns))
+        found = []
+        for columns in self.levels.columns:
+            place = {int(c): k for k, c in enumerate(columns)}
+            pairs = enumerate(zip(row.tolist(), column.tolist(), strict=True))
+            found.append(
+                [(k, place[a], place[b]) for k, (a, b) in pairs if a in place and b in place]
+            )
+        return found
+
+    def _trace(self, blocks: list[Array]) -> Array:
+        q = sum(len(columns) for columns in self.levels.columns)
+        trace = np.zeros(q * (q + 1) // 2)
+        for pairs, T in zip(self._pairs(), blocks, strict=True):
+            total = T.sum(axis=0)
+            for k, a, b in pairs:
+                trace[k] = total[a, b] if a == b else total[a, b] + total[b, a]
+        return trace
+
+    def _quad(self, v: Array) -> Array:
+        q, p1 = sum(len(columns) for columns in self.levels.columns), len(self.gram)
+        quad = np.zeros((q * (q + 1) // 2, p1, p1))
+        for pairs, at in zip(self._pairs(), self.effects, strict=True):
+            own = v[at].reshape(len(at), -1)
+            products = core.cross_product(own, own).reshape(at.shape[1], p1, at.shape[1], p1)
+            for k, a, b in pairs:
+                one = products[a, :, b]
+                quad[k] = 0.5 * (one + one.T) if a == b else one + one.T
+        return quad
+
+    def _average_information(self, elimination: Any, v: Array, gram: Array) -> Array:
+        """r'V^-1 dV_k P dV_l V^-1 r / (2 s2) by solves, (K, K)."""
+        q = sum(len(columns) for columns in self.levels.columns)
+        info = np.zeros((q * (q + 1) // 2,) * 2)
+        keep = self._keep
+        S = gram[np.ix_(keep, keep)]
+        c = np.zeros(len(gram))
+        c[-1] = 1.0
+        c[keep] = -np.linalg.solve(S, gram[keep, -1])
+        s2 = (c @ gram @ c) / (self._n_obs - (len(keep) if self._reml else 0))
+        r, which = v @ c, []
+        g = np.zeros((len(v), sum(len(pairs) for pairs in self._pairs())))
+        for pairs, at in zip(self._pairs(), self.effects, strict=True):
+            for k, a, b in pairs:
+                g[at[:, a], len(which)] += r[at[:, b]]
+                if a != b:
+                    g[at[:, b], len(which)] += r[at[:, a]]
+                which.append(k)
+        Tg, _ = elimination.solve(self.system.times_G(g))
+        inner = core.cross_product(g, Tg)
+        if self._reml and len(keep):
+            Xg = core.cross_product(np.ascontiguousarray(v[:, keep]), g)
+            inner -= Xg.T @ np.linalg.solve(S, Xg)
+        info[np.ix_(which, which)] = 0.25 * (inner + inner.T) / s2
+        return info
+
+    def _exact(self, Lambda: Array, v: Array) -> tuple[Array, Array]:
+        from lmmfast.crossed_exact import expected_information
+
+        return expected_information(self.system, self.levels.columns, self.effects, Lambda, v)
+
+
+def _lifted(Lambda: Array, G: Array) -> Array | None:
+    """A root of D whose eigenvalues relative to G^-1 are at least FLOOR; None: they are already."""
+    scale = np.linalg.cholesky(G + 1e-12 * (np.trace(G) or 1.0) * np.eye(len(G)))
+    values, vectors = np.linalg.eigh(scale.T @ (Lambda @ Lambda.T) @ scale)
+    if values[0] >= FLOOR:
+        return None
+    root = np.linalg.solve(scale.T, vectors)
+    return np.asarray(root * np.sqrt(np.maximum(values, FLOOR)))
+
+
+def _leading(levels: Levels) -> list[int]:
+    """Factors whose levels go first: that of most effects, and a chain of those it is nested in."""
+    effects = [m * len(c) for m, c in zip(levels.counts, levels.columns, strict=True)]
+    chain = [int(np.argmax(effects))]
+    by_size = sorted(range(len(effects)), key=lambda f: (-levels.counts[f], f))
+    for f in by_size:
+        if f not in chain and (chain[-1], f) in levels.parents:
+            chain.append(f)
+    return chain
+
+
+def build_crossed(
+    levels: Levels,
+    working: Working,
+    n_threads: int,
+    *,
+    dense_any: int = 600,
+    dense_most: int = 16_000,
+    dense_share: float = 0.1,
+) -> CrossedEngine:
+    """Sum up the rows, chunk by chunk.
+
+    Parameters
+    ----------
+    levels : Levels
+    working : callable
+        Gives A (k, p + 1), Z (k, q) and weights (k,) or None of some rows, in the working basis.
+    n_threads : int
+    dense_any, dense_most : int
+        The effects that are not eliminated first are one dense block up to `dense_any`, and up to
+        `dense_most` where what is left of it is filled by `dense_share`; else they are ordered by
+        minimum degree, and only the last, filled part is dense.
+    dense_share : float
+    """
+    A, Z, weights = working(slice(0, min(CHUNK_ROWS, levels.n)))
+    system = core.CrossedSystem(
+        list(levels.codes),
+        list(levels.counts),
+        [columns.tolist() for columns in levels.columns],
+        _leading(levels),
+        A.shape[1],
+        dense_any,
+        dense_most,
+        dense_share,
+        n_threads,
+    )
+    log_weights = 0.0
+    for begin in range(0, levels.n, CHUNK_ROWS):
+        if begin:
+            A, Z, weights = working(slice(begin, min(begin + CHUNK_ROWS, levels.n)))
+        system.add_rows(A, Z, weights, begin, n_threads)
+        if weights is not None:
+            log_weights += float(np.log(weights).sum())
+    system.finish()
+    return CrossedEngine(system, levels, log_weights, n_threads)
