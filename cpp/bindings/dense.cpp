@@ -1,8 +1,7 @@
 // The dense engine: totals, random effects and whitened residuals of buckets of patterns.
-#include "lmmfast/engines/dense.hpp"
-
 #include "arrays.hpp"
 #include "bind.hpp"
+#include "lmmfast/engines/dense_units.hpp"
 #include "lmmfast/residual/registry.hpp"
 #include "release.hpp"
 
@@ -188,6 +187,28 @@ py::tuple totals_of_buckets(const py::sequence& buckets, const MatrixArray& kapp
     return py::make_tuple(flat(found), found.part);
 }
 
+// Adds to out (n_units, size); returns the first pattern that fails, or -1.
+Index unit_totals(const MatrixArray& A, const MatrixArray& Z, const MatrixArray& counts,
+                  const std::optional<MatrixArray>& inverse_root_weights, const std::optional<MatrixArray>& G,
+                  const MatrixArray& kappa, const py::object& correlation, const std::optional<double>& nu,
+                  const MatrixArray& Lambda, const IndexArray& unit, MatrixArray out, int n_threads) {
+    const BoundBucket bound(A, Z, counts, inverse_root_weights, G, kappa, correlation, nu, Lambda);
+    const DenseBucket& bucket = bound.bucket;
+    const int K = n_pairs(bucket.q) + n_residual_params(bucket, bound.covariance);
+    require(out.ndim() == 2 && out.shape(1) == DenseTotalsLayout{K, bucket.p1, true}.size(),
+            "out must have as many columns as there are totals");
+    require_shape(unit, {Z.shape(0), Z.shape(3)}, "unit");
+    require(std::all_of(unit.data(), unit.data() + unit.size(),
+                        [n = out.shape(0)](std::int64_t i) { return 0 <= i && i < n; }),
+            "units must lie in 0 … n_units - 1");
+    double* to = out.mutable_data();
+    Index failed = -1;
+    without_gil([&](Interrupt& interrupt) {
+        failed = dense_unit_totals(bucket, bound.covariance, unit.data(), to, n_threads, interrupt);
+    });
+    return failed;
+}
+
 MatrixArray effects(const MatrixArray& A, const MatrixArray& Z,
                     const std::optional<MatrixArray>& inverse_root_weights,
                     const std::optional<MatrixArray>& G, const MatrixArray& kappa,
@@ -240,6 +261,10 @@ void bind_dense(py::module_& m) {
           py::arg("nu"), py::arg("Lambda"), py::arg("with_kr"), py::arg("n_threads"));
     m.def("dense_totals_of_buckets", &totals_of_buckets, py::arg("buckets"), py::arg("kappa"), py::arg("nu"),
           py::arg("Lambda"), py::arg("with_kr"), py::arg("n_threads"));
+    m.def("dense_unit_totals", &unit_totals, py::arg("A").noconvert(), py::arg("Z").noconvert(),
+          py::arg("counts"), py::arg("inverse_root_weights"), py::arg("G"), py::arg("kappa"),
+          py::arg("correlation"), py::arg("nu"), py::arg("Lambda"), py::arg("unit"),
+          py::arg("out").noconvert(), py::arg("n_threads"));
     m.def("dense_effects", &effects, py::arg("A").noconvert(), py::arg("Z").noconvert(),
           py::arg("inverse_root_weights"), py::arg("G"), py::arg("kappa"), py::arg("correlation"),
           py::arg("nu"), py::arg("Lambda"), py::arg("root"), py::arg("c"), py::arg("n_threads"));

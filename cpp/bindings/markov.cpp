@@ -2,6 +2,7 @@
 #include "arrays.hpp"
 #include "bind.hpp"
 #include "lmmfast/engines/markov_effects.hpp"
+#include "lmmfast/engines/markov_units.hpp"
 #include "release.hpp"
 
 namespace lmmfast::bindings {
@@ -66,6 +67,27 @@ py::tuple totals(const MatrixArray& A, const MatrixArray& Z, const IndexArray& p
     });
     return py::make_tuple(MatrixArray(static_cast<py::ssize_t>(found.values.size()), found.values.data()),
                           found.failed);
+}
+
+// Adds to out (n_units, size); returns the first cluster that fails, or -1.
+Index unit_totals(const MatrixArray& A, const MatrixArray& Z, const IndexArray& ptr, const MatrixArray& lag,
+                  const OptionalArray& inverse_root_weights, const OptionalArray& G, const MatrixArray& kappa,
+                  const std::string& name, double psi, const std::optional<double>& nu,
+                  const MatrixArray& Lambda, const IndexArray& unit, MatrixArray out, int n_threads) {
+    const MarkovModel model(A, Z, ptr, lag, inverse_root_weights, G, kappa, name, psi, nu, Lambda);
+    const MarkovLayout layout{model.rows.q, model.rows.p1, n_residual_params(model.rows, model.point), true};
+    require(out.ndim() == 2 && out.shape(1) == layout.size(),
+            "out must have as many columns as there are totals");
+    require(unit.ndim() == 1 && unit.size() == model.rows.m &&
+                std::is_sorted(unit.data(), unit.data() + unit.size()) &&
+                (unit.size() == 0 || (unit.data()[0] >= 0 && unit.data()[unit.size() - 1] < out.shape(0))),
+            "units of clusters must not decrease, and lie in 0 … n_units - 1");
+    double* to = out.mutable_data();
+    Index failed = -1;
+    without_gil([&](Interrupt& interrupt) {
+        failed = markov_unit_totals(model.rows, model.point, unit.data(), to, n_threads, interrupt);
+    });
+    return failed;
 }
 
 void require_definite(Index failed) {
@@ -137,6 +159,8 @@ void define(py::module_& m, const char* name, Function function, const More&... 
 
 void bind_markov(py::module_& m) {
     define(m, "markov_totals", &totals, py::arg("with_kr"), py::arg("n_threads"));
+    define(m, "markov_unit_totals", &unit_totals, py::arg("unit"), py::arg("out").noconvert(),
+           py::arg("n_threads"));
     define(m, "markov_effects", &effects, py::arg("root"), py::arg("c"), py::arg("n_threads"));
     define(m, "markov_effects_cov", &effects_covariance, py::arg("root"), py::arg("n_threads"));
     define(m, "markov_whitened", &whitened, py::arg("c"), py::arg("n_threads"));

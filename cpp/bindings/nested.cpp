@@ -2,6 +2,7 @@
 #include "arrays.hpp"
 #include "bind.hpp"
 #include "lmmfast/engines/nested_effects.hpp"
+#include "lmmfast/engines/nested_given.hpp"
 #include "lmmfast/engines/nested_pack.hpp"
 #include "lmmfast/engines/nested_share.hpp"
 #include "release.hpp"
@@ -120,15 +121,38 @@ void pack(BoundTree& bound, const MatrixArray& A, const MatrixArray& Z,
         [&](Interrupt& interrupt) { pack_nested(bound.tree, rows, bound.target, n_threads, interrupt); });
 }
 
+MatrixArray array_of(const std::vector<double>& values) {
+    return MatrixArray(static_cast<py::ssize_t>(values.size()), values.data());
+}
+
 MatrixArray evaluate(const BoundTree& bound, const MatrixArray& Lambda, bool with_kr, int n_threads) {
     bound.require_roots(Lambda, Lambda);
-    Totals totals(0, 0, false);
+    std::vector<double> totals;
     without_gil([&](Interrupt& interrupt) {
         totals = evaluate_nested(bound.tree, bound.clusters, Lambda.data(), with_kr, n_threads, interrupt);
     });
-    MatrixArray out(static_cast<py::ssize_t>(totals.values.size()));
-    std::copy(totals.values.begin(), totals.values.end(), out.mutable_data());
-    return out;
+    return array_of(totals);
+}
+
+// Totals where those of the innermost units are given, (m, size), with K_R parameters of the residuals; and
+// for each outer level what random effects need, (m_l, size).
+py::tuple absorb(const BoundTree& bound, const MatrixArray& units, int K_R, const MatrixArray& Lambda,
+                 bool with_kr, int n_threads) {
+    bound.require_roots(Lambda, Lambda);
+    require(K_R >= 0 && K_R <= max_p1, "K_R must lie in 0 … " + std::to_string(max_p1));
+    NestedTree tree = bound.tree;
+    tree.K_R = K_R;
+    const UnitLayout unit = tree.handed_out(tree.depth() - 1, true);
+    require_size(units, tree.levels[tree.depth() - 2].m * DenseTotalsLayout{unit.K, unit.P, true}.size(),
+                 "units");
+    NestedRecord record(tree);
+    std::vector<double> totals;
+    without_gil([&](Interrupt& interrupt) {
+        totals = absorb_nested(tree, units.data(), Lambda.data(), with_kr, n_threads, interrupt, &record);
+    });
+    py::list records;
+    for (const std::vector<double>& of_level : record.of_level) records.append(array_of(of_level));
+    return py::make_tuple(array_of(totals), records);
 }
 
 // One array per level, of the shape (m_l, q_l) or (m_l, q_l, q_l).
@@ -199,6 +223,8 @@ void bind_nested(py::module_& m) {
              py::arg("first_unit"), py::arg("n_units"), py::arg("n_threads"))
         .def("share", &share, py::arg("n_threads"))
         .def("evaluate", &evaluate, py::arg("Lambda"), py::arg("with_kr"), py::arg("n_threads"))
+        .def("absorb", &absorb, py::arg("units"), py::arg("K_R"), py::arg("Lambda"), py::arg("with_kr"),
+             py::arg("n_threads"))
         .def("effects", &effects, py::arg("Lambda"), py::arg("root"), py::arg("c"), py::arg("n_threads"))
         .def("effects_covariance", &effects_covariance, py::arg("Lambda"), py::arg("root"),
              py::arg("n_threads"));

@@ -12,6 +12,7 @@ from lmmfast.design import Design
 from lmmfast.errors import UnsupportedModelError
 from lmmfast.fit_residual import ResidualFit
 from lmmfast.levels import Levels
+from lmmfast.nested_residual import build_nested_residual
 from lmmfast.reference import ReferenceEngine
 from lmmfast.reference_levels import LevelsReferenceEngine
 from lmmfast.scoring import Search
@@ -53,15 +54,24 @@ class NestedResidualFit(ResidualFit):
         super().__init__(design, clusters, random, options)
 
     def _choose_engine(self, A: Array, Z: Array, weights: Array | None) -> Any:
-        rows = self.model.rows
-        levels = replace(self.levels, codes=tuple(codes[rows] for codes in self.levels.codes))
         if self.options.engine == "reference":
+            rows = self.model.rows
+            levels = replace(self.levels, codes=tuple(codes[rows] for codes in self.levels.codes))
             residuals = ReferenceEngine(A, Z, weights, self.model.ptr, self.model)
             return LevelsReferenceEngine(A, Z, weights, levels, residuals)
-        from lmmfast.nested_residual import build_nested_residual
-
+        if self.options.engine not in ("auto", "nested", "dense", "markov"):
+            raise UnsupportedModelError(
+                f"engine={self.options.engine!r} does not know {self.model.structure} within nested "
+                "factors: choose 'auto', 'dense' or 'markov'"
+            )
+        wanted = "auto" if self.options.engine == "nested" else self.options.engine
         threads = n_threads(self.options.n_jobs)
-        return build_nested_residual(levels, A, Z, weights, self.model, threads)
+        return build_nested_residual(
+            self.levels, self._rows_in_basis, self.model, threads, engine=wanted
+        )
+
+    def _rows_in_basis(self, rows: Any) -> tuple[Array, Array, Array | None]:
+        return self.basis.working(self.design.batch(rows))
 
     def _sample(self) -> Search | None:
         """Return nothing: some clusters alone say little about outer levels."""

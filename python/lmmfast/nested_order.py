@@ -70,7 +70,8 @@ def _as_they_stand(levels: Levels, chain: tuple[int, ...]) -> UnitOrder | None:
     ptr = _runs(levels.codes[chain[-1]])
     if len(ptr) - 1 != levels.counts[chain[-1]]:
         return None
-    first, units = [], [levels.codes[chain[-1]][ptr[:-1]]]
+    first: list[Codes] = []
+    units = [levels.codes[chain[-1]][ptr[:-1]]]
     starts = ptr[:-1]
     for factor in chain[-2::-1]:
         codes = levels.codes[factor][starts]

@@ -7,6 +7,7 @@ import pytest
 from samples import assert_totals
 
 import lmmfast.nested as nested
+from lmmfast.errors import DataError
 from lmmfast.levels import Levels
 from lmmfast.nested import NestedEngine, build_nested
 from lmmfast.reference_levels import LevelsReferenceEngine
@@ -309,3 +310,23 @@ def test_order_of_rows_and_labels_change_nothing():
     found = other.engine().random_effects(Lambda, Lambda, c)
     found = [effects[label] for effects, label in zip(found, labels, strict=True)]
     assert_close(found, data.engine().random_effects(Lambda, Lambda, c), 1e-11)
+
+
+def test_what_cannot_be_packed_is_refused():
+    rng = np.random.default_rng(11)
+    data = tree(rng, (4, 5), [2], [1, 1], weights=True)
+    data.weights[3] = 0.0
+    with pytest.raises(DataError, match="weights must be positive"):
+        data.engine()
+    data.weights[3] = 1.0
+    data.A[5, 1] = 1e200
+    with pytest.raises(DataError, match="scaled extremely"):
+        data.engine()
+    crossed = Levels(
+        data.levels.names,
+        data.levels.columns,
+        (np.arange(len(data.A)) % 3, np.arange(len(data.A)) % 4),
+        (np.arange(3), np.arange(4)),
+    )
+    with pytest.raises(ValueError, match="chain"):
+        build_nested(crossed, data.working, 1)

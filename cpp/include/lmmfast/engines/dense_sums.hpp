@@ -56,6 +56,16 @@ class DenseSums {
         for (std::size_t e = 0; e < sums_.size(); ++e) out[e] = Of::sum(sums_[e]);
     }
 
+    // The sums of each lane, (Of::width, size); none are left.
+    void take(double* out) {
+        double of_lane[Of::width];
+        for (std::size_t e = 0; e < sums_.size(); ++e) {
+            Of::store(of_lane, sums_[e]);
+            for (int w = 0; w < Of::width; ++w) out[w * sums_.size() + e] = of_lane[w];
+            sums_[e] = Of::all(0.0);
+        }
+    }
+
   private:
     struct Pair {
         int a, b;

@@ -4,20 +4,19 @@
 // number of units of all levels and free of the number of rows.
 #pragma once
 
+#include "lmmfast/engines/dense_input.hpp"
 #include "lmmfast/engines/moments.hpp"
 #include "lmmfast/engines/nested_inner.hpp"
 #include "lmmfast/engines/nested_sweep.hpp"
 #include "lmmfast/parallel.hpp"
-#include "lmmfast/totals.hpp"
 
 namespace lmmfast {
 
 namespace detail {
 
-// Sums over all units -> Totals by the full vech(Ddot); zero between columns of different factors.
-inline Totals assemble_nested(const NestedTree& tree, const TotalLayout& layout, const double* sums) {
-    const int q = tree.q(), p1 = tree.p1, K_full = n_pairs(q);
-    Totals totals(q, p1, layout.with_kr);
+// Where the parameters of the sweep stand among vech(Ddot) of all columns and those of the residuals.
+inline std::vector<int> parameter_places(const NestedTree& tree) {
+    const int q = tree.q();
     std::vector<int> at;
     for (int l = tree.depth(); l-- > 0;) {
         const std::vector<int>& columns = tree.levels[l].columns;
@@ -25,28 +24,39 @@ inline Totals assemble_nested(const NestedTree& tree, const TotalLayout& layout,
             const auto [low, high] = std::minmax(columns[e.a], columns[e.b]);
             at.push_back(pair_index(low, high, q));
         }
+        if (l + 1 == tree.depth())
+            for (int k = 0; k < tree.K_R; ++k) at.push_back(n_pairs(q) + k);
     }
-    const auto mirror = [p1](const double* upper, double* full) {
+    return at;
+}
+
+// Sums over all units -> totals by the full vech(Ddot), zero between columns of different factors.
+inline std::vector<double> assemble_nested(const NestedTree& tree, const TotalLayout& layout,
+                                           const double* sums) {
+    const int p1 = tree.p1;
+    const DenseTotalsLayout full{n_pairs(tree.q()) + tree.K_R, p1, layout.with_kr};
+    std::vector<double> out(static_cast<std::size_t>(full.size()), 0.0);
+    const std::vector<int> at = parameter_places(tree);
+    const auto mirror = [p1](const double* upper, double* whole) {
         for (int i = 0; i < p1; ++i)
-            for (int j = i; j < p1; ++j) full[i * p1 + j] = full[j * p1 + i] = *upper++;
+            for (int j = i; j < p1; ++j) whole[i * p1 + j] = whole[j * p1 + i] = *upper++;
     };
-    totals.logdet() = sums[layout.logdet()];
-    mirror(sums + layout.gram(), totals.gram());
+    out[0] = sums[layout.logdet()];
+    mirror(sums + layout.gram(), &out[full.gram()]);
     for (int k = 0; k < layout.K; ++k) {
-        totals.trace()[at[k]] = sums[layout.trace() + k];
-        mirror(sums + layout.quad(k), totals.quad(at[k]));
+        out[full.trace(at[k])] = sums[layout.trace() + k];
+        mirror(sums + layout.quad(k), &out[full.quad(at[k])]);
         for (int l = k; l < layout.K; ++l) {
-            totals.info()[at[k] * K_full + at[l]] = totals.info()[at[l] * K_full + at[k]] =
-                sums[layout.info(k, l)];
+            out[full.info(at[k], at[l])] = out[full.info(at[l], at[k])] = sums[layout.info(k, l)];
             if (!layout.with_kr) continue;
             const double* kr = sums + layout.kr() + Index{p1} * p1 * pair_index(k, l, layout.K);
             for (int i = 0; i < p1; ++i)
                 for (int j = 0; j < p1; ++j)
-                    totals.kr(at[k], at[l])[i * p1 + j] = totals.kr(at[l], at[k])[j * p1 + i] =
+                    out[full.kr(at[k], at[l]) + i * p1 + j] = out[full.kr(at[l], at[k]) + j * p1 + i] =
                         kr[i * p1 + j];
         }
     }
-    return totals;
+    return out;
 }
 
 // Outermost units that a task takes side by side: all lanes where there are enough of them for the threads.
@@ -72,6 +82,20 @@ struct NestedTasks {
             call(step * at_once, std::min(at_once, m - step * at_once));
     }
 };
+
+// The sums of all tasks, each written by sweep(tasks, k, out), in an order that the data alone decide.
+template <class Sweep>
+std::vector<double> sum_nested(const NestedTree& tree, Index n_inner_blocks, bool with_kr, int n_threads,
+                               Interrupt& interrupt, const Sweep& sweep) {
+    const TotalLayout layout = tree.total(with_kr);
+    const NestedTasks tasks(tree, n_inner_blocks, layout.size());
+    std::vector<double> partial(static_cast<std::size_t>(tasks.n_sums * layout.size()), 0.0);
+    parallel_for(tasks.n_sums, n_threads, interrupt,
+                 [&](Index k) { sweep(tasks, k, partial.data() + k * layout.size()); });
+    for (Index k = 1; k < tasks.n_sums; ++k)
+        for (Index e = 0; e < layout.size(); ++e) partial[e] += partial[k * layout.size() + e];
+    return assemble_nested(tree, layout, partial.data());
+}
 
 inline bool is_short_nested_pass(const NestedTree& tree, const UnitLayout& inner, Index n_inner_blocks) {
     constexpr double short_pass = 200000;
@@ -113,23 +137,18 @@ inline void sweep_nested_sized(const NestedTree& tree, const ClusterBlocks& clus
 
 }  // namespace detail
 
-// Totals at Ddot = Lambda Lambda' (q, q), Lambda block-diagonal by factor. The same bits for any number of
-// threads. `record`, if given, receives what random effects need.
-inline Totals evaluate_nested(const NestedTree& tree, const ClusterBlocks& clusters, const double* Lambda,
-                              bool with_kr, int n_threads, Interrupt& interrupt,
-                              NestedRecord* record = nullptr) {
-    const TotalLayout layout = tree.total(with_kr);
+// Totals at Ddot = Lambda Lambda' (q, q), Lambda block-diagonal by factor, in the order of Totals. The same
+// bits for any number of threads. `record`, if given, receives what random effects need.
+inline std::vector<double> evaluate_nested(const NestedTree& tree, const ClusterBlocks& clusters,
+                                           const double* Lambda, bool with_kr, int n_threads,
+                                           Interrupt& interrupt, NestedRecord* record = nullptr) {
     const UnitLayout inner = tree.handed_out(tree.depth() - 1, with_kr);
-    const detail::NestedTasks tasks(tree, clusters.n_blocks, layout.size());
-    std::vector<double> partial(static_cast<std::size_t>(tasks.n_sums * layout.size()), 0.0);
     const int threads = detail::is_short_nested_pass(tree, inner, clusters.n_blocks) ? 1 : n_threads;
-    parallel_for(tasks.n_sums, threads, interrupt, [&](Index k) {
-        detail::sweep_nested_sized(tree, clusters, Lambda, tasks, k, with_kr, record, interrupt,
-                                   partial.data() + k * layout.size());
-    });
-    for (Index k = 1; k < tasks.n_sums; ++k)
-        for (Index e = 0; e < layout.size(); ++e) partial[e] += partial[k * layout.size() + e];
-    return detail::assemble_nested(tree, layout, partial.data());
+    return detail::sum_nested(tree, clusters.n_blocks, with_kr, threads, interrupt,
+                              [&](const detail::NestedTasks& tasks, Index k, double* out) {
+                                  detail::sweep_nested_sized(tree, clusters, Lambda, tasks, k, with_kr,
+                                                             record, interrupt, out);
+                              });
 }
 
 }  // namespace lmmfast

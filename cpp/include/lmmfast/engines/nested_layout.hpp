@@ -64,6 +64,7 @@ struct NestedLevel {
 struct NestedTree {
     std::vector<NestedLevel> levels;
     int p1 = 0;
+    int K_R = 0;  // parameters of the residuals; they come after those of the innermost level
     const std::int64_t* first_block = nullptr;  // (m + 1,) of the lowest outer level: blocks of its units
     const double* perp = nullptr;               // (m, P (P + 1) / 2): beyond the span of the innermost Z
 
@@ -79,6 +80,7 @@ struct NestedTree {
         UnitLayout out;
         out.o = n_outer_columns(level);
         out.P = out.o + p1;
+        out.K = K_R;
         for (int l = level; l < depth(); ++l) out.K += n_pairs(levels[l].q());
         out.n_kr = with_kr ? out.P : out.o;
         return out;
