@@ -97,6 +97,31 @@ class CrossedEngine:
             kr=kr,
         )
 
+    def start(self, keep: NDArray[np.intp]) -> Array:
+        """Estimate Ddot (q, q), positive definite, from moments of residuals by level.
+
+        Quadratic forms of shrunken level means of OLS residuals are set equal to what is expected
+        of them (docs/crossed.md).
+
+        Parameters
+        ----------
+        keep : ndarray of int
+            Columns of X in use.
+        """
+        from lmmfast.crossed_start import moment_start
+
+        c = np.zeros(len(self.gram))
+        c[-1] = 1.0
+        c[keep] = -np.linalg.lstsq(self.gram[np.ix_(keep, keep)], self.gram[keep, -1])[0]
+        return moment_start(
+            self.system,
+            self.levels.columns,
+            self.levels.counts,
+            c,
+            float(c @ self.gram @ c),
+            self.levels.n - len(keep),
+        )
+
     def random_effects(self, Lambda: Array, root: Array, c: Array) -> list[Array]:
         """Predictions root u of each factor, (m_f, q_f), where b = Lambda u, for c = (-beta, 1)."""
         v, _ = self._eliminate(self._floored(Lambda)).solve((self.system.B @ c)[:, None])
@@ -180,13 +205,14 @@ class CrossedEngine:
         c[-1] = 1.0
         c[keep] = -np.linalg.solve(S, gram[keep, -1])
         s2 = (c @ gram @ c) / (self._n_obs - (len(keep) if self._reml else 0))
-        r, which = v @ c, []
+        r, which = v @ c, list[int]()
         g = np.zeros((len(v), sum(len(pairs) for pairs in self._pairs())))
         for pairs, at in zip(self._pairs(), self.effects, strict=True):
             for k, a, b in pairs:
-                g[at[:, a], len(which)] += r[at[:, b]]
+                one = g[:, len(which)]
+                one[at[:, a]] += r[at[:, b]]
                 if a != b:
-                    g[at[:, b], len(which)] += r[at[:, a]]
+                    one[at[:, b]] += r[at[:, a]]
                 which.append(k)
         Tg, _ = elimination.solve(self.system.times_G(g))
         inner = core.cross_product(g, Tg)
