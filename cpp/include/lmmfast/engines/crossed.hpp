@@ -88,6 +88,9 @@ class CrossedElimination {
     const Small& D(Index k) const { return D_[static_cast<std::size_t>(s_.factor_of(k))]; }
     const Small& root(Index k) const { return roots_[static_cast<std::size_t>(s_.factor_of(k))]; }
 
+    // Starting threads costs more than little work.
+    int threads(Index entries) const { return entries < 50'000 ? 1 : n_threads_; }
+
     // work(node, scratch) for the sparse nodes, stage by stage; within a stage over threads.
     template <class Work>
     void by_stages(bool reverse, Interrupt& interrupt, const Work& work) const {
@@ -103,7 +106,9 @@ class CrossedElimination {
                 interrupt.check();
                 continue;
             }
-            parallel_for(n_tasks, n_threads_, interrupt, [&](Index task) {
+            const Index entries = s_.L().ptr[static_cast<std::size_t>(begin + size)] -
+                                  s_.L().ptr[static_cast<std::size_t>(begin)];
+            parallel_for(n_tasks, threads(entries), interrupt, [&](Index task) {
                 std::vector<double> scratch;
                 for (Index k = begin + task * size / n_tasks; k < begin + (task + 1) * size / n_tasks; ++k)
                     work(k, scratch);
@@ -113,8 +118,9 @@ class CrossedElimination {
 
     template <class Work>
     void by_chunks(Index begin, Index end, Index chunk, Interrupt& interrupt, const Work& work) const {
+        const Index entries = s_.L().ptr.back() + s_.n_dense() * s_.n_dense() / 8;
         const Index n_tasks = (end - begin + chunk - 1) / chunk;
-        parallel_for(n_tasks, end - begin < nodes_worth_a_task ? 1 : n_threads_, interrupt, [&](Index task) {
+        parallel_for(n_tasks, threads(entries), interrupt, [&](Index task) {
             for (Index k = begin + task * chunk; k < std::min(end, begin + (task + 1) * chunk); ++k) work(k);
         });
     }
