@@ -3,6 +3,7 @@
 
 #include "arrays.hpp"
 #include "bind.hpp"
+#include "lmmfast/engines/crossed_moments.hpp"
 #include "release.hpp"
 
 namespace lmmfast::bindings {
@@ -10,7 +11,6 @@ namespace lmmfast::bindings {
 namespace {
 
 using Small = CrossedElimination::Small;
-using Rows = CrossedElimination::Rows;
 using SystemPointer = std::shared_ptr<CrossedSystem>;
 
 SystemPointer make_system(const std::vector<IndexArray>& codes, const std::vector<Index>& counts,
@@ -32,6 +32,11 @@ SystemPointer make_system(const std::vector<IndexArray>& codes, const std::vecto
                 "a code lies outside its factor's levels");
         factors[f] = {Codes(own.data(), own.data() + own.size()), counts[f], columns[f]};
     }
+    std::vector<int> all;
+    for (const auto& own : columns) all.insert(all.end(), own.begin(), own.end());
+    std::sort(all.begin(), all.end());
+    for (std::size_t k = 0; k < all.size(); ++k)
+        require(all[k] == static_cast<int>(k), "the factors' columns must be 0 … q - 1, each once");
     for (const int f : leading)
         require(0 <= f && f < static_cast<int>(factors.size()), "leading must be factors");
     SystemPointer system;
@@ -87,14 +92,33 @@ MatrixArray times_G(const CrossedSystem& system, const MatrixArray& g) {
     return out;
 }
 
+// The parts of CrossedMoments.
+py::tuple moments(const CrossedSystem& system, const MatrixArray& u, const MatrixArray& kappa) {
+    require(u.ndim() == 1 && u.shape(0) == system.n_effects(), "u must have the shape (N,)");
+    Index q = 0;
+    for (Index f = 0; f < system.n_factors(); ++f) q += system.factor(f).q();
+    require(kappa.ndim() == 2 && kappa.shape(0) == q && kappa.shape(1) == q,
+            "kappa must have the shape (q, q)");
+    CrossedMoments found(q);
+    without_gil([&](Interrupt&) {
+        found = crossed_moments(system, u.data(), Eigen::Map<const RowMatrix>(kappa.data(), q, q));
+    });
+    const auto copied = [](const RowMatrix& values) {
+        MatrixArray out({values.rows(), values.cols()});
+        std::copy_n(values.data(), values.size(), out.mutable_data());
+        return out;
+    };
+    return py::make_tuple(copied(found.squares), copied(found.noise), copied(found.factors));
+}
+
 // X'Y, (a, b), by one thread in a fixed order.
 MatrixArray cross_product(const MatrixArray& X, const MatrixArray& Y) {
     require(X.ndim() == 2 && Y.ndim() == 2 && X.shape(0) == Y.shape(0),
             "X and Y must have equal numbers of rows");
     MatrixArray out({X.shape(1), Y.shape(1)});
-    const Eigen::Map<const Rows> left(X.data(), X.shape(0), X.shape(1)),
+    const Eigen::Map<const RowMatrix> left(X.data(), X.shape(0), X.shape(1)),
         right(Y.data(), Y.shape(0), Y.shape(1));
-    Eigen::Map<Rows>(out.mutable_data(), X.shape(1), Y.shape(1)).noalias() = left.transpose() * right;
+    Eigen::Map<RowMatrix>(out.mutable_data(), X.shape(1), Y.shape(1)).noalias() = left.transpose() * right;
     return out;
 }
 
@@ -115,7 +139,7 @@ BoundElimination eliminate(const SystemPointer& system, const std::vector<Matrix
         const int q = system->factor(f).q();
         require(root.ndim() == 2 && root.shape(0) == q && root.shape(1) == q,
                 "a root must have the shape (q_f, q_f)");
-        own.push_back(Eigen::Map<const Rows>(root.data(), q, q));
+        own.push_back(Eigen::Map<const RowMatrix>(root.data(), q, q));
     }
     BoundElimination out{system, nullptr, n_threads};
     without_gil([&](Interrupt& interrupt) {
@@ -131,8 +155,8 @@ py::tuple solve(const BoundElimination& bound, const MatrixArray& B) {
     MatrixArray v({bound.system->n_effects(), r}), reduction({r, r});
     std::copy_n(B.data(), B.size(), v.mutable_data());
     without_gil([&](Interrupt& interrupt) {
-        const Eigen::Map<Rows> values(v.mutable_data(), B.shape(0), r);
-        Eigen::Map<Rows>(reduction.mutable_data(), r, r) = bound.elimination->solve(values, interrupt);
+        const Eigen::Map<RowMatrix> values(v.mutable_data(), B.shape(0), r);
+        Eigen::Map<RowMatrix>(reduction.mutable_data(), r, r) = bound.elimination->solve(values, interrupt);
     });
     return py::make_tuple(v, reduction);
 }
@@ -173,6 +197,7 @@ void bind_crossed(py::module_& m) {
         .def("finish", &CrossedSystem::finish)
         .def("effects", &effects)
         .def("times_G", &times_G, py::arg("g"))
+        .def("moments", &moments, py::arg("u"), py::arg("kappa"))
         .def("eliminate", &eliminate, py::arg("roots"), py::arg("n_threads"))
         .def_property_readonly("n_effects", &CrossedSystem::n_effects)
         .def_property_readonly("n_dense", &CrossedSystem::n_dense)

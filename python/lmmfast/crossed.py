@@ -51,6 +51,10 @@ class CrossedEngine:
         self.log_weights = log_weights
         self.gram: Array = system.gram
         self.effects: list[NDArray[np.int64]] = system.effects()
+        self._B: Array = system.B
+        self._mean_G: list[Array] = system.mean_G
+        self._has_dense: list[bool] = system.has_dense
+        self._pairs = _pairs(levels.columns)
         self._keep: NDArray[np.intp] = np.arange(len(self.gram) - 1)
         self._n_obs, self._reml = levels.n, True
 
@@ -78,7 +82,7 @@ class CrossedEngine:
         elimination = self._eliminate(floored)
         if not elimination.positive:
             return self._impossible(len(Lambda))
-        v, reduction = elimination.solve(self.system.B)
+        v, reduction = elimination.solve(self._B)
         gram, quad = self.gram - reduction, self._quad(v)
         if with_kr and self.system.n_effects <= self.exact_limit:
             info, kr = self._exact(Lambda, v)
@@ -97,9 +101,34 @@ class CrossedEngine:
             kr=kr,
         )
 
+    def start(self, keep: NDArray[np.intp]) -> Array:
+        """Estimate Ddot (q, q), positive definite, from moments of residuals by level.
+
+        Quadratic forms of shrunken level means of OLS residuals are set equal to what is expected
+        of them (docs/crossed.md).
+
+        Parameters
+        ----------
+        keep : ndarray of int
+            Columns of X in use.
+        """
+        from lmmfast.crossed_start import moment_start
+
+        c = np.zeros(len(self.gram))
+        c[-1] = 1.0
+        c[keep] = -np.linalg.lstsq(self.gram[np.ix_(keep, keep)], self.gram[keep, -1])[0]
+        return moment_start(
+            self.system,
+            self.levels.columns,
+            self.levels.counts,
+            c,
+            float(c @ self.gram @ c),
+            self.levels.n - len(keep),
+        )
+
     def random_effects(self, Lambda: Array, root: Array, c: Array) -> list[Array]:
         """Predictions root u of each factor, (m_f, q_f), where b = Lambda u, for c = (-beta, 1)."""
-        v, _ = self._eliminate(self._floored(Lambda)).solve((self.system.B @ c)[:, None])
+        v, _ = self._eliminate(self._floored(Lambda)).solve((self._B @ c)[:, None])
         found = []
         for columns, at in zip(self.levels.columns, self.effects, strict=True):
             own = np.ix_(columns, columns)
@@ -123,7 +152,7 @@ class CrossedEngine:
     def _floored(self, Lambda: Array) -> Array:
         """Lambda, invertible for the factors with levels in the dense block."""
         out = Lambda
-        parts = zip(self.levels.columns, self.system.has_dense, self.system.mean_G, strict=True)
+        parts = zip(self.levels.columns, self._has_dense, self._mean_G, strict=True)
         for columns, dense, G in parts:
             own = np.ix_(columns, columns)
             if dense and not np.all(np.isfinite(Lambda[own])):
@@ -138,22 +167,10 @@ class CrossedEngine:
         empty = np.zeros((K, p1, p1))
         return Totals(np.inf, empty[0] * np.nan, np.zeros(K), empty, np.zeros((K, K)))
 
-    def _pairs(self) -> list[list[tuple[int, int, int]]]:
-        """For each factor, its entries k of vech(Ddot) and their columns within the factor."""
-        row, column = vech_pairs(sum(len(columns) for columns in self.levels.columns))
-        found = []
-        for columns in self.levels.columns:
-            place = {int(c): k for k, c in enumerate(columns)}
-            pairs = enumerate(zip(row.tolist(), column.tolist(), strict=True))
-            found.append(
-                [(k, place[a], place[b]) for k, (a, b) in pairs if a in place and b in place]
-            )
-        return found
-
     def _trace(self, blocks: list[Array]) -> Array:
         q = sum(len(columns) for columns in self.levels.columns)
         trace = np.zeros(q * (q + 1) // 2)
-        for pairs, T in zip(self._pairs(), blocks, strict=True):
+        for pairs, T in zip(self._pairs, blocks, strict=True):
             total = T.sum(axis=0)
             for k, a, b in pairs:
                 trace[k] = total[a, b] if a == b else total[a, b] + total[b, a]
@@ -162,7 +179,7 @@ class CrossedEngine:
     def _quad(self, v: Array) -> Array:
         q, p1 = sum(len(columns) for columns in self.levels.columns), len(self.gram)
         quad = np.zeros((q * (q + 1) // 2, p1, p1))
-        for pairs, at in zip(self._pairs(), self.effects, strict=True):
+        for pairs, at in zip(self._pairs, self.effects, strict=True):
             own = v[at].reshape(len(at), -1)
             products = core.cross_product(own, own).reshape(at.shape[1], p1, at.shape[1], p1)
             for k, a, b in pairs:
@@ -180,13 +197,14 @@ class CrossedEngine:
         c[-1] = 1.0
         c[keep] = -np.linalg.solve(S, gram[keep, -1])
         s2 = (c @ gram @ c) / (self._n_obs - (len(keep) if self._reml else 0))
-        r, which = v @ c, []
-        g = np.zeros((len(v), sum(len(pairs) for pairs in self._pairs())))
-        for pairs, at in zip(self._pairs(), self.effects, strict=True):
+        r, which = v @ c, list[int]()
+        g = np.zeros((len(v), sum(len(pairs) for pairs in self._pairs)))
+        for pairs, at in zip(self._pairs, self.effects, strict=True):
             for k, a, b in pairs:
-                g[at[:, a], len(which)] += r[at[:, b]]
+                one = g[:, len(which)]
+                one[at[:, a]] += r[at[:, b]]
                 if a != b:
-                    g[at[:, b], len(which)] += r[at[:, a]]
+                    one[at[:, b]] += r[at[:, a]]
                 which.append(k)
         Tg, _ = elimination.solve(self.system.times_G(g))
         inner = core.cross_product(g, Tg)
@@ -200,6 +218,17 @@ class CrossedEngine:
         from lmmfast.crossed_exact import expected_information
 
         return expected_information(self.system, self.levels.columns, self.effects, Lambda, v)
+
+
+def _pairs(columns: tuple[NDArray[np.intp], ...]) -> list[list[tuple[int, int, int]]]:
+    """For each factor, its entries k of vech(Ddot) and their columns within the factor."""
+    row, column = vech_pairs(sum(len(own) for own in columns))
+    found = []
+    for own in columns:
+        place = {int(c): k for k, c in enumerate(own)}
+        pairs = enumerate(zip(row.tolist(), column.tolist(), strict=True))
+        found.append([(k, place[a], place[b]) for k, (a, b) in pairs if a in place and b in place])
+    return found
 
 
 def _lifted(Lambda: Array, G: Array) -> Array | None:

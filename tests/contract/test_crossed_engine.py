@@ -233,6 +233,42 @@ def test_threads(block: str) -> None:
             assert np.array_equal(ours, wanted)
 
 
+@pytest.mark.parametrize("slopes", [False, True])
+def test_start(slopes: bool) -> None:
+    """Moments come near the variances of large data."""
+    rng = np.random.default_rng(2)
+    n, counts = 40_000, (1500, 400)
+    codes = tuple(rng.integers(0, m, n) for m in counts)
+    labels = tuple(np.arange(m) for m in counts)
+    columns = (np.array([0, 2]) if slopes else np.array([0]), np.array([1]))
+    Z = np.ones((n, 2 + slopes))
+    if slopes:
+        Z[:, 2] = rng.normal(size=n)
+    D = np.diag([0.5, 0.2, 0.3][: 2 + slopes])
+    if slopes:
+        D[0, 2] = D[2, 0] = 0.2
+    X = np.column_stack([np.ones(n), rng.normal(size=n)])
+    y = 3.0 * rng.normal(size=n)
+    for own, m, code in zip(columns, counts, codes, strict=True):
+        b = 3.0 * rng.multivariate_normal(np.zeros(len(own)), D[np.ix_(own, own)], m)
+        y += (Z[:, own] * b[code]).sum(axis=1)
+    A = np.column_stack([X, y])
+    levels = Levels(("a", "b"), columns, codes, labels)
+    engine = build_crossed(levels, lambda rows: (A[rows], Z[rows], None), 2)
+    assert_allclose(engine.start(np.arange(2)), D, atol=0.05)
+
+
+@pytest.mark.parametrize("name", DESIGNS)
+def test_start_is_positive_definite(name: str) -> None:
+    problem = Problem(name, True)
+    start = problem.engine().start(np.arange(2))
+    np.linalg.cholesky(start)
+    owned = np.zeros_like(start, dtype=bool)
+    for own in problem.levels.columns:
+        owned[np.ix_(own, own)] = True
+    assert not start[~owned].any()
+
+
 def test_not_finite() -> None:
     """Totals that a search rejects, no exception."""
     problem = Problem("crossed", False)

@@ -14,7 +14,6 @@ class CrossedElimination {
   public:
     using Small = Eigen::Matrix<double, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor, lmmfast::max_q,
                                 lmmfast::max_q>;
-    using Rows = Eigen::Matrix<double, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
 
     // roots: Lambda_f (q_f, q_f) of each factor; invertible for factors that have levels in the dense block.
     CrossedElimination(const CrossedSystem& system, std::vector<Small> roots, int n_threads,
@@ -42,9 +41,9 @@ class CrossedElimination {
     double logdet() const { return logdet_; }
 
     // Z'WX (N, r) becomes Z'V^-1 X; returns X'WX - X'V^-1 X (r, r).
-    Rows solve(Eigen::Map<Rows> B, Interrupt& interrupt) const {
+    RowMatrix solve(Eigen::Map<RowMatrix> B, Interrupt& interrupt) const {
         const Index r = B.cols(), n_sparse = s_.offset(s_.n_sparse());
-        Rows b(B.rows(), r);
+        RowMatrix b(B.rows(), r);
         by_stages(false, interrupt, [&](Index k, std::vector<double>&) {
             subtract_earlier(k, B, b);
             const auto rows = B.middleRows(s_.offset(k), s_.q(k));
@@ -52,7 +51,7 @@ class CrossedElimination {
             B.middleRows(s_.offset(k), s_.q(k)) = (block(C_, k) * rows).eval();
         });
         by_chunks(s_.n_sparse(), s_.n_nodes(), 64, interrupt, [&](Index k) { subtract_earlier(k, B, b); });
-        Rows reduction = b.topRows(n_sparse).transpose() * B.topRows(n_sparse);
+        RowMatrix reduction = b.topRows(n_sparse).transpose() * B.topRows(n_sparse);
         solve_dense(B, b, reduction);
         by_stages(true, interrupt, [&](Index k, std::vector<double>&) {
             auto v = B.middleRows(s_.offset(k), s_.q(k));
@@ -79,15 +78,18 @@ class CrossedElimination {
     }
 
   private:
-    static Eigen::Map<Rows> block_at(double* at, Index q) { return {at, q, q}; }
-    Eigen::Map<const Rows> block(const std::vector<double>& values, Index k) const {
+    static Eigen::Map<RowMatrix> block_at(double* at, Index q) { return {at, q, q}; }
+    Eigen::Map<const RowMatrix> block(const std::vector<double>& values, Index k) const {
         return {values.data() + s_.diag(k), s_.q(k), s_.q(k)};
     }
-    Eigen::Map<Rows> block(std::vector<double>& values, Index k) const {
+    Eigen::Map<RowMatrix> block(std::vector<double>& values, Index k) const {
         return {values.data() + s_.diag(k), s_.q(k), s_.q(k)};
     }
     const Small& D(Index k) const { return D_[static_cast<std::size_t>(s_.factor_of(k))]; }
     const Small& root(Index k) const { return roots_[static_cast<std::size_t>(s_.factor_of(k))]; }
+
+    // Starting threads costs more than little work.
+    int threads(Index entries) const { return entries < 50'000 ? 1 : n_threads_; }
 
     // work(node, scratch) for the sparse nodes, stage by stage; within a stage over threads.
     template <class Work>
@@ -104,7 +106,9 @@ class CrossedElimination {
                 interrupt.check();
                 continue;
             }
-            parallel_for(n_tasks, n_threads_, interrupt, [&](Index task) {
+            const Index entries = s_.L().ptr[static_cast<std::size_t>(begin + size)] -
+                                  s_.L().ptr[static_cast<std::size_t>(begin)];
+            parallel_for(n_tasks, threads(entries), interrupt, [&](Index task) {
                 std::vector<double> scratch;
                 for (Index k = begin + task * size / n_tasks; k < begin + (task + 1) * size / n_tasks; ++k)
                     work(k, scratch);
@@ -114,8 +118,9 @@ class CrossedElimination {
 
     template <class Work>
     void by_chunks(Index begin, Index end, Index chunk, Interrupt& interrupt, const Work& work) const {
+        const Index entries = s_.L().ptr.back() + s_.n_dense() * s_.n_dense() / 8;
         const Index n_tasks = (end - begin + chunk - 1) / chunk;
-        parallel_for(n_tasks, end - begin < nodes_worth_a_task ? 1 : n_threads_, interrupt, [&](Index task) {
+        parallel_for(n_tasks, threads(entries), interrupt, [&](Index task) {
             for (Index k = begin + task * chunk; k < std::min(end, begin + (task + 1) * chunk); ++k) work(k);
         });
     }
@@ -155,7 +160,7 @@ class CrossedElimination {
         double* h = H_.data() + s_.L().start(k);
         Small Q(q, q);
         if (s_.reaching(k).empty()) {
-            Q = Eigen::Map<const Rows>(s_.G_diag(k), q, q);
+            Q = Eigen::Map<const RowMatrix>(s_.G_diag(k), q, q);
             std::copy_n(s_.G_values(k), q * length, h);
         } else {
             scratch.resize(static_cast<std::size_t>(s_.max_q() * N), 0.0);
@@ -232,7 +237,7 @@ class CrossedElimination {
     }
 
     // B_k -= sum over the sparse nodes that reach k of H' (D B), where b holds D B.
-    void subtract_earlier(Index k, Eigen::Map<Rows> B, const Rows& b) const {
+    void subtract_earlier(Index k, Eigen::Map<RowMatrix> B, const RowMatrix& b) const {
         for (const auto [earlier, p] : s_.reaching(k)) {
             const Index q = s_.q(earlier), length = s_.L().length(earlier);
             const double* h = H_.data() + s_.L().start(earlier) + p;
@@ -242,7 +247,7 @@ class CrossedElimination {
         }
     }
 
-    void solve_dense(Eigen::Map<Rows> B, Rows& b, Rows& reduction) const {
+    void solve_dense(Eigen::Map<RowMatrix> B, RowMatrix& b, RowMatrix& reduction) const {
         const Index base = s_.offset(s_.n_sparse());
         if (base == s_.n_effects()) return;
         Eigen::MatrixXd Y(s_.n_dense(), B.cols());
@@ -284,16 +289,35 @@ class CrossedElimination {
     // T = C Q - H K H' of a sparse node, and its part of K where nodes before it will ask for that.
     void own_sparse(Index k, std::vector<double>& scratch) {
         const Index q = s_.q(k), length = s_.L().length(k);
-        const Eigen::Map<const Rows> H(H_.data() + s_.L().start(k), q, length);
+        const Eigen::Map<const RowMatrix> H(H_.data() + s_.L().start(k), q, length);
+        if (q == 1 && k < inner_ && (length == 0 || s_.L().rows(k)[0] >= s_.offset(s_.n_sparse()))) {
+            T_[static_cast<std::size_t>(s_.diag(k))] -= quadratic_form(k, H.data());
+            return;
+        }
         scratch.assign(static_cast<std::size_t>(q * length), 0.0);
-        Eigen::Map<Rows> HK(scratch.data(), q, length);
+        Eigen::Map<RowMatrix> HK(scratch.data(), q, length);
         multiply_K(k, H.data(), scratch.data());
         const Small U = HK * H.transpose();
         block(T_, k) -= 0.5 * (U + U.transpose());
         if (k < inner_) return;
         const Small& d = D(k);
-        Eigen::Map<Rows>(K_.data() + s_.L().start(k) - s_.L().start(inner_), q, length).noalias() = -d * HK;
+        Eigen::Map<RowMatrix>(K_.data() + s_.L().start(k) - s_.L().start(inner_), q, length).noalias() =
+            -d * HK;
         block(K_diag_, k) = d * block(C_, k) + d * U * d;
+    }
+
+    // h K h' of a node of one effect whose later nodes are all in the dense block.
+    double quadratic_form(Index k, const double* h) const {
+        const Index length = s_.L().length(k), base = s_.offset(s_.n_sparse());
+        const std::int32_t* rows = s_.L().rows(k);
+        double sum = 0.0;
+        for (Index p = 0; p < length; ++p) {
+            const double* K = dense_.matrix().col(rows[p] - base).data() - base;
+            double off = 0.0;
+            for (Index other = p + 1; other < length; ++other) off += K[rows[other]] * h[other];
+            sum += h[p] * (h[p] * K[rows[p]] + 2.0 * off);
+        }
+        return sum;
     }
 
     // out (q, length) += H K, K at the rows of node k: its later nodes' parts of it are there already.

@@ -6,6 +6,7 @@
 #include <stdexcept>
 
 #include "lmmfast/engines/crossed_order.hpp"
+#include "lmmfast/small_matrix.hpp"
 
 namespace lmmfast {
 
@@ -55,7 +56,7 @@ class CrossedSystem {
         gram_.assign(static_cast<std::size_t>(p1 * p1), 0.0);
     }
 
-    // Rows begin … begin + n - 1: A (n, p1) and Z (n, q) row by row, weights (n,) or null.
+    // RowMatrix begin … begin + n - 1: A (n, p1) and Z (n, q) row by row, weights (n,) or null.
     void add_rows(const double* A, const double* Z, const double* weights, Index begin, Index n, int q,
                   int n_threads, Interrupt& interrupt) {
         const auto n_factors = static_cast<Index>(factors_.size());
@@ -81,15 +82,14 @@ class CrossedSystem {
 
     // G g for g (N, r) row by row.
     void times_G(const double* g, double* out, Index r) const {
-        using Rows = Eigen::Matrix<double, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
-        const Eigen::Map<const Rows> in(g, n_effects(), r);
-        Eigen::Map<Rows> product(out, n_effects(), r);
+        const Eigen::Map<const RowMatrix> in(g, n_effects(), r);
+        Eigen::Map<RowMatrix> product(out, n_effects(), r);
         product.setZero();
         for (Index k = 0; k < n_nodes(); ++k) {
             const std::int32_t* rows = G_.rows(k);
             const double* values = G_values(k);
             product.middleRows(offset(k), q(k)) +=
-                Eigen::Map<const Rows>(G_diag(k), q(k), q(k)) * in.middleRows(offset(k), q(k));
+                Eigen::Map<const RowMatrix>(G_diag(k), q(k), q(k)) * in.middleRows(offset(k), q(k));
             for (Index c = 0; c < q(k); ++c)
                 for (Index p = 0; p < G_.length(k); ++p) {
                     const double value = *values++;
@@ -319,13 +319,12 @@ class CrossedSystem {
     }
 
     void add_gram(const double* A, const double* weights, Index n) {
-        using Rows = Eigen::Matrix<double, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
         constexpr Index at_once = 512;
-        Eigen::Map<Rows> gram(gram_.data(), p1_, p1_);
-        Rows weighted(std::min(n, at_once), p1_);
+        Eigen::Map<RowMatrix> gram(gram_.data(), p1_, p1_);
+        RowMatrix weighted(std::min(n, at_once), p1_);
         for (Index begin = 0; begin < n; begin += at_once) {
             const Index count = std::min(at_once, n - begin);
-            const Eigen::Map<const Rows> part(A + begin * p1_, count, p1_);
+            const Eigen::Map<const RowMatrix> part(A + begin * p1_, count, p1_);
             auto scaled = weighted.topRows(count);
             scaled = part;
             if (weights) scaled.array().colwise() *= Eigen::Map<const Eigen::ArrayXd>(weights + begin, count);

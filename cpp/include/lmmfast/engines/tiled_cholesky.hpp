@@ -14,7 +14,11 @@ class TiledCholesky {
   public:
     using Matrix = Eigen::MatrixXd;
 
-    explicit TiledCholesky(Index n) : n_(n), S_(Matrix::Zero(n, n)) {}
+    explicit TiledCholesky(Index n)
+        : n_(n),
+          tile_(n < 2000 ? 128 : 192),
+          S_(Matrix::Zero(n, n)),
+          corners_(static_cast<std::size_t>(n_tiles())) {}
 
     // The lower triangle is read; after factorise() it is L, after invert() the inverse.
     Matrix& matrix() { return S_; }
@@ -26,9 +30,9 @@ class TiledCholesky {
             const Index at = begin(k), width = size(k);
             const Index below = n_ - at;
             // Rows of the panel, in chunks: all of it before depends on finished columns alone.
-            const Index n_chunks = (below + tile - 1) / tile;
+            const Index n_chunks = (below + tile_ - 1) / tile_;
             parallel_for(n_chunks, threads(n_threads), interrupt, [&](Index chunk) {
-                const Index row = at + chunk * tile, height = std::min(tile, n_ - row);
+                const Index row = at + chunk * tile_, height = std::min(tile_, n_ - row);
                 for (Index from = 0; from < at; from += depth) {
                     const Index inner = std::min(depth, at - from);
                     S_.block(row, at, height, width).noalias() -=
@@ -38,10 +42,14 @@ class TiledCholesky {
             Eigen::Ref<Matrix> corner = S_.block(at, at, width, width);
             const Eigen::LLT<Eigen::Ref<Matrix>> small(corner);
             if (small.info() != Eigen::Success) return false;
+            Matrix& inverse = corners_[static_cast<std::size_t>(k)];
+            inverse.setIdentity(width, width);
+            corner.triangularView<Eigen::Lower>().solveInPlace(inverse);
             parallel_for(n_chunks - 1, threads(n_threads), interrupt, [&](Index chunk) {
-                const Index row = at + (chunk + 1) * tile, height = std::min(tile, n_ - row);
+                const Index row = at + (chunk + 1) * tile_, height = std::min(tile_, n_ - row);
                 auto part = S_.block(row, at, height, width);
-                corner.triangularView<Eigen::Lower>().transpose().solveInPlace<Eigen::OnTheRight>(part);
+                const Matrix before = part;
+                part.noalias() = before * inverse.transpose();
             });
         }
         return true;
@@ -55,34 +63,26 @@ class TiledCholesky {
 
     // The lower triangle becomes that of the inverse; the upper one serves for L'^-1 on the way.
     void invert(int n_threads, Interrupt& interrupt) {
-        std::vector<Matrix> corners(static_cast<std::size_t>(n_tiles()));
-        parallel_for(n_tiles(), threads(n_threads), interrupt, [&](Index k) {
-            Matrix inverse = Matrix::Identity(size(k), size(k));
-            S_.block(begin(k), begin(k), size(k), size(k))
-                .triangularView<Eigen::Lower>()
-                .solveInPlace(inverse);
-            corners[static_cast<std::size_t>(k)] = std::move(inverse);
-        });
-        invert_factor(corners, n_threads, interrupt);
-        multiply_factor(corners, n_threads, interrupt);
+        invert_factor(n_threads, interrupt);
+        multiply_factor(n_threads, interrupt);
     }
 
   private:
-    static constexpr Index tile = 128, depth = 512;
+    static constexpr Index depth = 512;
 
-    Index n_tiles() const { return (n_ + tile - 1) / tile; }
-    Index begin(Index k) const { return k * tile; }
-    Index size(Index k) const { return std::min(tile, n_ - k * tile); }
+    Index n_tiles() const { return (n_ + tile_ - 1) / tile_; }
+    Index begin(Index k) const { return k * tile_; }
+    Index size(Index k) const { return std::min(tile_, n_ - k * tile_); }
     // Starting threads costs more than small matrices.
-    int threads(int n_threads) const { return n_ < 4 * tile ? 1 : n_threads; }
+    int threads(int n_threads) const { return n_ < 4 * tile_ ? 1 : n_threads; }
 
     // Tile columns of L^-1 do not depend on each other; tile (i, j) goes transposed to (j, i).
-    void invert_factor(const std::vector<Matrix>& corners, int n_threads, Interrupt& interrupt) {
+    void invert_factor(int n_threads, Interrupt& interrupt) {
         parallel_for(n_tiles(), threads(n_threads), interrupt, [&](Index j) {
-            Matrix sum(size(j), tile);
+            Matrix sum(size(j), tile_);
             for (Index i = j + 1; i < n_tiles(); ++i) {
                 auto part = sum.leftCols(size(i));
-                part.noalias() = corners[static_cast<std::size_t>(j)].transpose() *
+                part.noalias() = corners_[static_cast<std::size_t>(j)].transpose() *
                                  S_.block(begin(i), begin(j), size(i), size(j)).transpose();
                 for (Index from = begin(j + 1); from < begin(i); from += depth) {
                     const Index inner = std::min(depth, begin(i) - from);
@@ -90,17 +90,17 @@ class TiledCholesky {
                                       S_.block(begin(i), from, size(i), inner).transpose();
                 }
                 S_.block(begin(j), begin(i), size(j), size(i)).noalias() =
-                    -part * corners[static_cast<std::size_t>(i)].transpose();
+                    -part * corners_[static_cast<std::size_t>(i)].transpose();
             }
         });
     }
 
     // Tile (i, j), i >= j, of the inverse: sum over k >= i of the tiles (i, k) and (j, k)' of L'^-1.
-    void multiply_factor(const std::vector<Matrix>& corners, int n_threads, Interrupt& interrupt) {
+    void multiply_factor(int n_threads, Interrupt& interrupt) {
         // The corners of L'^-1 would be overwritten by those of the inverse: they stay aside.
         parallel_for(n_tiles(), threads(n_threads), interrupt, [&](Index task) {
             const Index i = task;
-            const auto& corner = corners[static_cast<std::size_t>(i)];
+            const auto& corner = corners_[static_cast<std::size_t>(i)];
             for (Index j = 0; j <= i; ++j) {
                 auto out = S_.block(begin(i), begin(j), size(i), size(j));
                 if (j == i)
@@ -118,7 +118,10 @@ class TiledCholesky {
     }
 
     Index n_;
+    // Larger tiles cost less to multiply, smaller ones share out evenly.
+    Index tile_;
     Matrix S_;
+    std::vector<Matrix> corners_;  // inverses of the diagonal tiles of L
 };
 
 }  // namespace lmmfast
