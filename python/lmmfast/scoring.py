@@ -34,6 +34,7 @@ logger = logging.getLogger("lmmfast")
 DECREMENT_TOLERANCE = 1e-15
 # Where V is not linear in its parameters steps converge linearly; this is 3e-7 standard errors.
 NONLINEAR_TOLERANCE = 1e-13
+ROUGH_TOLERANCE = 0.1
 # Where rounding stops the decrement from falling, it has to be below this.
 DECREMENT_ROUNDING = 1e-8
 # A scaled eigenvalue of the Hessian below this is a direction of ascent, not rounding.
@@ -164,8 +165,9 @@ class Search:
         Where V is not linear in its parameters the observed information has second derivatives of
         V in it, which no engine sums. The passes it takes are not counted as evaluations.
         """
-        g = self.covariance.jacobian(phi) @ evaluation.score
-        steps = HESSIAN_STEP * search_scale(self.covariance, phi, evaluation)
+        J, curvature = self.covariance.jacobian(phi), self.covariance.curvature(phi)
+        g = J @ evaluation.score
+        steps = HESSIAN_STEP * search_scale(self.covariance, J, curvature, evaluation)
         columns = []
         for k, step in enumerate(steps):
             shifted = phi.copy()
@@ -208,12 +210,13 @@ def log_evaluation(entry: dict[str, Any]) -> None:
     )
 
 
-def search_scale(covariance: BlockCovariance, phi: Array, evaluation: Evaluation) -> Array:
+def search_scale(
+    covariance: BlockCovariance, J: Array, curvature: Array, evaluation: Evaluation
+) -> Array:
     """About the standard error of each search parameter, (n_params,).
 
     By the first derivatives where they are not zero, by the second ones where they are.
     """
-    J, curvature = covariance.jacobian(phi), covariance.curvature(phi)
     diag = np.sqrt(np.clip(np.diag(evaluation.totals.info), 0.0, None))
     metric = (J**2) @ diag**2 + np.einsum("aak,k->a", np.abs(curvature), diag)
     scale = 1.0 / np.sqrt(np.where(metric > 0, metric, 1.0))
@@ -234,13 +237,13 @@ def make_point(
     H : ndarray (n_params, n_params), optional
         Negative Hessian, where it is known otherwise.
     """
-    J = covariance.jacobian(phi)
+    J, curvature = covariance.jacobian(phi), covariance.curvature(phi)
     g = J @ evaluation.score
     if H is None:
         exact = evaluation.totals.kr is not None and covariance.longest_steps is None
         info = evaluation.observed_info if exact else evaluation.profile_info
-        H = J @ info @ J.T - covariance.curvature(phi) @ evaluation.score
-    scale = search_scale(covariance, phi, evaluation)
+        H = J @ info @ J.T - curvature @ evaluation.score
+    scale = search_scale(covariance, J, curvature, evaluation)
     return Point(
         phi=phi,
         D=Lambda @ Lambda.T,
@@ -321,6 +324,11 @@ def _climb(search: Search, point: Point) -> tuple[Point, str]:
     return _root_steps(search, point)
 
 
+def roughly(search: Search, point: Point) -> Point:
+    """Climb to a third of a standard error from a maximum."""
+    return _root_steps(search, point, ROUGH_TOLERANCE)[0]
+
+
 def is_optimal(point: Point, tolerance: float = DECREMENT_TOLERANCE) -> bool:
     """No ascent left: neither along the gradient nor, at a saddle, along a curve upwards."""
     return (
@@ -391,13 +399,14 @@ def floor_eigenvalues(D: Array, old: Array, floor: float = CONE_FLOOR) -> tuple[
     return (root * np.maximum(values, floor)) @ root.T, True
 
 
-def _root_steps(search: Search, point: Point) -> tuple[Point, str]:
+def _root_steps(search: Search, point: Point, tolerance: float | None = None) -> tuple[Point, str]:
     """Newton's method on phi in a trust region; follows negative curvature away from saddles."""
     radius = np.inf
     stalled = 0
     linear = search.covariance.longest_steps is None
     search.secants.clear()
-    tolerance = DECREMENT_TOLERANCE if linear else NONLINEAR_TOLERANCE
+    if tolerance is None:
+        tolerance = DECREMENT_TOLERANCE if linear else NONLINEAR_TOLERANCE
     while not is_optimal(point, tolerance):
         if search.limit is not None:
             return point, search.limit
