@@ -82,9 +82,10 @@ class ResidualFit:
     def _working(self) -> tuple[Array, Array, Array | None]:
         """Rows in a working basis in which dropped columns have no part; sets the basis."""
         excluded = np.empty(0, dtype=np.intp)
+        rows = self.model.rows if self.clusters.order is not None else slice(0, self.design.n_obs)
         while True:
             self.basis: Basis = choose_basis(self.design, excluded)
-            A, Z, weights = self.basis.working(self.design.batch(self.model.rows))
+            A, Z, weights = self.basis.working(self.design.batch(rows))
             if not (np.isfinite(A).all() and np.isfinite(Z).all()):
                 check_finite(self.design)
             X = A[:, :-1]
