@@ -18,6 +18,8 @@ from lmmfast.errors import DataError
 from lmmfast.triangle import least_squares, triangle
 
 SAMPLE_ROWS = 4096
+# Rows that are brought into the working basis at a time.
+WORKING_ROWS = 16_384
 # Columns of which more than this part lies beyond the earlier ones are left as they are.
 WELL_CONDITIONED = 1e-2
 # Columns of which less than this part lies beyond the earlier ones are dependent (lme4's limit).
@@ -111,15 +113,23 @@ class Basis:
         """Rows in the working basis: A = [X r] (n, p + 1), Z (n, q), weights."""
         batch = batch.as_float()
         assert batch.y is not None
-        X = _stack(batch.X, self.x_shift, self.x_scale, len(batch.y))
-        Z = _stack(batch.Z, self.z_shift, self.z_scale, len(batch.y))
-        X = X if self.x_mix is None else X @ self.x_mix
-        Z = Z if self.z_mix is None else Z @ self.z_mix
-        y = batch.y if batch.offset is None else batch.y - batch.offset
-        with np.errstate(invalid="ignore"):  # infinite values are found, and named, later
-            r = (y - self.y_shift) / self.y_scale - X @ self.beta
+        n = len(batch.y)
+        A, Z = np.empty((n, len(batch.X) + 1)), np.empty((n, len(batch.Z)))
+        for start in range(0, n, WORKING_ROWS):
+            self._fill(batch, slice(start, start + WORKING_ROWS), A, Z)
         weights = None if batch.weights is None else batch.weights / self.weight_scale
-        return np.column_stack([X, r]), Z, weights
+        return A, Z, weights
+
+    def _fill(self, batch: Batch, rows: slice, A: Array, Z: Array) -> None:
+        """Some rows in the working basis, few enough for what is in between to stay in a cache."""
+        assert batch.y is not None
+        X = _stack([x[rows] for x in batch.X], self.x_shift, self.x_scale, len(A[rows]))
+        own = _stack([z[rows] for z in batch.Z], self.z_shift, self.z_scale, len(A[rows]))
+        A[rows, :-1] = X = X if self.x_mix is None else X @ self.x_mix
+        Z[rows] = own if self.z_mix is None else own @ self.z_mix
+        y = batch.y[rows] if batch.offset is None else batch.y[rows] - batch.offset[rows]
+        with np.errstate(invalid="ignore"):  # infinite values are found, and named, later
+            A[rows, -1] = (y - self.y_shift) / self.y_scale - X @ self.beta
 
     def moved(self, beta: Array) -> Basis:
         """Return the same basis with another working residual."""
