@@ -18,6 +18,7 @@ from lmmfast.covariance import Array
 from lmmfast.design import CHUNK, Batch, Design
 from lmmfast.errors import DataError
 from lmmfast.frame import as_float
+from lmmfast.triangle import least_squares, triangle
 
 SAMPLE_ROWS = 4096
 # Columns of which more than this part lies beyond the earlier ones are left as they are.
@@ -226,7 +227,7 @@ def suit_response(basis: Basis, sample: Batch) -> Basis:
     X = A[:, :-1]
     used = np.setdiff1d(np.arange(X.shape[1]), basis.excluded)
     beta = np.zeros(X.shape[1])
-    beta[used] = np.linalg.lstsq(X[:, used], A[:, -1], rcond=1e-10)[0]
+    beta[used] = least_squares(X[:, used], A[:, -1], 1e-10)
     spread = float(np.sqrt(np.mean((A[:, -1] - X @ beta) ** 2)))
     unscale = _power_of_two(spread) if spread > 0 else 1.0
     return replace(
@@ -294,7 +295,7 @@ def _unit(
     if not indicators:
         return None, None
     X = np.column_stack([sample.X[j] for j in indicators])
-    u[indicators] = np.round(np.linalg.lstsq(X, np.ones(len(X)), rcond=1e-10)[0], 12)
+    u[indicators] = np.round(least_squares(X, np.ones(len(X)), 1e-10), 12)
     unseen = [j for j in indicators if not sample.X[j].any()]
     u[unseen] = 1.0
     return (u if adds_up_to_one(design, u) else None), None
@@ -352,11 +353,11 @@ def mix_columns(X: Array, excluded: NDArray[np.intp]) -> Array | None:
     p = X.shape[1]
     size = np.linalg.norm(X, axis=0)
     used = np.setdiff1d(np.flatnonzero(size > 0), excluded)
-    rest = np.abs(np.diag(np.asarray(np.linalg.qr(X[:, used], mode="r")))) / size[used]
+    rest = np.abs(np.diag(triangle(X[:, used]))) / size[used]
     if len(X) < len(used) or np.min(rest, initial=1.0) > WELL_CONDITIONED:
         return None
     used = used[rest > DEPENDENT]
-    R = np.asarray(np.linalg.qr(X[:, used], mode="r"))
+    R = triangle(X[:, used])
     mix = np.eye(p)
     lengths = [_power_of_two(size[j] / abs(R[k, k])) for k, j in enumerate(used)]
     mix[np.ix_(used, used)] = np.linalg.solve(R, np.diag(np.diag(R) * lengths))

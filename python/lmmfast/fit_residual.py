@@ -27,10 +27,11 @@ from lmmfast.joint import JointCovariance
 from lmmfast.objective import Evaluation, Problem
 from lmmfast.optimum import Optimum
 from lmmfast.reference import ReferenceEngine
+from lmmfast.residual import definitions
 from lmmfast.residual.engines import DenseEngine, MarkovEngine, suits_markov
 from lmmfast.residual.model import ResidualModel, bind
 from lmmfast.residual.start import inside, start_params
-from lmmfast.scoring import EXACT_START_ROWS, Point, Search, maximise
+from lmmfast.scoring import EXACT_START_ROWS, Point, Search, maximise, roughly
 from lmmfast.terms import BlockCovariance
 
 if TYPE_CHECKING:
@@ -84,9 +85,10 @@ class ResidualFit:
     def _working(self) -> tuple[Array, Array, Array | None]:
         """Rows in a working basis in which dropped columns have no part; sets the basis."""
         excluded = np.empty(0, dtype=np.intp)
+        rows = self.model.rows if self.clusters.order is not None else slice(0, self.design.n_obs)
         while True:
             self.basis: Basis = choose_basis(self.design, excluded)
-            A, Z, weights = self.basis.working(self.design.batch(self.model.rows))
+            A, Z, weights = self.basis.working(self.design.batch(rows))
             if not (np.isfinite(A).all() and np.isfinite(Z).all()):
                 check_finite(self.design)
             X = A[:, :-1]
@@ -124,13 +126,14 @@ class ResidualFit:
     def _sample(self) -> Search | None:
         """Return a search over some of many clusters: enough to choose a start."""
         model = self.model
-        if model.m < 4 * _SAMPLE_CLUSTERS:
+        if model.m < _MANY_CLUSTERS:
             return None
+        size = int(np.clip(model.m // 20, *_SAMPLE_CLUSTERS))
         engine: ResidualEngine
         if isinstance(self.engine, DenseEngine) and self.engine.n_designs is None:
-            engine, n_rows = self.engine.thinned(model.m // _SAMPLE_CLUSTERS)
+            engine, n_rows = self.engine.thinned(model.m // size)
         else:
-            some = np.linspace(0, model.m - 1, _SAMPLE_CLUSTERS).astype(np.intp)
+            some = np.linspace(0, model.m - 1, size).astype(np.intp)
             part, rows = model.part(some)
             weights = None if self._weights is None else self._weights[rows]
             engine = choose_engine(self._A[rows], self._Z[rows], weights, part, self.options)
@@ -191,7 +194,8 @@ class ResidualFit:
         best: Point | None = None
         if sample is not None:
             chosen = self._best_start(lambda phi: _glance(sample, phi))
-            best = None if chosen is None else search.try_evaluate(chosen[0], "start")
+            if chosen is not None:
+                best = search.try_evaluate(self._near_maximum(sample, chosen[0]), "start")
         if best is None:
             found = self._best_start(lambda phi: search.try_evaluate(phi, "start"))
             best = None if found is None else found[1]
@@ -203,6 +207,25 @@ class ResidualFit:
             )
         return best
 
+    def _near_maximum(self, sample: Search, phi: Array) -> Array:
+        """Go from a rough start to about the maximum of a sample's likelihood.
+
+        Where that is at an end of the range of a parameter, which need not be so for all the data,
+        return the start: from such an end the search comes away slowly. The correlations of visits
+        are known better from all the data.
+        """
+        correlation = self.model.parameters.correlation
+        rough = correlation is not None and correlation.kind in definitions.DISTANCES
+        rough = (rough or self.covariance.q > 0) and self.design.n_obs >= _WORTH_A_CLIMB
+        point = sample.try_evaluate(phi, "start") if rough else None
+        if point is None:
+            return phi
+        point = roughly(sample, point)
+        nu = self.covariance.residual.nuggets(self.covariance.kappa(point.phi))
+        eigenvalues = np.linalg.eigvalsh(point.D)
+        within = (eigenvalues > _AWAY).all() and ((nu > _AWAY) & (nu < 1 - _AWAY)).all()
+        return point.phi if within else phi
+
     def _given_start(self) -> Array:
         start = self.options.start
         phi = getattr(start, "_phi", None)
@@ -213,8 +236,13 @@ class ResidualFit:
         return np.asarray(phi)
 
 
-# Clusters that starts are compared on where there are many more.
-_SAMPLE_CLUSTERS = 1000
+# From this many clusters on starts are compared on some of them, at least and at most so many.
+_MANY_CLUSTERS = 4000
+_SAMPLE_CLUSTERS = (500, 5000)
+# From this many rows on a climb over the sample costs less than the passes that it saves.
+_WORTH_A_CLIMB = 50_000
+# Variances relative to the residual one, and fractions, this far from the ends of their ranges.
+_AWAY = 0.01
 
 
 def _highest(evaluate: Callable[[Array], Any], candidates: list[Array]) -> tuple[Array, Any] | None:

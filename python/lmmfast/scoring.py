@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -34,6 +34,7 @@ logger = logging.getLogger("lmmfast")
 DECREMENT_TOLERANCE = 1e-15
 # Where V is not linear in its parameters steps converge linearly; this is 3e-7 standard errors.
 NONLINEAR_TOLERANCE = 1e-13
+ROUGH_TOLERANCE = 0.1
 # Where rounding stops the decrement from falling, it has to be below this.
 DECREMENT_ROUNDING = 1e-8
 # A scaled eigenvalue of the Hessian below this is a direction of ascent, not rounding.
@@ -49,6 +50,8 @@ MAX_KR_DOUBLES = 4_000_000
 # errors.
 SLOW = 0.03
 HESSIAN_STEP = 1e-5
+# Steps from a smaller decrement tell rounding, not curvature.
+SECANT_END = 1e-12
 # Up to this many rows the information at the start is exact for REML: X may use up what little
 # there is about a variance.
 EXACT_START_ROWS = 10_000
@@ -106,15 +109,25 @@ class Search:
     with_kr: bool = False
     difference: bool = False
     stopped: bool = False
+    secants: list[tuple[Array, Array]] = field(default_factory=list)
     trace: list[dict[str, Any]] = field(default_factory=list)
 
-    def evaluate(self, phi: Array, step: str) -> Point:
-        """Totals, likelihood and derivatives at phi; one entry of the trace."""
+    def evaluate(self, phi: Array, step: str, since: Point | None = None) -> Point:
+        """Totals, likelihood and derivatives at phi; one entry of the trace.
+
+        Parameters
+        ----------
+        since : Point, optional
+            Where the step came from: the change of the gradient corrects the Hessian.
+        """
         Lambda = self.covariance.Lambda(phi)
         totals = self.covariance.totals(self.engine, phi, self.with_kr)
         evaluation = Evaluation(self.problem, totals)
         H = self._differenced_hessian(phi, evaluation) if self.difference else None
         point = make_point(self.covariance, phi, Lambda, evaluation, H)
+        if since is not None and H is None and SECANT_END < since.decrement < 1.0:
+            self.secants.append((phi - since.phi, since.g - point.g))
+            point = corrected(point, self.secants[-len(phi) :])
         entry = trace_entry(
             len(self.trace),
             step,
@@ -139,10 +152,10 @@ class Search:
         self.with_kr = False
         return point
 
-    def try_evaluate(self, phi: Array, step: str) -> Point | None:
+    def try_evaluate(self, phi: Array, step: str, since: Point | None = None) -> Point | None:
         """Evaluate where the likelihood may not exist."""
         try:
-            return self.evaluate(phi, step)
+            return self.evaluate(phi, step, since)
         except ConvergenceError:
             return None
 
@@ -152,8 +165,9 @@ class Search:
         Where V is not linear in its parameters the observed information has second derivatives of
         V in it, which no engine sums. The passes it takes are not counted as evaluations.
         """
-        g = self.covariance.jacobian(phi) @ evaluation.score
-        steps = HESSIAN_STEP * search_scale(self.covariance, phi, evaluation)
+        J, curvature = self.covariance.jacobian(phi), self.covariance.curvature(phi)
+        g = J @ evaluation.score
+        steps = HESSIAN_STEP * search_scale(self.covariance, J, curvature, evaluation)
         columns = []
         for k, step in enumerate(steps):
             shifted = phi.copy()
@@ -198,12 +212,13 @@ def log_evaluation(entry: dict[str, Any]) -> None:
     )
 
 
-def search_scale(covariance: BlockCovariance, phi: Array, evaluation: Evaluation) -> Array:
+def search_scale(
+    covariance: BlockCovariance, J: Array, curvature: Array, evaluation: Evaluation
+) -> Array:
     """About the standard error of each search parameter, (n_params,).
 
     By the first derivatives where they are not zero, by the second ones where they are.
     """
-    J, curvature = covariance.jacobian(phi), covariance.curvature(phi)
     diag = np.sqrt(np.clip(np.diag(evaluation.totals.info), 0.0, None))
     metric = (J**2) @ diag**2 + np.einsum("aak,k->a", np.abs(curvature), diag)
     scale = 1.0 / np.sqrt(np.where(metric > 0, metric, 1.0))
@@ -224,27 +239,59 @@ def make_point(
     H : ndarray (n_params, n_params), optional
         Negative Hessian, where it is known otherwise.
     """
-    J = covariance.jacobian(phi)
+    J, curvature = covariance.jacobian(phi), covariance.curvature(phi)
     g = J @ evaluation.score
     if H is None:
         exact = evaluation.totals.kr is not None and covariance.longest_steps is None
         info = evaluation.observed_info if exact else evaluation.profile_info
-        H = J @ info @ J.T - covariance.curvature(phi) @ evaluation.score
-    scale = search_scale(covariance, phi, evaluation)
-    values, vectors = np.linalg.eigh(H * np.outer(scale, scale))
-    slopes = vectors.T @ (scale * g)
-    bent = values > SADDLE_TOLERANCE
+        H = J @ info @ J.T - curvature @ evaluation.score
+    scale = search_scale(covariance, J, curvature, evaluation)
     return Point(
         phi=phi,
         D=Lambda @ Lambda.T,
         evaluation=evaluation,
         g=g,
         scale=scale,
-        values=values,
-        vectors=vectors,
-        decrement=float(np.sum(slopes[bent] ** 2 / values[bent])),
-        flat=float(np.max(np.abs(slopes[~bent]), initial=0.0)),
+        **_directions(H * np.outer(scale, scale), scale * g),
     )
+
+
+def _directions(H: Array, g: Array) -> dict[str, Any]:
+    """Eigenvalues and -vectors of a scaled negative Hessian, and the ascent that is left."""
+    values, vectors = np.linalg.eigh(H)
+    slopes = vectors.T @ g
+    bent = values > SADDLE_TOLERANCE
+    return {
+        "values": values,
+        "vectors": vectors,
+        "decrement": float(np.sum(slopes[bent] ** 2 / values[bent])),
+        "flat": float(np.max(np.abs(slopes[~bent]), initial=0.0)),
+    }
+
+
+def corrected(point: Point, secants: list[tuple[Array, Array]]) -> Point:
+    """Correct the Hessian by the changes of the exact gradient over the last steps.
+
+    Where V is not linear in its parameters, Fisher's information is not the Hessian, and steps with
+    it converge linearly. Symmetric updates of rank one (Broyden 1967; Nocedal and Wright 2006,
+    section 6.2) learn the difference along the steps. A matrix that comes out much less positive
+    is not used: saddles are recognised by the information.
+
+    Parameters
+    ----------
+    secants : list of (ndarray (n_params,), ndarray (n_params,))
+        Steps and by how much the gradient fell over them, the last one ending at the point.
+    """
+    H = (point.vectors * point.values) @ point.vectors.T
+    for step, fall in secants:
+        s, y = step / point.scale, fall * point.scale
+        missing = y - H @ s
+        along = float(missing @ s)
+        if abs(along) > 1e-8 * float(np.linalg.norm(missing) * np.linalg.norm(s)):
+            H += np.outer(missing, missing) / along
+    found = _directions(H, point.scale * point.g)
+    least = 0.5 * point.smallest_eigenvalue
+    return replace(point, **found) if found["values"][0] >= least > 0 else point
 
 
 def maximise(search: Search, point: Point) -> tuple[Point, str]:
@@ -277,6 +324,11 @@ def _climb(search: Search, point: Point) -> tuple[Point, str]:
     if search.covariance.linear:
         point = _natural_steps(search, point)
     return _root_steps(search, point)
+
+
+def roughly(search: Search, point: Point) -> Point:
+    """Climb to a third of a standard error from a maximum."""
+    return _root_steps(search, point, ROUGH_TOLERANCE)[0]
 
 
 def is_optimal(point: Point, tolerance: float = DECREMENT_TOLERANCE) -> bool:
@@ -349,19 +401,21 @@ def floor_eigenvalues(D: Array, old: Array, floor: float = CONE_FLOOR) -> tuple[
     return (root * np.maximum(values, floor)) @ root.T, True
 
 
-def _root_steps(search: Search, point: Point) -> tuple[Point, str]:
+def _root_steps(search: Search, point: Point, tolerance: float | None = None) -> tuple[Point, str]:
     """Newton's method on phi in a trust region; follows negative curvature away from saddles."""
     radius = np.inf
     stalled = 0
     linear = search.covariance.longest_steps is None
-    tolerance = DECREMENT_TOLERANCE if linear else NONLINEAR_TOLERANCE
+    search.secants.clear()
+    if tolerance is None:
+        tolerance = DECREMENT_TOLERANCE if linear else NONLINEAR_TOLERANCE
     while not is_optimal(point, tolerance):
         if search.limit is not None:
             return point, search.limit
         search.with_kr = search.kr_is_affordable and point.decrement < 1.0
         step, predicted = trust_step(point, radius)
         step, predicted = shortened(search.covariance, point, step, predicted)
-        new = search.try_evaluate(point.phi + step, "root")
+        new = search.try_evaluate(point.phi + step, "root", None if linear else point)
         length = float(np.linalg.norm(step / point.scale))
         noise = 1e-12 * (abs(point.loglik) + search.problem.n_obs)
         gain = -np.inf if new is None else new.loglik - point.loglik

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 import lmmfast as lf
-from lmmfast.residual.patterns import triangle
+from lmmfast.triangle import least_squares, triangle
 
 
 @pytest.fixture(scope="module")
@@ -309,9 +309,20 @@ def test_many_clusters_start_from_a_sample_of_them() -> None:
         lf.lmm("y ~ 1 + (1 | id)", d, residual=lf.CompoundSymmetry())
 
 
-@pytest.mark.parametrize(("n", "k"), [(12, 12), (500, 12), (5000, 12), (20000, 44), (900, 500)])
+@pytest.mark.parametrize(
+    ("n", "k"), [(500, 0), (12, 12), (500, 12), (5000, 12), (20000, 44), (900, 500)]
+)
 def test_triangles_of_blocks_have_the_same_products(n: int, k: int) -> None:
     A = np.random.default_rng(n).normal(size=(n, k))
     R = triangle(A)
     assert R.shape == (k, k)
     np.testing.assert_allclose(R.T @ R, A.T @ A, rtol=0, atol=1e-11 * n)
+
+
+@pytest.mark.parametrize(("n", "k"), [(500, 0), (3, 5), (12, 12), (5000, 12)])
+def test_least_squares_of_dependent_columns(n: int, k: int) -> None:
+    rng = np.random.default_rng(n)
+    X, y = rng.normal(size=(n, k)), rng.normal(size=n)
+    X[:, k // 2 : k // 2 + 1] = X[:, :1] + X[:, -1:]
+    want = np.linalg.lstsq(X, y, rcond=1e-10)[0]
+    np.testing.assert_allclose(least_squares(X, y, 1e-10), want, rtol=1e-10, atol=1e-10)

@@ -132,6 +132,10 @@ class ResidualParameters:
         kappa[self._nu] = np.sin(phi[self._nu]) ** 2
         return kappa
 
+    def nuggets(self, kappa: Array) -> Array:
+        """Nugget fractions among working parameters."""
+        return kappa[self._nu]
+
     def phi(self, kappa: Array) -> Array:
         """Search parameters of working ones."""
         phi = kappa.copy()

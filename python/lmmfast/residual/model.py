@@ -22,6 +22,9 @@ from lmmfast.residual import definitions
 from lmmfast.residual.layout import ResidualParameters, Stratum, VariancePart
 from lmmfast.residual.structures import Correlation, ResidualStructure, Variance
 
+#: About so many distances of neighbours are enough for their median.
+_STEPS = 100_000
+
 
 @dataclass(frozen=True, eq=False)
 class ResidualModel:
@@ -121,6 +124,7 @@ class _Binder:
     ) -> None:
         self.structure, self.columns, self.clusters = structure, columns, clusters
         self.rows = order
+        self.is_sorted = clusters.order is None  # rows are in the order of the data
         self.cluster = np.repeat(np.arange(clusters.m), clusters.sizes)  # of each row in order
 
     def bind(self) -> ResidualModel:
@@ -152,7 +156,8 @@ class _Binder:
     # -- positions and coordinates ---------------------------------------------------------------
 
     def _numbers(self, name: str) -> Array:
-        return as_float(self.columns[name].values[self.rows])
+        values = self.columns[name].values
+        return as_float(values if self.is_sorted else values[self.rows])
 
     def _codes(self, name: str) -> tuple[NDArray[np.intp], list[str]]:
         """Level (n,) of each row in order, and what the levels are called."""
@@ -170,6 +175,7 @@ class _Binder:
             ahead = (key[1:] < key[:-1]) | ((key[1:] == key[:-1]) & ahead)
         if (ahead & same).any():
             self.rows = self.rows[np.lexsort((*reversed(keys), self.cluster))]
+            self.is_sorted = False
 
     def _table_positions(
         self, correlation: Correlation, longest: int
@@ -220,16 +226,16 @@ class _Binder:
         if correlation.kind == "custom":
             return np.column_stack([self._numbers(name) for name in names]), 1.0, 1.0
         same = self.cluster[1:] == self.cluster[:-1]
-        steps = np.sqrt((np.diff(coords, axis=0)[same] ** 2).sum(axis=1))
-        if not len(steps) or not (steps > 0).any():
+        steps = distances(np.diff(coords, axis=0))[same]
+        steps = steps[steps > 0]
+        if not len(steps):
             raise NotIdentifiableError(
                 f"no cluster has rows at two values of {', '.join(names)}: the data say nothing "
                 f"about the correlation of {self.structure}"
             )
         if not correlation.nugget:
             self._check_apart(coords, names)
-        steps = steps[steps > 0]
-        unit = float(np.median(steps))
+        unit = float(np.median(steps[:: max(1, len(steps) // _STEPS)]))
         return coords / unit, unit, float(steps.min()) / unit
 
     def _check_apart(self, coords: Array, names: tuple[str, ...]) -> None:
@@ -375,6 +381,13 @@ class _Binder:
                 "as HeterogeneousAR1 or HeterogeneousToeplitz"
             )
         self._check_pairs(parameters.T, parameters.levels, positions)
+
+
+def distances(steps: Array) -> Array:
+    """Lengths (n,) of steps (n, d)."""
+    if steps.shape[1] == 1:
+        return np.asarray(np.abs(steps[:, 0]))
+    return np.asarray(np.sqrt((steps**2).sum(axis=1)))
 
 
 def _place_strata(

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from lmmfast._dispatch import core
 from lmmfast.covariance import Array
 from lmmfast.residual.model import ResidualModel
+from lmmfast.triangle import triangle
 
 #: Clusters of up to this many rows lie in lanes; larger ones are factorised by blocks.
 MOST_ROWS_IN_LANES = 32
@@ -28,8 +29,6 @@ MOSTLY_DISTINCT = 0.8
 _LOOK = 4096
 #: Among so few clusters patterns are always looked for.
 _FEW = 256
-#: Doubles in a block of `triangle`.
-BLOCK = 8192
 
 Index = NDArray[np.intp]
 Hash = NDArray[np.uint64]
@@ -248,63 +247,54 @@ class BucketMaker:
                 yield self._bucket(group, chosen, int(reps[chosen].max()), A, most)
 
     def _bucket(self, group: PatternGroup, chosen: Index, reps: int, A: Array, most: int) -> Bucket:
-        n, p1, n_patterns = group.n, A.shape[1], len(chosen)
+        n, n_patterns = group.n, len(chosen)
         most_rows = MOST_ROWS_IN_LANES
         if n_patterns > core.lanes // 2:
             most_rows = MOST_ROWS_IN_FULL_LANES
         L = core.lanes if n <= most_rows else 1
         first, counts = group.first[chosen], group.counts[chosen]
-        blocks = np.zeros((n_patterns, reps, n, p1))
-        members = np.full((n_patterns, reps), -1, dtype=np.intp)
+        rows = in_lanes(rows_of(first, n, self.model), L)
         if reps == 1:
-            blocks[:, 0] = A[rows_of(first, n, self.model)]
-            members[:, 0] = first
+            members, in_order = first[:, None], side_by_side(A, rows)[:, None]
+            in_order[-1, ..., n_patterns - L * len(in_order) + L :] = 0.0
         else:
-            for k, pattern in enumerate(chosen):
-                who = group.members[group.starts[pattern] : group.starts[pattern + 1]]
-                stacked = A[rows_of(who, n, self.model)]
-                if len(who) > most:
-                    stacked = triangle(stacked.reshape(len(who), n * p1)).reshape(-1, n, p1)
-                else:
-                    members[k, : len(who)] = who
-                blocks[k, : len(stacked)] = stacked
-        rows = rows_of(first, n, self.model)
+            members, blocks = self._stacked(group, chosen, reps, A, most)
+            in_order = in_lanes(blocks, L, zeros=True)
 
-        def take(values: Array | None) -> Array | None:
-            return None if values is None else in_lanes(values[rows], L)
+        def take(values: NDArray[Any] | None) -> Any:
+            return None if values is None else side_by_side(values, rows)
 
         model = self.model
-        positions = model.positions
-        Z = take(self.Z)
-        assert Z is not None
         return Bucket(
             n=n,
             stratum=group.stratum,
             first=first,
             members=members,
-            A=in_lanes(blocks, L, zeros=True),
-            Z=Z,
+            A=in_order,
+            Z=take(self.Z),
             counts=in_lanes(counts.astype(float), L, zeros=True),
             inverse_root_weights=take(self.inverse_root_weights),
             G=take(model.G),
-            positions=None if positions is None else in_lanes(positions[rows], L),
+            positions=take(model.positions),
             coords=take(self.coords),
         )
 
-
-def triangle(A: Array) -> Array:
-    """R of A = Q R for a tall A (n, k), in blocks that fit into the cache.
-
-    Blocks this small are below the size from which OpenBLAS wakes threads up, which on a busy
-    machine can take a hundred times longer than the arithmetic.
-    """
-    k = A.shape[1]
-    size = BLOCK // k
-    while size >= 2 * k and len(A) > size:
-        whole = len(A) // size * size
-        R = np.asarray(np.linalg.qr(A[:whole].reshape(-1, size, k), mode="r")).reshape(-1, k)
-        A = np.concatenate([R, A[whole:]])
-    return np.asarray(np.linalg.qr(A, mode="r"))
+    def _stacked(
+        self, group: PatternGroup, chosen: Index, reps: int, A: Array, most: int
+    ) -> tuple[Index, Array]:
+        """Members (n_patterns, reps) and A (n_patterns, reps, n, p1) of patterns of several."""
+        n, p1 = group.n, A.shape[1]
+        blocks = np.zeros((len(chosen), reps, n, p1))
+        members = np.full((len(chosen), reps), -1, dtype=np.intp)
+        for k, pattern in enumerate(chosen):
+            who = group.members[group.starts[pattern] : group.starts[pattern + 1]]
+            stacked = A[rows_of(who, n, self.model)]
+            if len(who) > most:
+                stacked = triangle(stacked.reshape(len(who), n * p1)).reshape(-1, n, p1)
+            else:
+                members[k, : len(who)] = who
+            blocks[k, : len(stacked)] = stacked
+        return members, blocks
 
 
 def in_lanes(values: NDArray[Any], L: int, zeros: bool = False) -> NDArray[Any]:
@@ -321,6 +311,12 @@ def in_lanes(values: NDArray[Any], L: int, zeros: bool = False) -> NDArray[Any]:
         filler = np.repeat(values[-1:], N * L - P, axis=0)
         values = np.concatenate([values, np.zeros_like(filler) if zeros else filler])
     return np.ascontiguousarray(np.moveaxis(values.reshape(N, L, *values.shape[1:]), 1, -1))
+
+
+def side_by_side(values: NDArray[Any], rows: Index) -> NDArray[Any]:
+    """Values (n_rows,) or (n_rows, k) at rows (N, n, L) in lanes: (N, n, L) or (N, n, k, L)."""
+    found = values.take(rows, axis=0)
+    return found if values.ndim == 1 else np.ascontiguousarray(np.moveaxis(found, -1, -2))
 
 
 def from_lanes(values: Array, P: int) -> Array:

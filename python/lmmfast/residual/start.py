@@ -16,6 +16,8 @@ from lmmfast.residual.model import ResidualModel
 MOST = 0.9
 #: Rows looked at: moments need no more.
 ROWS = 1_000_000
+#: Neighbouring rows whose correlation is looked at.
+PAIRS = 20_000
 
 
 def start_params(model: ResidualModel, r: Array, has_random: bool) -> list[Array]:
@@ -110,6 +112,7 @@ def _distance_candidates(model: ResidualModel, u: Array, share: float) -> list[A
     """From the correlation of neighbours; further candidates are shorter and longer ranges."""
     correlation = model.parameters.correlation
     assert correlation is not None and model.coords is not None
+    u = u[: PAIRS + 1]
     ends = model.ptr[1:-1][model.ptr[1:-1] < len(u)]
     same = np.ones(max(len(u) - 1, 0), dtype=bool)
     same[ends - 1] = False
