@@ -32,8 +32,7 @@ class LevelsResult(LMMResult):
         levels = cast("Levels", clusters)
         self.factor_names = levels.names
         self._columns = levels.columns
-        #: For each factor those that it is nested in, outermost first.
-        self.nested_in: dict[str, list[str]] = {
+        self.nested_in = {
             name: [
                 levels.names[k]
                 for k in sorted(levels.outer(factor), key=lambda k: levels.counts[k])

@@ -89,6 +89,8 @@ class LMMResult:
         self.group_sizes: Any = int(sizes.min()), float(sizes.mean()), int(sizes.max())
         #: For each grouping factor the number of its groups, and their sizes.
         self._grouping = {self.group_name: (clusters.m, self.group_sizes)}
+        #: For each grouping factor those that it is nested in, outermost first.
+        self.nested_in: dict[str, list[str]] = {self.group_name: []}
 
     # -- fixed effects ---------------------------------------------------------------------------
 
@@ -249,6 +251,49 @@ class LMMResult:
         from lmmfast.inference.variance_table import variance_table
 
         return variance_table(self, alpha)
+
+    def variance_partition(self) -> pd.DataFrame:
+        """Return how the variance of the response divides among grouping factors and residuals.
+
+        Returns
+        -------
+        DataFrame
+            A row for each grouping factor, then ``Residual``: ``variance``, the mean over the rows
+            of the fit of z' D_f z (of the residuals: of their variances, sigma2 / w); ``share`` of
+            the sum, the variance of a row about its fixed effects; ``icc``, the intraclass
+            correlation: of two rows that share the level of this factor (and of those that it is
+            nested in) and no other, so far as random effects make it.
+
+        Raises
+        ------
+        DataError
+            A fit that holds no rows.
+
+        Notes
+        -----
+        With random slopes the variance changes with their columns, and these are means over the
+        rows: Johnson (2014), Methods in Ecology and Evolution 5, 944-946. A residual structure is
+        part of ``Residual``, whatever correlation it has.
+
+        Examples
+        --------
+        >>> import lmmfast as lf
+        >>> fit = lf.lmm("Yield ~ 1 + (1 | Batch)", lf.datasets.dyestuff())
+        >>> fit.variance_partition().round(3)
+                  variance  share    icc
+        Batch     1764.050  0.419  0.419
+        Residual  2451.250  0.581    NaN
+        """
+        from lmmfast.inference.partition import variance_partition
+
+        return variance_partition(self)
+
+    @cached_property
+    def _mean_variances(self) -> dict[str, float]:
+        """Mean variance of a row by grouping factor, then that of its residual."""
+        from lmmfast.inference.partition import mean_variances
+
+        return mean_variances(self)
 
     # -- residual structure ----------------------------------------------------------------------
 
@@ -727,6 +772,8 @@ class LMMResult:
         _ = self._effects, self.group_labels, self._response_sum
         with contextlib.suppress(DataError):  # out of range: then there are no standard errors
             _ = self.theta_cov
+        with contextlib.suppress(DataError):  # a fit with appended rows holds none
+            _ = self._mean_variances
 
     def __getstate__(self) -> dict[str, Any]:
         """Pickle without data: see `remove_data`."""
