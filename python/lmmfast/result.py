@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from lmmfast import predict as prediction
 from lmmfast.basis import Basis, check_scales
@@ -606,7 +607,7 @@ class LMMResult:
         return prediction.predict(self, newdata, level, new_levels, groups, Z, offset)
 
     def plot_curves(self, data: Any, x: str, **options: Any) -> Axes:
-        """Draw subject-specific curves over the population line.
+        """Draw curves of subjects, or of other levels, over the population line.
 
         Parameters
         ----------
@@ -624,6 +625,42 @@ class LMMResult:
         from lmmfast.plots import plot_curves
 
         return plot_curves(self, data, x, **options)
+
+    def plot_random_effects(
+        self, group: str | None = None, effect: str | None = None, **options: Any
+    ) -> NDArray[Any]:
+        """Draw the predicted random effects, sorted, with their intervals: a caterpillar plot.
+
+        Parameters
+        ----------
+        group, effect : str, optional
+            One grouping factor, one effect; by default a panel for each effect of each factor.
+        **options
+            See `lmmfast.plots_effects.plot_random_effects`.
+
+        Returns
+        -------
+        ndarray of matplotlib Axes
+        """
+        from lmmfast.plots_effects import plot_random_effects
+
+        return plot_random_effects(self, group, effect, **options)
+
+    def plot_variance_partition(self, **options: Any) -> Axes:
+        """Draw the shares of the variance as bars: see `variance_partition`.
+
+        Parameters
+        ----------
+        **options
+            See `lmmfast.plots_effects.plot_variance_partition`.
+
+        Returns
+        -------
+        matplotlib Axes
+        """
+        from lmmfast.plots_effects import plot_variance_partition
+
+        return plot_variance_partition(self, **options)
 
     # -- other responses, more rows --------------------------------------------------------------
 
