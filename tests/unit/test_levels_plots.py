@@ -165,7 +165,7 @@ def test_many_centers_have_no_legend_entries(trial, data, ax):
 def test_crossed_factors_leave_each_other_out(ax):
     rng = np.random.default_rng(3)
     a, b, x = np.repeat(np.arange(12), 10), np.tile(np.arange(5), 24), rng.uniform(size=120)
-    data = {"a": a, "b": np.array(list("kmprt"))[b], "x": x}
+    data = {"a": np.array(list("abdefhikmnpr"))[a], "b": np.array(list("kmprt"))[b], "x": x}
     data["y"] = 5 * rng.normal(size=12)[a] + 9 * rng.normal(size=5)[b] + x + rng.normal(size=120)
     fit = lf.lmm("y ~ x + (1 | a) + (1 | b)", data)
     fit.plot_curves(data, "x", ax=ax)
