@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from lmmfast import implied
 from lmmfast import predict as prediction
 from lmmfast.basis import Basis, check_scales
 from lmmfast.certificate import Certificate
@@ -309,7 +310,8 @@ class LMMResult:
         Parameters
         ----------
         group : optional
-            Label of a cluster; default: the first of the largest.
+            Label of a cluster; default: the first of the largest. Of several grouping factors a
+            level of the outermost, or ``{factor: level}``.
         at : sequence or table, optional
             Visits or times of rows that need not be in the data (dates: days since the first one),
             or a table with all columns that the covariance depends on. Columns that it does not
@@ -325,6 +327,8 @@ class LMMResult:
         ------
         DataError
             Unknown group or level, columns that ``at`` lacks, more than 5000 rows.
+        UnsupportedModelError
+            Several grouping factors, and ``at`` for a level that is not one of the innermost.
 
         Examples
         --------
@@ -345,6 +349,7 @@ class LMMResult:
         residuals: str = "marginal",
         max_lag: float | None = None,
         bins: int | None = None,
+        within: str | None = None,
     ) -> pd.DataFrame:
         """Return the autocorrelation of the residuals within clusters, and that of the model.
 
@@ -365,12 +370,16 @@ class LMMResult:
             time, three times the fitted range at least.
         bins : int, optional
             Number of intervals of the lag; default 15. Few distinct lags have one each.
+        within : str, optional
+            Of several grouping factors the one within whose levels pairs of rows are taken;
+            default: the innermost, of crossed ones that with the most levels.
 
         Returns
         -------
         DataFrame
             A row per lag: its mean ``lag``, ``pairs`` of rows, ``empirical``, ``std_error`` (from
-            the variation between clusters; NaN for fewer than ten), ``fitted``: the mean over the
+            the variation between clusters, of nested factors between levels of the outermost; NaN
+            for fewer than ten, and for crossed factors), ``fitted``: the mean over the
             same pairs of what V implies, random effects included.
 
         Notes
@@ -381,7 +390,7 @@ class LMMResult:
         """
         from lmmfast.autocorrelation import acf
 
-        return acf(self, along, kind, residuals, max_lag, bins)
+        return acf(self, along, kind, residuals, max_lag, bins, within)
 
     def plot_covariance(self, group: Any = None, at: Any = None, **options: Any) -> Axes:
         """Draw the correlations or covariances of V as a heatmap.
@@ -533,6 +542,35 @@ class LMMResult:
     def _whitened(self) -> Array:
         """L^-1 (y - X beta) with V = L L', (n,)."""
         return prediction.normalized(self)
+
+    # -- which rows go together ------------------------------------------------------------------
+
+    def _row_order(self) -> NDArray[np.intp]:
+        """Rows used (n,), those of a group together."""
+        return implied.row_order(self)
+
+    def _find_group(self, group: Any, at: bool) -> implied.Group:
+        """Find the group of which V is asked for, of its own rows or (``at``) of others."""
+        return implied.find_group(self, group)
+
+    def _row_labels(self, places: NDArray[np.intp]) -> pd.Index[Any]:
+        """Labels of rows at places of `_row_order`."""
+        return implied.row_labels(self, places)
+
+    def _implied(self, group: implied.Group) -> Array:
+        """V of the rows of a group."""
+        return implied.V(self, implied.rows_at(self, group.places, group.cluster))
+
+    def _grouped_rows(self, within: str | None) -> implied.GroupedRows:
+        """Groups within which pairs of rows are looked at."""
+        prediction.check_choice("within", within or self.group_name, (self.group_name,))
+        return implied.grouped_rows(self)
+
+    def _factor_columns(
+        self, rows: NDArray[np.intp]
+    ) -> list[tuple[NDArray[np.intp], NDArray[np.int64] | None]]:
+        """Columns of Z of each factor, and the levels of some rows; None: all the same."""
+        return [(np.arange(len(self.z_names)), None)]
 
     @property
     def fittedvalues(self) -> Array | pd.Series[float]:
