@@ -115,6 +115,11 @@ def append(
     engine = fit._need(fit._engine, "appended rows")
     clusters = fit._need(fit._clusters, "appended rows")
     before = fit._need(fit._design, "appended rows")
+    if len(before.factor_names) > 1:
+        raise UnsupportedModelError(
+            "rows cannot be appended to a fit with several grouping factors "
+            f"({', '.join(map(repr, before.factor_names))}){_ANEW}"
+        )
     if not fit.residual.is_independent:
         raise UnsupportedModelError(
             f"rows cannot be appended to a fit with residual={fit.residual}{_ANEW}"

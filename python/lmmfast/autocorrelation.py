@@ -12,7 +12,7 @@ from lmmfast.covariance import Array
 from lmmfast.design_formula import FormulaDesign
 from lmmfast.errors import DataError
 from lmmfast.frame import as_float
-from lmmfast.implied import clusters_of, row_order
+from lmmfast.implied import GroupedRows
 from lmmfast.residual import definitions
 from lmmfast.residual_pairs import Pairs, Sample
 from lmmfast.tables import suggest
@@ -38,6 +38,7 @@ def acf(
     residuals: str,
     max_lag: float | None,
     bins: int | None,
+    within: str | None,
 ) -> pd.DataFrame:
     """Return lag, pairs, empirical, std_error, fitted; see `LMMResult.acf`."""
     import pandas as pd
@@ -48,8 +49,9 @@ def acf(
         raise ValueError(f"max_lag={max_lag!r} must be positive")
     if bins is not None and bins < 1:
         raise ValueError(f"bins={bins!r} must be 1 or more")
-    axis = lag_axis(fit, along)
-    sample = Sample(fit, axis.coords, residuals == "normalized")
+    grouped = fit._grouped_rows(within)
+    axis = lag_axis(fit, along, grouped)
+    sample = Sample(fit, axis.coords, residuals == "normalized", grouped)
     furthest = max_lag if max_lag is not None else _furthest(sample, axis)
     edges = _edges(sample, axis, furthest, bins)
     sums = _Sums(len(edges) - 1)
@@ -63,7 +65,7 @@ def acf(
             "lag": sums.lag[used] / sums.n[used],
             "pairs": sums.n[used].astype(np.int64),
             "empirical": sums.ratio[used],
-            "std_error": sums.std_error()[used],
+            "std_error": sums.std_error()[used] if grouped.independent else np.nan,
             "fitted": sums.fitted[used] / sums.n[used],
         }
     )
@@ -98,7 +100,7 @@ class LagAxis:
     fitted_range: float = 0.0
 
 
-def lag_axis(fit: LMMResult, along: Any) -> LagAxis:
+def lag_axis(fit: LMMResult, along: Any, grouped: GroupedRows) -> LagAxis:
     """Find what lags are differences of."""
     if along is not None:
         return _chosen_axis(fit, along)
@@ -112,12 +114,13 @@ def lag_axis(fit: LMMResult, along: Any) -> LagAxis:
             return LagAxis(model.coords, name, True)
         parameters = model.parameters
         return LagAxis(model.coords * parameters.unit, name, False, _fitted_range(fit))
-    slopes = [name for name in fit.z_names if name != "Intercept"]
+    slopes = [name for name in dict.fromkeys(fit.z_names) if name != "Intercept"]
     if len(slopes) == 1:
         return _chosen_axis(fit, slopes[0])
-    ptr = clusters_of(fit).ptr
-    number = np.arange(fit.nobs) - np.repeat(ptr[:-1], np.diff(ptr))
-    return LagAxis(number[:, None].astype(float), "rows", True)
+    order, number = np.argsort(grouped.unit, kind="stable"), np.empty(fit.nobs)
+    sizes = np.bincount(grouped.unit)
+    number[order] = np.arange(fit.nobs) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+    return LagAxis(number[:, None], "rows", True)
 
 
 def _fitted_range(fit: LMMResult) -> float:
@@ -138,7 +141,7 @@ def _chosen_axis(fit: LMMResult, along: Any) -> LagAxis:
         raise DataError(f"along has {len(values)} values, but the fit used {fit.nobs} rows")
     if not np.isfinite(values).all():
         raise DataError(f"along has values of {name!r} that are missing or infinite")
-    return LagAxis(values[row_order(fit)][:, None], name, False)
+    return LagAxis(values[fit._row_order()][:, None], name, False)
 
 
 def _values(fit: LMMResult, along: Any) -> Array:
@@ -194,14 +197,14 @@ def _edges(sample: Sample, axis: LagAxis, furthest: float, bins: int | None) -> 
 
 
 class _Sums:
-    """Sums over the pairs of each bin, and sums of squares over clusters for the standard error."""
+    """Sums over the pairs of each bin, and sums of squares over blocks for the standard error."""
 
     def __init__(self, n_bins: int) -> None:
         self.n, self.lag, self.fitted, self._S, self._W = np.zeros((5, n_bins))
         self._SS, self._SW, self._WW, self._clusters = np.zeros((4, n_bins))
 
     def add(self, pairs: Pairs, edges: Array, kind: str) -> None:
-        """Add the pairs of some clusters; those of a cluster come all at once."""
+        """Add the pairs of some blocks; those of a block come all at once."""
         bins = np.searchsorted(edges, pairs.lag, side="left") - 1
         bins[pairs.lag == edges[0]] = 0
         inside = (bins >= 0) & (bins < len(self.n))
@@ -214,7 +217,7 @@ class _Sums:
         self.n += np.bincount(bins, minlength=n_bins)
         self.lag += np.bincount(bins, pairs.lag[inside], n_bins)
         self.fitted += np.bincount(bins, fitted, n_bins)
-        _, cluster = np.unique(pairs.cluster[inside], return_inverse=True)
+        _, cluster = np.unique(pairs.block[inside], return_inverse=True)
         m = int(cluster.max()) + 1 if len(cluster) else 0
         cell = cluster * n_bins + bins
         S, W = (np.bincount(cell, x, m * n_bins).reshape(m, n_bins) for x in (value, weight))

@@ -58,6 +58,8 @@ class Records:
     params, bse, theta : NamedColumns
     llf, nobs, ngroups, evaluations, converged, status : ndarray (S,)
         ``status`` is that of the certificate, or the message of an error.
+    factor_groups : dict of ndarray (S,)
+        With several grouping factors the number of groups of each, instead of ``ngroups``.
     failed, warnings : dict of int to str
         Messages of errors and warnings, by segment.
     n_dropped : int
@@ -67,6 +69,7 @@ class Records:
     n_segments: int
     n_dropped: int = 0
     missing_counts: dict[str, int] = field(default_factory=dict)
+    factor_groups: dict[str, Ints] = field(default_factory=dict)
     failed: dict[int, str] = field(default_factory=dict)
     warnings: dict[int, str] = field(default_factory=dict)
 
@@ -94,10 +97,16 @@ class Records:
         self.bse.put(fit.x_names, segment, fit.bse.to_numpy())
         self.theta.put(fit.theta_names, segment, fit.theta.to_numpy())
         self.llf[segment] = fit.llf
-        self.nobs[segment], self.ngroups[segment] = fit.nobs, fit.ngroups
+        self.nobs[segment] = fit.nobs
         self.evaluations[segment] = fit.certificate.evaluations
         self.converged[segment] = fit.converged
         self.status[segment] = fit.certificate.status
+        counts = [m for m, _ in fit._grouping.values()]
+        if len(counts) == 1:
+            self.ngroups[segment] = counts[0]
+            return
+        for name, m in zip(fit._grouping, counts, strict=True):
+            self.factor_groups.setdefault(name, np.zeros_like(self.nobs))[segment] = m
 
 
 class SegmentFitter:
@@ -215,6 +224,9 @@ class PartFitter:
     def fit(self, records: Records) -> NDArray[np.bool_]:
         """Fit what the core can fit; which segments it did, (S,)."""
         sizes = np.diff(self._starts)
+        if len(self._design.factor_names) > 1:
+            records.nobs[self._first : self._first + len(sizes)] = sizes
+            return np.zeros(len(sizes), dtype=bool)
         self._ptr, self._order, self._cluster_starts = gather_segments(
             self._design.keys.values, self._starts
         )

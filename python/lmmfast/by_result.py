@@ -77,8 +77,12 @@ class LMMByResult:
         return self._series(self._records.nobs, "nobs")
 
     @property
-    def ngroups(self) -> pd.Series[int]:
-        """Groups (S,)."""
+    def ngroups(self) -> pd.Series[int] | pd.DataFrame:
+        """Groups (S,); of several grouping factors a column for each (S, F)."""
+        if self._records.factor_groups:
+            import pandas as pd
+
+            return pd.DataFrame(self._records.factor_groups, index=self.segments)
         return self._series(self._records.ngroups, "ngroups")
 
     @property

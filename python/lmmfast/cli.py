@@ -211,19 +211,16 @@ def as_json(fit: LMMResult, formula: str) -> dict[str, Any]:
     from lmmfast.summary import theta_errors
 
     certificate = fit.certificate
-    smallest, mean, largest = fit.group_sizes
+    groups = [
+        {"name": name, "count": m, "smallest": smallest, "mean": mean, "largest": largest}
+        for name, (m, (smallest, mean, largest)) in fit._grouping.items()
+    ]
     document = {
         "formula": formula,
         "method": fit.method,
         "n": fit.nobs,
         "n_dropped": fit.n_dropped,
-        "groups": {
-            "name": fit.group_name,
-            "count": fit.ngroups,
-            "smallest": smallest,
-            "mean": mean,
-            "largest": largest,
-        },
+        "groups": groups[0] if len(groups) == 1 else groups,
         "params": fit.params.to_dict(),
         "bse": fit.bse.to_dict(),
         "pvalues": fit.pvalues.to_dict(),

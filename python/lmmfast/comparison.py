@@ -58,7 +58,8 @@ def compare(*fits: Any) -> pd.DataFrame:
     one more variance, about twice too large (Self and Liang 1987, JASA 82, 605-610; Stram and Lee
     1994, Biometrics 50, 1171-1177). The note says so.
 
-    Nesting is decided from the columns of X, the random-effects terms and the residual structures:
+    Nesting is decided from the columns of X, the random-effects terms of each grouping factor (all
+    terms of the smaller model must be in the larger one) and the residual structures:
     independent in compound symmetry in Toeplitz in unstructured, AR(1) in Toeplitz and
     ante-dependence over the same visits, one variance in several, without nugget in with nugget,
     a random intercept in a random slope or in a marginal structure that holds it. Pairs beyond such
@@ -298,15 +299,20 @@ def _differing_column(a: LMMResult, b: LMMResult, one: Design, other: Design) ->
         for role in ("weights", "offset"):
             if not _same(getattr(s, role), getattr(t, role)):
                 return f"not nested: different {role}"
-        z = dict(zip(b.z_names, t.Z, strict=True))
-        for name, values in zip(a.z_names, s.Z, strict=True):
-            if name in z and not np.array_equal(values, z[name]):
-                return f"no test: {name!r} of Z differs between them"
+        z = dict(zip(_effects(b), t.Z, strict=True))
+        for effect, values in zip(_effects(a), s.Z, strict=True):
+            if effect in z and not np.array_equal(values, z[effect]):
+                return f"no test: {effect[1]!r} of Z differs between them"
     columns = other.residual_columns
     for name, column in one.residual_columns.items():
         if name in columns and not np.array_equal(_values(column), _values(columns[name])):
             return f"no test: {name!r} differs between them"
     return ""
+
+
+def _effects(fit: LMMResult) -> list[tuple[str, str]]:
+    """Grouping factor and name of each column of Z."""
+    return [(term.group, name) for term in fit.terms for name in term.names]
 
 
 def _same(a: NDArray[Any] | None, b: NDArray[Any] | None) -> bool:

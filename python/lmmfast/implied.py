@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -31,43 +31,104 @@ def implied_covariance(fit: LMMResult, group: Any, at: Any) -> pd.DataFrame:
     """V of a cluster, or of rows at given times; see `LMMResult.implied_covariance`."""
     import pandas as pd
 
-    cluster = find_cluster(fit, group)
-    if at is None:
-        n = int(clusters_of(fit).sizes[cluster])
-        if n > MOST_ROWS:
-            raise DataError(
-                f"the cluster has {n} rows, and its covariance matrix {n}^2 entries: give at=, the "
-                "times or visits of the rows that you want"
-            )
-        rows, labels = cluster_rows(fit, cluster)
-    else:
+    chosen = fit._find_group(group, at is not None)
+    if at is not None:
         from lmmfast.implied_at import NewRows
 
-        rows, labels = NewRows(fit, cluster).at(at)
-    return pd.DataFrame(V(fit, rows), index=labels, columns=labels)
+        rows, labels = NewRows(fit, chosen).at(at)
+        return pd.DataFrame(V(fit, rows), index=labels, columns=labels)
+    n = len(chosen.places)
+    if n > MOST_ROWS:
+        raise DataError(
+            f"{chosen} has {n} rows, and its covariance matrix {n}^2 entries: give at=, the times "
+            "or visits of the rows that you want, or a smaller group"
+        )
+    labels = fit._row_labels(chosen.places)
+    return pd.DataFrame(fit._implied(chosen), index=labels, columns=labels)
+
+
+@dataclass(frozen=True, eq=False)
+class Group:
+    """A level of a grouping factor.
+
+    Attributes
+    ----------
+    name : str
+        Of the factor.
+    label : object
+    places : ndarray of int (k,)
+        Of its rows in `row_order`.
+    cluster : int or None
+        Cluster of the residual structure; None: rows of several, or there is no structure.
+    """
+
+    name: str
+    label: Any
+    places: Index
+    cluster: int | None
+
+    def __str__(self) -> str:
+        """Return its name and label."""
+        return f"{self.name} {self.label}"
+
+    def part(self, most: int) -> Group:
+        """Return the same with that many rows, evenly chosen."""
+        if len(self.places) <= most:
+            return self
+        chosen = np.linspace(0, len(self.places) - 1, most).round().astype(int)
+        return replace(self, places=self.places[chosen])
 
 
 def clusters_of(fit: LMMResult) -> Clusters:
-    """Clusters of a fit that holds its data."""
+    """Clusters of a fit with one grouping factor that holds its data."""
     return fit._need(fit._clusters, "implied covariances")
 
 
-def find_cluster(fit: LMMResult, group: Any) -> int:
-    """Position of a cluster by its label; None: the first of the largest.
+def find_group(fit: LMMResult, group: Any) -> Group:
+    """Find a cluster by its label; None: the first of the largest.
 
     Raises
     ------
     DataError
         No cluster has the label.
     """
-    labels, sizes = fit.group_labels, clusters_of(fit)
-    reported = np.arange(sizes.m) if sizes.by_label is None else sizes.by_label
+    labels, clusters = fit.group_labels, clusters_of(fit)
+    reported = np.arange(clusters.m) if clusters.by_label is None else clusters.by_label
     if group is None:
-        return int(reported[np.argmax(sizes.sizes[reported])])
-    found = np.flatnonzero(labels == group)
-    if not len(found):
-        raise DataError(f"the fit has no group {group!r} of {fit.group_name!r}")
-    return int(reported[found[0]])
+        cluster = int(reported[np.argmax(clusters.sizes[reported])])
+    else:
+        found = np.flatnonzero(labels == group)
+        if not len(found):
+            raise DataError(f"the fit has no group {group!r} of {fit.group_name!r}")
+        cluster = int(reported[found[0]])
+    places = np.arange(clusters.ptr[cluster], clusters.ptr[cluster + 1])
+    return Group(fit.group_name, clusters.labels[cluster], places, cluster)
+
+
+@dataclass(frozen=True, eq=False)
+class GroupedRows:
+    """Groups within which pairs of rows are looked at, of the rows in `row_order`.
+
+    Attributes
+    ----------
+    unit : ndarray of int (n,)
+        Group of each row.
+    block : ndarray of int (n,)
+        Set of groups that each row belongs to.
+    independent : bool
+        Whether the rows of two blocks are independent.
+    """
+
+    unit: Index
+    block: Index
+    independent: bool = True
+
+
+def grouped_rows(fit: LMMResult) -> GroupedRows:
+    """Clusters, each of which is independent of the others."""
+    clusters = clusters_of(fit)
+    unit: Index = np.repeat(np.arange(clusters.m), clusters.sizes)
+    return GroupedRows(unit, unit)
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,10 +157,14 @@ class Rows:
 
 def V(fit: LMMResult, rows: Rows) -> Array:
     """Z D Z' + R of some rows of one cluster, (n, n)."""
-    out = rows.Z @ fit._estimates.D @ rows.Z.T
+    return rows.Z @ fit._estimates.D @ rows.Z.T + R(fit, rows)
+
+
+def R(fit: LMMResult, rows: Rows) -> Array:
+    """Covariance matrix of the residuals of some rows of one cluster, (n, n)."""
     s = residual_sd(fit, rows)
     if rows.stratum is None:
-        return out + np.diag(s**2)
+        return np.diag(s**2)
     covariance = cast("JointCovariance", fit._covariance)
     kappa = covariance.kappa(fit._phi)
     C = correlation_matrix(
@@ -113,7 +178,7 @@ def V(fit: LMMResult, rows: Rows) -> Array:
     nu = 0.0 if rows.stratum.nu is None else kappa[rows.stratum.nu]
     P = (1 - nu) * C
     P[np.diag_indices(len(s))] += nu
-    return out + s[:, None] * P * s
+    return np.asarray(s[:, None] * P * s)
 
 
 def residual_sd(fit: LMMResult, rows: Rows) -> Array:
@@ -136,25 +201,10 @@ def row_order(fit: LMMResult) -> Index:
     return np.arange(fit.nobs) if order is None else order
 
 
-def cluster_rows(fit: LMMResult, cluster: int, most: int | None = None) -> tuple[Rows, Any]:
-    """Rows of a cluster and their labels.
-
-    Parameters
-    ----------
-    most : int, optional
-        Of a longer cluster this many rows, evenly chosen.
-    """
-    ptr = clusters_of(fit).ptr
-    places = np.arange(ptr[cluster], ptr[cluster + 1])
-    if most is not None and len(places) > most:
-        places = places[np.linspace(0, len(places) - 1, most).round().astype(int)]
-    return rows_at(fit, places, cluster), row_labels(fit, places)
-
-
 def rows_at(fit: LMMResult, places: Index, cluster: int | None = None) -> Rows:
     """What V depends on, for rows at some places of `row_order`."""
     design = fit._need(fit._design, "implied covariances")
-    batch = design.batch(row_order(fit)[places]).as_float()
+    batch = design.batch(fit._row_order()[places]).as_float()
     Z = np.column_stack(batch.Z) if batch.Z else np.empty((len(places), 0))
     weights = np.ones(len(places)) if batch.weights is None else batch.weights
     roots = np.sqrt(fit._basis.weight_scale / weights)
@@ -174,16 +224,16 @@ def row_labels(fit: LMMResult, places: Index) -> pd.Index[Any]:
     """Visits or times of rows; where none are known their numbers within the cluster."""
     import pandas as pd
 
-    rows = row_order(fit)[places]
+    rows = fit._row_order()[places]
     design = fit._need(fit._design, "implied covariances")
     names = main_columns(fit)
     if names:
         columns = [design.residual_columns[name] for name in names]
         return labelled([values_of(column)[rows] for column in columns], names)
-    slopes = [k for k, name in enumerate(fit.z_names) if name != "Intercept"]
+    slopes = [name for name in dict.fromkeys(fit.z_names) if name != "Intercept"]
     if len(slopes) == 1:
-        values = design.batch(rows).as_float().Z[slopes[0]]
-        return pd.Index(values, name=fit.z_names[slopes[0]])
+        values = design.batch(rows).as_float().Z[fit.z_names.index(slopes[0])]
+        return pd.Index(values, name=slopes[0])
     return pd.RangeIndex(1, len(places) + 1, name="row")
 
 

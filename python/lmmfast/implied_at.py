@@ -13,7 +13,7 @@ from lmmfast.design_array import ArraySpec
 from lmmfast.design_formula import FormulaDesign
 from lmmfast.errors import DataError
 from lmmfast.frame import RowView, as_float
-from lmmfast.implied import Index, Rows, clusters_of, labelled, main_columns, row_order, values_of
+from lmmfast.implied import Group, Index, Rows, labelled, main_columns, values_of
 from lmmfast.residual import definitions
 from lmmfast.residual.layout import Stratum, VariancePart
 from lmmfast.residual.model import ResidualModel
@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 class NewRows:
     """Makes rows of a cluster from a table or from new times; the rest is as in the cluster."""
 
-    def __init__(self, fit: LMMResult, cluster: int) -> None:
-        self.fit, self.cluster = fit, cluster
+    def __init__(self, fit: LMMResult, group: Group) -> None:
+        self.fit, self.group = fit, group
         self.design = fit._need(fit._design, "implied covariances")
         self.columns = self.design.residual_columns
         self.model: ResidualModel | None = fit._residual_model
@@ -80,13 +80,11 @@ class NewRows:
 
     def _constant(self, name: str, values: NDArray[Any]) -> Any:
         """The value that a column has in all rows of the cluster."""
-        ptr = clusters_of(self.fit).ptr
-        here = values[row_order(self.fit)[ptr[self.cluster] : ptr[self.cluster + 1]]]
+        here = values[self.fit._row_order()[self.group.places]]
         if (here != here[0]).any():
-            label = clusters_of(self.fit).labels[self.cluster]
             raise DataError(
-                f"the covariance depends on {name!r} too, which changes within group {label}: give "
-                f"at= as a table with the column {name!r}"
+                f"the covariance depends on {name!r} too, which changes within group "
+                f"{self.group.label}: give at= as a table with the column {name!r}"
             )
         return here[0]
 
@@ -125,18 +123,18 @@ class NewRows:
         return np.column_stack([as_float(c) for name in spec.z_parts for c in made[name]])
 
     def _array_Z(self, table: Table, n: int) -> Array:
-        (names,) = self.fit.spec.z_names
-        if names is None:
-            return np.ones((n, 1))
-        old = self.design.batch(slice(None)).as_float().Z
-        return np.column_stack(
-            [
-                as_float(read_column(name, table.fetch(name)).values)
-                if name in table.names
-                else np.full(n, self._constant(name, values))
-                for name, values in zip(names, old, strict=True)
-            ]
-        )
+        old = iter(self.design.batch(slice(None)).as_float().Z)
+        columns = []
+        for names in self.fit.spec.z_names:
+            for name in names or (None,):
+                values = next(old)
+                if name is None:
+                    columns.append(np.ones(n))
+                elif name in table.names:
+                    columns.append(as_float(read_column(name, table.fetch(name)).values))
+                else:
+                    columns.append(np.full(n, self._constant(name, values)))
+        return np.column_stack(columns)
 
     # -- places of the kernels' parameters ---------------------------------------------------------
 

@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from lmmfast import implied_levels
 from lmmfast.basis import check_scales
 from lmmfast.covariance import Array
 from lmmfast.errors import UnsupportedModelError
+from lmmfast.implied import Group, GroupedRows
 from lmmfast.levels import Levels
 from lmmfast.predict import FactorEffects
 from lmmfast.result import LMMResult
@@ -32,8 +34,7 @@ class LevelsResult(LMMResult):
         levels = cast("Levels", clusters)
         self.factor_names = levels.names
         self._columns = levels.columns
-        #: For each factor those that it is nested in, outermost first.
-        self.nested_in: dict[str, list[str]] = {
+        self.nested_in = {
             name: [
                 levels.names[k]
                 for k in sorted(levels.outer(factor), key=lambda k: levels.counts[k])
@@ -135,6 +136,29 @@ class LevelsResult(LMMResult):
             return total
 
         return effects
+
+    # -- which rows go together ------------------------------------------------------------------
+
+    def _row_order(self) -> NDArray[np.intp]:
+        return implied_levels.row_order(self)
+
+    def _find_group(self, group: Any, at: bool) -> Group:
+        return implied_levels.find_group(self, group, at)
+
+    def _row_labels(self, places: NDArray[np.intp]) -> pd.Index[Any]:
+        return implied_levels.level_labels(self, places)
+
+    def _implied(self, group: Group) -> Array:
+        return implied_levels.implied(self, group)
+
+    def _grouped_rows(self, within: str | None) -> GroupedRows:
+        return implied_levels.grouped_rows(self, within)
+
+    def _factor_columns(  # type: ignore[override]
+        self, rows: NDArray[np.intp]
+    ) -> list[tuple[NDArray[np.intp], NDArray[np.int64]]]:
+        codes = implied_levels.levels_of(self).codes
+        return [(c, codes[k][rows]) for k, c in enumerate(self._columns)]
 
     def _whitened(self) -> NDArray[np.float64]:
         raise UnsupportedModelError(

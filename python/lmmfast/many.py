@@ -70,7 +70,7 @@ def fit_many(
         A response a column. An array may be memory-mapped; of an iterable, one block at a time is
         in memory.
     X, groups, Z, reml, weights, offset, D, x_names, z_names, group_name, rank_deficient, n_jobs
-        See `lmmfast.fit`. Missing values in them are errors.
+        See `lmmfast.fit`; one grouping factor. Missing values in them are errors.
     y_names : sequence of str, optional
         Default: those of a table, or y0, y1, ….
     max_iter : int
@@ -111,6 +111,11 @@ def fit_many(
         group_name=group_name,
         D=D,
     )
+    if len(design.factor_names) > 1:
+        raise UnsupportedModelError(
+            f"fit_many knows one grouping factor, and groups has {len(design.factor_names)}: fit "
+            "the responses one by one, the first by lmmfast.fit and the others by its refit"
+        )
     clusters = gather(design.keys, options.n_jobs)
     check_clusters(design, clusters)
     covariance, data = prepare_design(design, clusters, options)

@@ -36,7 +36,7 @@ _D_WITHIN = {
 
 def covariance_nested(small: LMMResult, big: LMMResult) -> bool:
     """Whether V of `small` is known to be a special case of V of `big`."""
-    if _has_clusters(small) and not _same_groups(small, big):
+    if not _same_groups(small, big):
         return False
     columns = {} if big._design is None else big._design.residual_columns
     within = structure_nested(small.residual, big.residual, columns)
@@ -49,7 +49,7 @@ def cautions(small: LMMResult, big: LMMResult) -> list[str]:
     """Why the chi-squared distribution does not hold though `small` is nested in `big`."""
     out = []
     one, other = small.residual.correlation, big.residual.correlation
-    if set(big.z_names) - set(small.z_names):
+    if effects(big) - effects(small):
         out.append(ZERO_VARIANCE)
     if other is not None and other.kind in definitions.DISTANCES and other.kind != "ar1":
         if one is None:
@@ -59,12 +59,26 @@ def cautions(small: LMMResult, big: LMMResult) -> list[str]:
     return out
 
 
-def _has_clusters(fit: LMMResult) -> bool:
-    return bool(fit.terms) or fit.residual.correlation is not None
+def effects(fit: LMMResult) -> set[tuple[str, str]]:
+    """Grouping factor and name of each random effect."""
+    return {(term.group, name) for term in fit.terms for name in term.names}
 
 
-def _same_groups(a: LMMResult, b: LMMResult) -> bool:
-    return (a.group_name, a.ngroups) == (b.group_name, b.ngroups)
+def _same_groups(small: LMMResult, big: LMMResult) -> bool:
+    """Whether the groups that `small` has are groups of `big` too."""
+    used = {term.group for term in small.terms}
+    if small.residual.correlation is not None:
+        inner, other = _innermost(small), _innermost(big)
+        if inner != other:
+            return False
+        used.add(inner)
+    counts = {name: m for name, (m, _) in big._grouping.items()}
+    return all(counts.get(name) == small._grouping[name][0] for name in used)
+
+
+def _innermost(fit: LMMResult) -> str:
+    """Grouping factor within whose levels residuals are correlated."""
+    return max(fit._grouping, key=lambda name: fit._grouping[name][0])
 
 
 # -- random effects ------------------------------------------------------------------------------
@@ -72,9 +86,7 @@ def _same_groups(a: LMMResult, b: LMMResult) -> bool:
 
 def terms_nested(small: Sequence[Term], big: Sequence[Term]) -> bool:
     """Whether every D of the terms `small` is among those of the terms `big`."""
-    hosts = [
-        next((k for k, b in enumerate(big) if set(s.names) <= set(b.names)), None) for s in small
-    ]
+    hosts = [next((k for k, b in enumerate(big) if _within(s, b)), None) for s in small]
     if None in hosts:
         return False
     for k, term in enumerate(big):
@@ -82,6 +94,11 @@ def terms_nested(small: Sequence[Term], big: Sequence[Term]) -> bool:
         if guests and not _guests_fit(guests, term):
             return False
     return True
+
+
+def _within(term: Term, host: Term) -> bool:
+    """Whether another term of the same grouping factor has all effects of a term."""
+    return term.group == host.group and set(term.names) <= set(host.names)
 
 
 def _guests_fit(guests: Sequence[Term], host: Term) -> bool:

@@ -7,6 +7,7 @@ from statistics import NormalDist
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from lmmfast.covariance import Array
 from lmmfast.errors import DataError, LmmError, UnsupportedModelError
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+    from lmmfast.plots_levels import CurveLevel
     from lmmfast.result import LMMResult
 
 _GRID = 101  # points of the population line
@@ -44,8 +46,13 @@ def figure(width: float = 6.4, height: float = 4.8) -> Figure:
     return Figure(figsize=(width, height), layout="constrained")
 
 
-def new_axes() -> Axes:
+def new_axes(width: float | None = None, height: float | None = None) -> Axes:
     """Make axes of a new figure of pyplot's.
+
+    Parameters
+    ----------
+    width, height : float, optional
+        Inches; default: pyplot's.
 
     Raises
     ------
@@ -55,7 +62,18 @@ def new_axes() -> Axes:
     _require()
     from matplotlib import pyplot
 
-    return pyplot.subplots(layout="constrained")[1]
+    usual = pyplot.rcParams["figure.figsize"]
+    size = (width or usual[0], height or usual[1])
+    return pyplot.subplots(figsize=size, layout="constrained")[1]
+
+
+def new_panels(n: int, width: float, height: float) -> NDArray[Any]:
+    """Make n axes beside each other, of so many inches each, in a new figure of pyplot's."""
+    _require()
+    from matplotlib import pyplot
+
+    size = (max(n * width, 4.0), height)
+    return np.atleast_1d(pyplot.subplots(1, n, figsize=size, layout="constrained")[1])
 
 
 def _require() -> None:
@@ -72,6 +90,7 @@ def plot_curves(
     data: Any,
     x: str,
     *,
+    level: str | None = None,
     groups: Sequence[Any] | None = None,
     n_groups: int | None = 50,
     at: Mapping[str, Any] | None = None,
@@ -93,6 +112,11 @@ def plot_curves(
         With the columns of the model: that of the fit, or a part of it.
     x : str
         Column on the horizontal axis, a number.
+    level : str, optional
+        Of several grouping factors the one that has a curve for each of its levels, predicted with
+        its effects and those of the factors that it is nested in. Default: the innermost; of
+        crossed factors that with the most levels. ``"conditional"``: the same with the effects of
+        all factors. Curves are coloured by the outermost factor around theirs.
     groups : sequence, optional
         Labels of the groups to draw.
     n_groups : int or None
@@ -100,7 +124,8 @@ def plot_curves(
         all of them.
     at : mapping, optional
         Values of other columns for the population line; by default their medians or most frequent
-        levels in ``data``.
+        levels in ``data``. Curves of outer levels are at these values too, where the columns
+        change within the level.
     alpha : float
         One minus the level of the band.
     observed : bool
@@ -129,13 +154,19 @@ def plot_curves(
     >>> fit = lf.lmm("Reaction ~ Days + (Days | Subject)", data)
     >>> ax = plot_curves(fit, data, "Days")  # doctest: +SKIP
     """
+    from lmmfast.plots_levels import curve_level, row_labels
+
+    of = curve_level(fit, level)
     frame = _model_data(fit, data, x)
-    labels = _row_labels(fit, frame)
+    labels = row_labels(fit, frame, of.factor)
     ax = new_axes() if ax is None else ax
-    chosen = _choose_groups(labels, groups, n_groups, fit.group_name)
+    chosen = _choose_groups(labels, groups, n_groups, of.name)
     coded = fit.spec.number_levels
-    curves = [_grid(part, x, _SUBJECT_GRID, coded) for part in _parts(frame, labels, chosen)]
-    _draw_subjects(ax, fit, frame[np.isin(labels, chosen)], curves, x, observed)
+    curves = [
+        _grid(part, x, _SUBJECT_GRID, coded, {} if of.innermost else _changing(part, at))
+        for part in _parts(frame, labels, chosen)
+    ]
+    _draw_subjects(ax, fit, frame[np.isin(labels, chosen)], curves, x, observed, of)
     grid = _grid(frame, x, _GRID, coded, at)
     _draw_population(ax, fit, grid, x, alpha)
     ax.set_xlabel(x)
@@ -165,27 +196,37 @@ def _draw_subjects(
     curves: list[pd.DataFrame],
     x: str,
     observed: bool,
+    of: CurveLevel,
 ) -> None:
     """Observations in grey, fitted curves of the subjects thin over them."""
     import pandas as pd
+
+    from lmmfast.plots_levels import colours
 
     if observed and len(rows):
         ax.plot(rows[x], _response(fit, rows), "o", ms=3, mew=0, color=OBSERVED, label="observed")
     if not curves:
         return
-    y = np.asarray(fit.predict(pd.concat(curves, ignore_index=True), level="conditional"))
-    start = 0
-    for k, curve in enumerate(curves):
+    y = np.asarray(fit.predict(pd.concat(curves, ignore_index=True), level=of.level))
+    start, shades = 0, colours(fit, of.outermost, curves)
+    for k, (curve, (colour, said)) in enumerate(zip(curves, shades, strict=True)):
+        own = _curves_are(fit, of) if k == 0 and said is None else None
         ax.plot(
             curve[x],
             y[start : start + len(curve)],
             "-" if curve[x].iloc[0] < curve[x].iloc[-1] else "_",
             lw=0.8,
-            alpha=0.6,
-            color=SUBJECT,
-            label=f"fitted, one line per {fit.group_name}" if k == 0 else None,
+            alpha=0.6 if of.outermost is None else 0.8,
+            color=colour,
+            label=own if said is None else said,
         )
         start += len(curve)
+
+
+def _curves_are(fit: LMMResult, of: CurveLevel) -> str:
+    """Entry of the legend for all curves."""
+    colour = "" if of.outermost is None else f", colours by {list(fit._grouping)[of.outermost]}"
+    return f"fitted, one line per {of.name}{colour}"
 
 
 def _draw_population(ax: Axes, fit: LMMResult, grid: pd.DataFrame, x: str, alpha: float) -> None:
@@ -231,11 +272,6 @@ def _as_series(values: Any) -> Any:
     if hasattr(values, "to_pandas"):
         return values.to_pandas()
     return values.reset_index(drop=True) if hasattr(values, "reset_index") else np.asarray(values)
-
-
-def _row_labels(fit: LMMResult, frame: pd.DataFrame) -> np.ndarray[Any, Any]:
-    (keys,) = fit.spec.group_keys(frame)
-    return np.asarray(keys.values if keys.labels is None else keys.labels[keys.values])
 
 
 def _choose_groups(
@@ -288,6 +324,11 @@ def _grid(
             raise DataError(f"at= names a column {name!r} that the model does not use")
         made[name] = [value] * size
     return pd.DataFrame(made)
+
+
+def _changing(rows: pd.DataFrame, at: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Those values of columns that are not the same in all of the rows."""
+    return {k: v for k, v in (at or {}).items() if k in rows.columns and rows[k].nunique() > 1}
 
 
 def _typical(column: pd.Series[Any], coded: bool) -> Any:

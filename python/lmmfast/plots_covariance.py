@@ -7,13 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lmmfast.covariance import Array
-from lmmfast.implied import (
-    V,
-    cluster_rows,
-    clusters_of,
-    find_cluster,
-    implied_covariance,
-)
+from lmmfast.implied import implied_covariance
 from lmmfast.plots import LINE, OBSERVED, SUBJECT, new_axes
 
 if TYPE_CHECKING:
@@ -90,14 +84,13 @@ def _matrix(fit: LMMResult, group: Any, at: Any) -> tuple[pd.DataFrame, str]:
     """V and what it is of."""
     import pandas as pd
 
-    cluster = find_cluster(fit, group)
-    name = f"{fit.group_name} {clusters_of(fit).labels[cluster]}"
+    chosen = fit._find_group(group, at is not None)
     if at is not None:
-        return implied_covariance(fit, group, at), "chosen rows" if group is None else name
-    n = int(clusters_of(fit).sizes[cluster])
-    rows, labels = cluster_rows(fit, cluster, MOST_SHOWN)
-    shown = f"{name}, {MOST_SHOWN} of {n} rows" if n > MOST_SHOWN else name
-    return pd.DataFrame(V(fit, rows), index=labels, columns=labels), shown
+        return implied_covariance(fit, group, at), "chosen rows" if group is None else str(chosen)
+    n, part = len(chosen.places), chosen.part(MOST_SHOWN)
+    labels = fit._row_labels(part.places)
+    shown = f"{chosen}, {MOST_SHOWN} of {n} rows" if n > MOST_SHOWN else str(chosen)
+    return pd.DataFrame(fit._implied(part), index=labels, columns=labels), shown
 
 
 def _model_text(fit: LMMResult) -> str:
@@ -156,6 +149,7 @@ def plot_acf(
     residuals: str = "marginal",
     max_lag: float | None = None,
     bins: int | None = None,
+    within: str | None = None,
     pairs: bool = True,
     ax: Axes | None = None,
 ) -> Axes:
@@ -168,7 +162,7 @@ def plot_acf(
     Parameters
     ----------
     fit : LMMResult
-    along, kind, residuals, max_lag, bins
+    along, kind, residuals, max_lag, bins, within
         See `LMMResult.acf`.
     pairs : bool
         Write the number of pairs of rows at each lag below the points.
@@ -200,7 +194,9 @@ def plot_acf(
     from lmmfast.autocorrelation import lag_axis
 
     ax = new_axes() if ax is None else ax
-    table = fit.acf(along, kind=kind, residuals=residuals, max_lag=max_lag, bins=bins)
+    table = fit.acf(
+        along, kind=kind, residuals=residuals, max_lag=max_lag, bins=bins, within=within
+    )
     if kind == "semivariogram":
         ax.axhline(1.0, color="0.6", lw=0.8, zorder=1)
     ax.axhline(0.0, color="0.6", lw=0.8, zorder=1)
@@ -208,7 +204,7 @@ def plot_acf(
     _make_room(ax, table, pairs)
     if pairs:
         _write_pairs(ax, table)
-    ax.set_xlabel(f"lag ({lag_axis(fit, along).name})")
+    ax.set_xlabel(f"lag ({lag_axis(fit, along, fit._grouped_rows(within)).name})")
     name = "semivariogram" if kind == "semivariogram" else "autocorrelation"
     ax.set_ylabel(name if residuals == "marginal" else f"{name} of whitened residuals")
     ax.set_title(_model_text(fit), fontsize=10)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from lmmfast.covariance import Array
 from lmmfast.errors import DataError
-from lmmfast.implied import clusters_of, residual_sd, row_order, rows_at
+from lmmfast.implied import GroupedRows, residual_sd, rows_at
 from lmmfast.residual import definitions
 from lmmfast.residual.dense import evaluate_custom
 
@@ -34,11 +34,11 @@ Index = NDArray[np.intp]
 
 @dataclass(frozen=True, eq=False)
 class Pairs:
-    """Pairs of rows of some clusters, all of (k,).
+    """Pairs of rows of some blocks of clusters, all of (k,).
 
     Attributes
     ----------
-    cluster : ndarray of int
+    block : ndarray of int
     lag : ndarray
     e, f : ndarray
         Residuals of the two rows.
@@ -46,7 +46,7 @@ class Pairs:
         Correlation of the two as the model has it.
     """
 
-    cluster: Index
+    block: Index
     lag: Array
     e: Array
     f: Array
@@ -63,23 +63,28 @@ class Sample:
         In the order of `lmmfast.implied.row_order`.
     normalized : bool
         Residuals whitened by V instead of marginal ones over their standard deviations.
+    grouped : GroupedRows
     """
 
-    def __init__(self, fit: LMMResult, coords: Array, normalized: bool) -> None:
+    def __init__(
+        self, fit: LMMResult, coords: Array, normalized: bool, grouped: GroupedRows
+    ) -> None:
         self.fit, self.normalized = fit, normalized
-        clusters = clusters_of(fit)
-        self.ptr, self.m = clusters.ptr, clusters.m
-        self.longest = int(clusters.sizes.max())
-        self.cluster: Index = np.repeat(np.arange(self.m), clusters.sizes)
-        places: Index = np.arange(fit.nobs)
-        if coords.shape[1] == 1:
-            places = np.lexsort((coords[:, 0], self.cluster))
+        times = [coords[:, 0]] if coords.shape[1] == 1 else []
+        places: Index = np.lexsort([*times, grouped.unit, grouped.block])
+        unit, self.block = grouped.unit[places], grouped.block[places]
+        self.ptr, self.block_ptr = _starts(unit), _starts(self.block)
+        self.m, self.unit = len(self.ptr) - 1, unit[self.ptr[:-1]]
+        self.longest = int(np.diff(self.ptr).max())
+        self.cluster: Index = np.repeat(np.arange(self.m), np.diff(self.ptr))
         self.coords = coords[places]
         self.rows = rows_at(fit, places)
+        rows = fit._row_order()[places]
+        self.factors = fit._factor_columns(rows)
         self.residual_sd = residual_sd(fit, self.rows)
         itself: Index = np.arange(fit.nobs)
         self.sd = np.sqrt(self._random(itself, itself) + self.residual_sd**2)
-        self.r = self._residuals(row_order(fit)[places])
+        self.r = self._residuals(rows)
 
     def _residuals(self, rows: Index) -> Array:
         """Residuals with a mean square of one."""
@@ -119,7 +124,7 @@ class Sample:
     # -- pairs -------------------------------------------------------------------------------------
 
     def pairs(self, furthest: float, first: bool = False) -> Iterator[Pairs]:
-        """Pairs up to the longest lag, those of a cluster together.
+        """Pairs up to the longest lag, those of a block together.
 
         Parameters
         ----------
@@ -130,12 +135,12 @@ class Sample:
         counts = self._ends(furthest) - rows - 1
         counts = np.where(self._chosen(counts), counts, 0)
         total = np.concatenate([[0], np.cumsum(counts)])
-        by_cluster = total[self.ptr]
+        by_block, n_blocks = total[self.block_ptr], len(self.block_ptr) - 1
         start = 0
-        while start < self.m:
-            stop = int(np.searchsorted(by_cluster, by_cluster[start] + CHUNK, side="right")) - 1
-            stop = min(max(stop, start + 1), self.m)
-            here = rows[self.ptr[start] : self.ptr[stop]]
+        while start < n_blocks:
+            stop = int(np.searchsorted(by_block, by_block[start] + CHUNK, side="right")) - 1
+            stop = min(max(stop, start + 1), n_blocks)
+            here = rows[self.block_ptr[start] : self.block_ptr[stop]]
             yield self._pairs_of(here, counts[here], furthest)
             if first:
                 return
@@ -158,14 +163,18 @@ class Sample:
         near = lag <= furthest * (1 + 1e-9)
         j, other, lag = j[near], other[near], lag[near]
         fitted = np.zeros(len(j)) if self.normalized else self._fitted(j, other)
-        return Pairs(self.cluster[j], lag, self.r[j], self.r[other], fitted)
+        return Pairs(self.block[j], lag, self.r[j], self.r[other], fitted)
 
     # -- what the model says -----------------------------------------------------------------------
 
     def _random(self, j: Index, other: Index) -> Array:
         """Covariances of pairs of rows due to the random effects."""
-        Z = self.rows.Z
-        return np.asarray(((Z[j] @ self.fit._estimates.D) * Z[other]).sum(axis=1))
+        out = np.zeros(len(j))
+        for columns, codes in self.factors:
+            Z, D = self.rows.Z[:, columns], self.fit._estimates.D[np.ix_(columns, columns)]
+            cov = ((Z[j] @ D) * Z[other]).sum(axis=1)
+            out += cov if codes is None else np.where(codes[j] == codes[other], cov, 0.0)
+        return out
 
     def _fitted(self, j: Index, other: Index) -> Array:
         s = self.residual_sd
@@ -179,7 +188,7 @@ class Sample:
         if model is None or model.parameters.correlation is None:
             return out
         kappa = cast("JointCovariance", self.fit._covariance).kappa(self.fit._phi)
-        of = model.stratum[self.cluster[j]]
+        of = model.stratum[self.unit[self.cluster[j]]]
         for k, stratum in enumerate(model.parameters.strata):
             mine = of == k
             nu = 0.0 if stratum.nu is None else kappa[stratum.nu]
@@ -205,3 +214,9 @@ class Sample:
             C = evaluate_custom(correlation.custom, psi, rows.coords[first : self.ptr[i + 1]])[0]
             out[here] = C[j[here] - first, other[here] - first]
         return out
+
+
+def _starts(groups: Index) -> NDArray[np.int64]:
+    """First row of each run of equal numbers, and the number of rows."""
+    changes = np.flatnonzero(groups[1:] != groups[:-1]) + 1
+    return np.concatenate([[0], changes, [len(groups)]]).astype(np.int64)

@@ -8,7 +8,9 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
+from lmmfast import implied
 from lmmfast import predict as prediction
 from lmmfast.basis import Basis, check_scales
 from lmmfast.certificate import Certificate
@@ -89,6 +91,8 @@ class LMMResult:
         self.group_sizes: Any = int(sizes.min()), float(sizes.mean()), int(sizes.max())
         #: For each grouping factor the number of its groups, and their sizes.
         self._grouping = {self.group_name: (clusters.m, self.group_sizes)}
+        #: For each grouping factor those that it is nested in, outermost first.
+        self.nested_in: dict[str, list[str]] = {self.group_name: []}
 
     # -- fixed effects ---------------------------------------------------------------------------
 
@@ -250,6 +254,49 @@ class LMMResult:
 
         return variance_table(self, alpha)
 
+    def variance_partition(self) -> pd.DataFrame:
+        """Return how the variance of the response divides among grouping factors and residuals.
+
+        Returns
+        -------
+        DataFrame
+            A row for each grouping factor, then ``Residual``: ``variance``, the mean over the rows
+            of the fit of z' D_f z (of the residuals: of their variances, sigma2 / w); ``share`` of
+            the sum, the variance of a row about its fixed effects; ``icc``, the intraclass
+            correlation: of two rows that share the level of this factor (and of those that it is
+            nested in) and no other, so far as random effects make it.
+
+        Raises
+        ------
+        DataError
+            A fit that holds no rows.
+
+        Notes
+        -----
+        With random slopes the variance changes with their columns, and these are means over the
+        rows: Johnson (2014), Methods in Ecology and Evolution 5, 944-946. A residual structure is
+        part of ``Residual``, whatever correlation it has.
+
+        Examples
+        --------
+        >>> import lmmfast as lf
+        >>> fit = lf.lmm("Yield ~ 1 + (1 | Batch)", lf.datasets.dyestuff())
+        >>> fit.variance_partition().round(3)
+                  variance  share    icc
+        Batch     1764.050  0.419  0.419
+        Residual  2451.250  0.581    NaN
+        """
+        from lmmfast.inference.partition import variance_partition
+
+        return variance_partition(self)
+
+    @cached_property
+    def _mean_variances(self) -> dict[str, float]:
+        """Mean variance of a row by grouping factor, then that of its residual."""
+        from lmmfast.inference.partition import mean_variances
+
+        return mean_variances(self)
+
     # -- residual structure ----------------------------------------------------------------------
 
     @property
@@ -263,7 +310,8 @@ class LMMResult:
         Parameters
         ----------
         group : optional
-            Label of a cluster; default: the first of the largest.
+            Label of a cluster; default: the first of the largest. Of several grouping factors a
+            level of the outermost, or ``{factor: level}``.
         at : sequence or table, optional
             Visits or times of rows that need not be in the data (dates: days since the first one),
             or a table with all columns that the covariance depends on. Columns that it does not
@@ -279,6 +327,8 @@ class LMMResult:
         ------
         DataError
             Unknown group or level, columns that ``at`` lacks, more than 5000 rows.
+        UnsupportedModelError
+            Several grouping factors, and ``at`` for a level that is not one of the innermost.
 
         Examples
         --------
@@ -299,6 +349,7 @@ class LMMResult:
         residuals: str = "marginal",
         max_lag: float | None = None,
         bins: int | None = None,
+        within: str | None = None,
     ) -> pd.DataFrame:
         """Return the autocorrelation of the residuals within clusters, and that of the model.
 
@@ -319,12 +370,16 @@ class LMMResult:
             time, three times the fitted range at least.
         bins : int, optional
             Number of intervals of the lag; default 15. Few distinct lags have one each.
+        within : str, optional
+            Of several grouping factors the one within whose levels pairs of rows are taken;
+            default: the innermost, of crossed ones that with the most levels.
 
         Returns
         -------
         DataFrame
             A row per lag: its mean ``lag``, ``pairs`` of rows, ``empirical``, ``std_error`` (from
-            the variation between clusters; NaN for fewer than ten), ``fitted``: the mean over the
+            the variation between clusters, of nested factors between levels of the outermost; NaN
+            for fewer than ten, and for crossed factors), ``fitted``: the mean over the
             same pairs of what V implies, random effects included.
 
         Notes
@@ -335,7 +390,7 @@ class LMMResult:
         """
         from lmmfast.autocorrelation import acf
 
-        return acf(self, along, kind, residuals, max_lag, bins)
+        return acf(self, along, kind, residuals, max_lag, bins, within)
 
     def plot_covariance(self, group: Any = None, at: Any = None, **options: Any) -> Axes:
         """Draw the correlations or covariances of V as a heatmap.
@@ -488,6 +543,35 @@ class LMMResult:
         """L^-1 (y - X beta) with V = L L', (n,)."""
         return prediction.normalized(self)
 
+    # -- which rows go together ------------------------------------------------------------------
+
+    def _row_order(self) -> NDArray[np.intp]:
+        """Rows used (n,), those of a group together."""
+        return implied.row_order(self)
+
+    def _find_group(self, group: Any, at: bool) -> implied.Group:
+        """Find the group of which V is asked for, of its own rows or (``at``) of others."""
+        return implied.find_group(self, group)
+
+    def _row_labels(self, places: NDArray[np.intp]) -> pd.Index[Any]:
+        """Labels of rows at places of `_row_order`."""
+        return implied.row_labels(self, places)
+
+    def _implied(self, group: implied.Group) -> Array:
+        """V of the rows of a group."""
+        return implied.V(self, implied.rows_at(self, group.places, group.cluster))
+
+    def _grouped_rows(self, within: str | None) -> implied.GroupedRows:
+        """Groups within which pairs of rows are looked at."""
+        prediction.check_choice("within", within or self.group_name, (self.group_name,))
+        return implied.grouped_rows(self)
+
+    def _factor_columns(
+        self, rows: NDArray[np.intp]
+    ) -> list[tuple[NDArray[np.intp], NDArray[np.int64] | None]]:
+        """Columns of Z of each factor, and the levels of some rows; None: all the same."""
+        return [(np.arange(len(self.z_names)), None)]
+
     @property
     def fittedvalues(self) -> Array | pd.Series[float]:
         """X beta + Z b for the rows used (conditional on the random effects)."""
@@ -561,7 +645,7 @@ class LMMResult:
         return prediction.predict(self, newdata, level, new_levels, groups, Z, offset)
 
     def plot_curves(self, data: Any, x: str, **options: Any) -> Axes:
-        """Draw subject-specific curves over the population line.
+        """Draw curves of subjects, or of other levels, over the population line.
 
         Parameters
         ----------
@@ -579,6 +663,42 @@ class LMMResult:
         from lmmfast.plots import plot_curves
 
         return plot_curves(self, data, x, **options)
+
+    def plot_random_effects(
+        self, group: str | None = None, effect: str | None = None, **options: Any
+    ) -> NDArray[Any]:
+        """Draw the predicted random effects, sorted, with their intervals: a caterpillar plot.
+
+        Parameters
+        ----------
+        group, effect : str, optional
+            One grouping factor, one effect; by default a panel for each effect of each factor.
+        **options
+            See `lmmfast.plots_effects.plot_random_effects`.
+
+        Returns
+        -------
+        ndarray of matplotlib Axes
+        """
+        from lmmfast.plots_effects import plot_random_effects
+
+        return plot_random_effects(self, group, effect, **options)
+
+    def plot_variance_partition(self, **options: Any) -> Axes:
+        """Draw the shares of the variance as bars: see `variance_partition`.
+
+        Parameters
+        ----------
+        **options
+            See `lmmfast.plots_effects.plot_variance_partition`.
+
+        Returns
+        -------
+        matplotlib Axes
+        """
+        from lmmfast.plots_effects import plot_variance_partition
+
+        return plot_variance_partition(self, **options)
 
     # -- other responses, more rows --------------------------------------------------------------
 
@@ -727,6 +847,8 @@ class LMMResult:
         _ = self._effects, self.group_labels, self._response_sum
         with contextlib.suppress(DataError):  # out of range: then there are no standard errors
             _ = self.theta_cov
+        with contextlib.suppress(DataError):  # a fit with appended rows holds none
+            _ = self._mean_variances
 
     def __getstate__(self) -> dict[str, Any]:
         """Pickle without data: see `remove_data`."""

@@ -13,7 +13,15 @@ import numpy as np
 from lmmfast.covariance import Array
 from lmmfast.errors import DataError
 from lmmfast.inference.variances import covariance_errors
-from lmmfast.text import WIDTH, decimal_places, html_table, text_table, write_number, write_p
+from lmmfast.text import (
+    WIDTH,
+    decimal_places,
+    html_table,
+    shorten,
+    text_table,
+    write_number,
+    write_p,
+)
 from lmmfast.varcorr import VarCorr
 
 if TYPE_CHECKING:
@@ -281,13 +289,10 @@ def _group_facts(fit: LMMResult) -> list[tuple[str, str]]:
     for name, (m, (smallest, mean, largest)) in fit._grouping.items():
         same = smallest == largest
         size = f"{smallest} in each" if same else f"{smallest} to {largest}, mean {mean:.2f}"
-        facts += [
-            (
-                f"Groups of {name}" if several else "Groups",
-                f"{m:,}" if several else f"{m:,} ({name})",
-            ),
-            ("Rows per group", size),
-        ]
+        if several:
+            facts.append((f"Groups of {name}", f"{m:,} (rows: {size})"))
+        else:
+            facts += [("Groups", f"{m:,} ({name})"), ("Rows per group", size)]
     return facts
 
 
@@ -339,8 +344,10 @@ def _two_columns(facts: Sequence[tuple[str, str]]) -> list[str]:
     name, value = (max(len(fact[k]) for fact in left) for k in (0, 1))
     right_name, number = (max(len(fact[k]) for fact in right) for k in (0, 1))
     if name + value + right_name + number + 8 > WIDTH:
-        name = max(name, right_name)
-        return [f"{k:<{name}}  {v}" for k, v in facts]
+        room = WIDTH - 2 - max(value, number)
+        names = [shorten(k, room) for k, _ in facts]
+        name = max(map(len, names))
+        return [f"{k:<{name}}  {v}" for k, (_, v) in zip(names, facts, strict=True)]
     return [
         f"{a:<{name}}  {b:<{value}}    {c:<{right_name}}  {d:>{number}}"
         for (a, b), (c, d) in zip(left, right, strict=True)

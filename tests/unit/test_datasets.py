@@ -20,6 +20,7 @@ EXPECTED = {
     "exam": (4059, {"sex": 2, "school": 65}, ["normexam", "standLRT", "schavg"]),
     "hepatitis": (288, {}, ["infant", "log_days", "log_titer_baseline", "log_titer"]),
     "hepatitis_sim": (259, {"infant": 118}, ["logtiter", "logtime", "logtime_c", "logbase"]),
+    "multicentre": (2100, {"center": 24, "arm": 2}, ["patient", "month", "sbp"]),
     "orthodont": (108, {"Subject": 27, "Sex": 2}, ["distance", "age"]),
     "ovary": (308, {"Mare": 11}, ["follicles", "Time", "Index", "sin1", "cos1"]),
     "oxide": (72, {"Source": 2, "Lot": 8, "Wafer": 3, "Site": 3}, ["Thickness"]),
