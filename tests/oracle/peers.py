@@ -26,6 +26,10 @@ def expected(case):
 def _pristine(dataset):
     if (DATA / f"{dataset}.csv").exists():
         return pd.read_csv(DATA / f"{dataset}.csv")
+    if dataset == "insteval":
+        with np.load(DATA / "insteval.npz") as columns:
+            data = pd.DataFrame(dict(columns)).astype(np.int64)
+        return data.assign(dept=data["dept"].map("D{:02d}".format))
     if dataset in DERIVED:
         source, derive = DERIVED[dataset]
         return derive(_pristine(source).copy())

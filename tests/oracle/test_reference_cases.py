@@ -40,8 +40,8 @@ CROSSED = ("penicillin",)
 CASES = (*ONE_FACTOR, *NESTED, *CROSSED)
 ENGINES_OF = (
     dict.fromkeys(ONE_FACTOR, ENGINES)
-    | dict.fromkeys(NESTED, ("nested", "crossed", "reference"))
-    | dict.fromkeys(CROSSED, ("crossed", "reference"))
+    | dict.fromkeys(NESTED, ("nested", "crossed"))
+    | dict.fromkeys(CROSSED, ("crossed",))
 )
 
 FITS = [
