@@ -11,8 +11,7 @@ from typing import Any
 import simulate
 from peers import PEERS, Peer
 from process import attempt, give_back_memory, read_peak, serve, start, start_peak, timed
-from structured import STRUCTURED
-from workloads import WORKLOADS, AnyWorkload
+from workloads import ALL
 
 
 def run(peer: Peer, job: dict[str, Any], timeout: float) -> dict[str, Any]:
@@ -23,7 +22,7 @@ def run(peer: Peer, job: dict[str, Any], timeout: float) -> dict[str, Any]:
 def child(job: dict[str, Any]) -> dict[str, Any]:
     """Load the data, import the library, then fit and measure."""
     peer = PEERS[job["peer"]]
-    workload: AnyWorkload = (WORKLOADS | STRUCTURED)[job["workload"]]
+    workload = ALL[job["workload"]]
     data = simulate.load(Path(job["folder"]), workload, peer.data)
     peer.prepare()
     give_back_memory()

@@ -19,7 +19,7 @@ from typing import Any
 from workloads import WORKLOADS
 
 TEMPLATE = Path(__file__).with_name("template.md")
-MARKS = "tables", "pictures", "structured"
+MARKS = "tables", "pictures", "structured", "levels"
 PICTURES = {"intercept": "random intercept", "slope": "random intercept and slope"}
 Figures = dict[str, Any]
 
@@ -71,9 +71,12 @@ def memory_gib() -> float:
 
 def write(results: Figures, path: Path) -> None:
     """Write the page and, in images/ beside it, the pictures; keep what was not measured."""
+    import report_levels
     import report_structured
 
     parts = {"structured": report_structured.markdown(results)} if results["structured"] else {}
+    if results.get("levels"):  # figures of earlier versions have none
+        parts["levels"] = report_levels.markdown(results)
     if results["measurements"] or results["many"]:
         parts |= {"tables": markdown(results), "pictures": pictures(results, path)}
     old = path.read_text() if path.exists() else ""
@@ -273,9 +276,9 @@ def threads_table(stages: list[Figures]) -> list[str]:
     return table(("workload", "clusters", "threads", *speedups), rows, "lr" + 10 * "r")
 
 
-def fits_table(group: list[Figures]) -> list[str]:
+def fits_table(group: list[Figures], counted: str = "clusters") -> list[str]:
     """One row a size and peer: times, ratio to lmmfast by the same route, memory, Δ log L."""
-    head = "clusters", "rows", "library", "from", "first s", "best s", "ratio", "peak MB", "Δ log L"
+    head = counted, "rows", "library", "from", "first s", "best s", "ratio", "peak MB", "Δ log L"
     rows = [row for _, of_size in grouped(group, "rows") for row in fits_rows(of_size)]
     return table(head, rows, "rrllrrrrr")
 

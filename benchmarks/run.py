@@ -19,11 +19,13 @@ import many
 import measure
 import process
 import report
+import report_levels
 import report_structured
 import simulate
+from levels import LEVELS
 from peers import PEERS, Peer
 from structured import STRUCTURED
-from workloads import WORKLOADS, AnyWorkload, Workload
+from workloads import ALL, WORKLOADS, AnyWorkload, Workload
 
 PATIENCE = 0.5  # of the budget: a first fit that took less is repeated at least once
 ROOM = 0.9  # of the memory available: what a fit may be expected to take
@@ -32,6 +34,7 @@ STARTED, LOADED = 30, 10**6  # seconds to start a process, rows loaded a second:
 STAGE_ROWS = 200_000  # stages of smaller data would tell of caches, not of memory
 QUICK = {"budget": 5.0, "seconds": 3.0, "repeats": 3}
 FULL = {"budget": 40.0, "seconds": 8.0, "repeats": 5}
+GROUPS: dict[str, Any] = {"residual": STRUCTURED, "levels": LEVELS}
 
 
 def main() -> None:
@@ -47,17 +50,17 @@ def main() -> None:
         "options": {key: getattr(options, key) for key in ("reml", "seed", "quick", *FULL)},
         "measurements": [],
         "structured": [],
+        "levels": [],
         "stages": [],
         "many": [],
     }
     runs: dict[str, Run] = {}
-    single: dict[str, AnyWorkload] = WORKLOADS | STRUCTURED
-    for name in (name for name in (*single, *many.WORKLOADS) if name in options.workload):
-        if name in single:
-            like = runs.get(single[name].like or "")
+    for name in (name for name in (*ALL, *many.WORKLOADS) if name in options.workload):
+        if name in ALL:
+            like = runs.get(ALL[name].like or "")
             slowness = dict(like.slowness) if like else {}
-            runs[name] = Run(single[name], installed, options, slowness).all_sizes()
-            results["measurements" if name in WORKLOADS else "structured"] += runs[name].measured
+            runs[name] = Run(ALL[name], installed, options, slowness).all_sizes()
+            results[part_of(name)] += runs[name].measured
             results["stages"] += runs[name].stages
         else:
             results["many"] += many.measurements(name, options)
@@ -67,8 +70,16 @@ def main() -> None:
     if results["measurements"] or results["many"]:
         print(report.markdown(results))
     print(report_structured.markdown(results))
+    print(report_levels.markdown(results))
     if options.markdown:
         report.write(results, options.markdown)
+
+
+def part_of(name: str) -> str:
+    """Which of the results the figures of a workload belong to."""
+    if name in WORKLOADS:
+        return "measurements"
+    return "structured" if name in STRUCTURED else "levels"
 
 
 def parse() -> argparse.Namespace:
@@ -79,9 +90,10 @@ def parse() -> argparse.Namespace:
     parser.add_argument(
         "--workload",
         nargs="+",
-        choices=[*WORKLOADS, *STRUCTURED, *many.WORKLOADS, "residual"],
-        default=[*WORKLOADS, *STRUCTURED, *many.DEFAULT],
-        help="only these workloads; residual: those with a residual structure",
+        choices=[*ALL, *many.WORKLOADS, *GROUPS],
+        default=[*ALL, *many.DEFAULT],
+        help="only these workloads; residual: those with a residual structure; levels: those "
+        "with several grouping factors",
     )
     parser.add_argument(
         "--clusters",
@@ -102,8 +114,9 @@ def parse() -> argparse.Namespace:
         "--markdown", type=Path, help="write the page here, its pictures to images/ beside it"
     )
     options = parser.parse_args()
-    if "residual" in options.workload:
-        options.workload = [*options.workload, *STRUCTURED]
+    for group in GROUPS:
+        if group in options.workload:
+            options.workload = [*options.workload, *GROUPS[group]]
     for name, value in (QUICK if options.quick else FULL).items():
         if getattr(options, name) is None:
             setattr(options, name, value)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
+from levels import Levels
 from structured import Structured
 from workloads import AnyWorkload, Workload
 
@@ -24,6 +25,15 @@ class Arrays(NamedTuple):
     X: np.ndarray
     groups: np.ndarray
     Z: np.ndarray | None
+
+
+class LevelsArrays(NamedTuple):
+    """As `Arrays`, with an array of labels for each grouping factor, all with intercepts."""
+
+    y: np.ndarray
+    X: np.ndarray
+    groups: list[np.ndarray]
+    Z: None = None
 
 
 class StructuredArrays(NamedTuple):
@@ -49,6 +59,8 @@ def write(folder: Path, size: int, workload: AnyWorkload, seed: int) -> int:
         return write_clusters(folder, size, workload, rng)
     columns = workload.make(rng, size)
     for name, column in columns.items():
+        if name not in workload.groups:
+            column = column.astype(float, copy=False)
         np.save(folder / f"{name}.npy", column)
     return len(columns["y"])
 
@@ -96,22 +108,41 @@ def load(folder: Path, workload: AnyWorkload, kind: str) -> Any:
     """Load the data as ``kind``: arrays, columns (dict of arrays), pandas or polars."""
     if kind == "arrays" and isinstance(workload, Structured):
         return structured_arrays(load(folder, workload, "pandas"), workload)
+    if kind == "arrays" and isinstance(workload, Levels):
+        return levels_arrays(load(folder, workload, "pandas"), workload)
     if kind == "arrays":
         y, groups = read(folder, "y"), read(folder, "id")
         X = matrix(folder, workload, [*workload.x_names], y)
         Z = matrix(folder, workload, [*workload.z_names], y) if workload.q > 1 else None
         return Arrays(y, X, groups, Z)
-    columns = {name: read(folder, name) for name in ("y", *workload.covariates, "id")}
+    columns = {name: read(folder, name) for name in ("y", *workload.covariates, *workload.groups)}
     if kind == "pandas":
         import pandas as pd
 
         frame = pd.DataFrame(columns, copy=False)
         return frame.astype(dict.fromkeys(workload.factors, "category"))
+    for name in workload.factors if isinstance(workload, Levels) else ():
+        columns[name] = np.array([f"{value:02.0f}" for value in columns[name]])
     if kind == "polars":
         import polars as pl
 
         return pl.DataFrame(columns)
     return columns
+
+
+def levels_arrays(frame: Any, workload: Levels) -> LevelsArrays:
+    """Make X from the formula, and one label of the labels of a:b: that is not timed."""
+    from formulaic import model_matrix
+
+    y, X = model_matrix(workload.fixed, frame)
+    groups = []
+    for factor in workload.by:
+        labels = np.zeros(len(frame), dtype=np.int64)
+        for name in factor.split(":"):
+            labels = labels * (int(frame[name].max()) + 1) + frame[name].to_numpy()
+        groups.append(labels)
+    values = np.ascontiguousarray(X, dtype=float)
+    return LevelsArrays(np.asarray(y, dtype=float)[:, 0], values, groups)
 
 
 def structured_arrays(frame: Any, workload: Structured) -> StructuredArrays:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -62,6 +62,7 @@ class Structured:
     series: int | None = None
     pilots: tuple[int, ...] = ()
     like: str | None = None
+    groups: ClassVar[tuple[str, ...]] = ("id",)
 
     @property
     def formula(self) -> str:

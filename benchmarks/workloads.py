@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from structured import Structured
+from levels import LEVELS, Levels
+from structured import STRUCTURED, Structured
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,7 @@ class Workload:
     dtype: str = "float64"
     factors: ClassVar[tuple[str, ...]] = ()  # columns that are categories: none
     series: ClassVar[None] = None
+    groups: ClassVar[tuple[str, ...]] = ("id",)  # columns of labels
 
     @property
     def covariates(self) -> list[str]:
@@ -99,7 +101,7 @@ class Workload:
         return rows * (item * (1 + self.p + (self.q if self.q > 1 else 0)) + 8)
 
 
-AnyWorkload = Workload | Structured
+AnyWorkload = Workload | Structured | Levels
 
 WORKLOADS: dict[str, Workload] = {
     workload.name: workload
@@ -152,3 +154,6 @@ WORKLOADS: dict[str, Workload] = {
         ),
     )
 }
+
+# Every workload that is fitted once, by one library after the other.
+ALL: dict[str, AnyWorkload] = WORKLOADS | STRUCTURED | LEVELS

@@ -9,9 +9,10 @@ from .base import Fit, Peer
 from .glmm import Glmm
 from .lme_python import LmePython
 from .lmmfast import LmmfastArrays, LmmfastFormula
+from .mixedlm import Mixedlm
 from .mixedlm_rs import MixedlmRsArrays, MixedlmRsFormula
 from .r import GlmmTMB, Lme4, Nlme
-from .statsmodels import Statsmodels
+from .statsmodels import Statsmodels, StatsmodelsFormula
 
 __all__ = ["PEERS", "Fit", "Peer"]
 
@@ -23,9 +24,11 @@ PEERS: dict[str, Peer] = {
         MixedlmRsArrays(),
         MixedlmRsFormula(),
         Glmm(),
+        Mixedlm(),
         LmePython(),
         Lme4(),
         Statsmodels(),
+        StatsmodelsFormula(),
         Nlme(),
         GlmmTMB(),
     )

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import process
+from levels import Levels
 from workloads import AnyWorkload, Workload
 
 
@@ -29,6 +30,7 @@ class Peer:
     module: str
     distribution: str
     for_random_effects: bool = True  # whether it takes part in models with random effects alone
+    for_levels: bool = False  # whether it fits any nested and crossed factors
     note: str = ""  # how the call differs from a plain default one
 
     @property
@@ -56,6 +58,8 @@ class Peer:
         """Whether it fits this model."""
         if isinstance(workload, Workload):
             return self.for_random_effects
+        if isinstance(workload, Levels) and self.for_levels:
+            return True
         return self.name in workload.calls
 
     def prepare(self) -> None:

@@ -1,7 +1,8 @@
 # One measurement of a library of R: reads the columns from .npy files, fits, writes the figures as
 # JSON. Arguments: folder, rows, package, call that fits `data`, what theta is of the fit `model`,
 # repeats, seconds for all fits, seconds up to which a first fit is repeated at least once, names of
-# the columns besides id with commas between, those of them that are categories, output file.
+# the columns with commas between, then of the columns of labels, columns that are categories, output
+# file.
 args <- commandArgs(trailingOnly = TRUE)
 suppressMessages(library(args[3], character.only = TRUE))
 rows <- as.integer(args[2]); call <- str2lang(args[4]); repeats <- as.integer(args[6])
@@ -18,10 +19,11 @@ read_npy <- function(name, what, count) {
 }
 split <- function(names) strsplit(names, ",")[[1]]
 names <- split(args[9])
+# Labels are 64-bit integers below 2^31: their low halves.
+read_labels <- function(name) read_npy(name, "integer", 2 * rows)[c(TRUE, FALSE)]
 data <- as.data.frame(setNames(lapply(names, read_npy, "double", rows), names))
-for (name in split(args[10])) data[[name]] <- factor(data[[name]])
-# Ids are 64-bit integers below 2^31: their low halves.
-data$id <- read_npy("id", "integer", 2 * rows)[c(TRUE, FALSE)]
+for (name in split(args[10])) data[[name]] <- read_labels(name)
+for (name in split(args[11])) data[[name]] <- factor(data[[name]])
 
 memory <- function(field) {
   status <- tryCatch(readLines("/proc/self/status"), error = function(e) character())
@@ -51,4 +53,4 @@ cat(sprintf(paste('{"cold": %s, "warm": %s, "peak": %s, "loglik": %s,',
                   '"theta": %s, "after": {}}\n'),
             number(cold), several(warm), number(peak), number(loglik),
             several(theta)),
-    file = args[11])
+    file = args[12])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from workloads import Workload
+from workloads import AnyWorkload
 
 from .base import Fit, Peer
 
@@ -16,12 +16,13 @@ class Glmm(Peer):
     name = module = distribution = "glmm"
     route = "columns + formula"
     data = "columns"
+    for_levels = True
     note = 'satterthwaite=False, wald_se="rx"'
 
-    def fit(self, data: Any, workload: Workload, reml: bool) -> Fit:
+    def fit(self, data: Any, workload: AnyWorkload, reml: bool) -> Fit:
         """Fit; the options leave out work that lmmfast does not do in a fit."""
         import glmm
 
         result = glmm.fit(data, workload.formula, reml=reml, satterthwaite=False, wald_se="rx")
-        vech = np.asarray(result.varcorr[0], dtype=float).ravel()
+        vech = np.concatenate([np.asarray(D, dtype=float).ravel() for D in result.varcorr])
         return Fit(float(result.loglik), [*map(float, vech), float(result.dispersion)], result)

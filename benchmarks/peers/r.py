@@ -8,8 +8,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-from structured import STRUCTURED
-from workloads import WORKLOADS, AnyWorkload
+from workloads import ALL
 
 from .base import Peer
 
@@ -38,7 +37,7 @@ class RPeer(Peer):
 
     def command(self, job: dict[str, Any], path: Path) -> list[str]:
         """Hand the job over as arguments."""
-        workload: AnyWorkload = (WORKLOADS | STRUCTURED)[job["workload"]]
+        workload = ALL[job["workload"]]
         return [
             "Rscript",
             "--vanilla",
@@ -52,6 +51,7 @@ class RPeer(Peer):
             str(job["seconds"]),
             str(job["patience"]),
             ",".join(["y", *workload.covariates]),
+            ",".join(workload.groups),
             ",".join(workload.factors),
             job["out"],
         ]
@@ -61,8 +61,12 @@ class Lme4(RPeer):
     """``lmer``, without the finite-difference check of the gradient after the fit."""
 
     name = "lme4"
+    for_levels = True
     note = 'calc.derivs = FALSE, check.nobs.vs.nRE = "ignore"'
-    theta = "{D <- as.matrix(VarCorr(model)$id); c(D[lower.tri(D, diag = TRUE)], sigma(model)^2)}"
+    theta = (
+        "c(unlist(lapply(VarCorr(model), function(D) D[lower.tri(D, diag = TRUE)])), "
+        "sigma(model)^2)"
+    )
 
     def call(self, workload: Any, reml: bool) -> str:
         """Leave out work that lmmfast does not do in a fit."""

@@ -1,11 +1,12 @@
-"""statsmodels MixedLM, from arrays."""
+"""statsmodels MixedLM, from arrays; nested factors as variance components in a formula."""
 
 from __future__ import annotations
 
 import warnings
 from typing import Any
 
-from workloads import Workload
+from levels import Levels
+from workloads import AnyWorkload, Workload
 
 from .base import Fit, Peer, natural
 
@@ -17,7 +18,11 @@ class Statsmodels(Peer):
     module = "statsmodels.api"
     route = data = "arrays"
 
-    def fit(self, data: Any, workload: Workload, reml: bool) -> Fit:
+    def knows(self, workload: AnyWorkload) -> bool:
+        """One grouping factor."""
+        return isinstance(workload, Workload)
+
+    def fit(self, data: Any, workload: AnyWorkload, reml: bool) -> Fit:
         """Fit with default settings."""
         import statsmodels.api as sm
 
@@ -26,3 +31,27 @@ class Statsmodels(Peer):
             design = sm.MixedLM(data.y, data.X, data.groups, exog_re=data.Z)
             result = design.fit(reml=reml)
         return Fit(float(result.llf), natural(result.cov_re, result.scale), result)
+
+
+class StatsmodelsFormula(Peer):
+    """``smf.mixedlm(..., vc_formula=...)``."""
+
+    name = distribution = "statsmodels"
+    module = "statsmodels.formula.api"
+    route = "data frame + formula"
+    data = "pandas"
+
+    def knows(self, workload: AnyWorkload) -> bool:
+        """Nested factors."""
+        return isinstance(workload, Levels) and self.name in workload.calls
+
+    def fit(self, data: Any, workload: Any, reml: bool) -> Fit:
+        """Fit with default settings."""
+        import statsmodels.formula.api as smf
+
+        call = workload.calls[self.name]
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            result = smf.mixedlm(workload.fixed, data, re_formula="1", **call).fit(reml=reml)
+        variances = [*result.cov_re.to_numpy().ravel(), *result.vcomp, result.scale]
+        return Fit(float(result.llf), [float(v) for v in variances], result)

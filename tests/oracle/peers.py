@@ -26,6 +26,10 @@ def expected(case):
 def _pristine(dataset):
     if (DATA / f"{dataset}.csv").exists():
         return pd.read_csv(DATA / f"{dataset}.csv")
+    if dataset == "insteval":
+        with np.load(DATA / "insteval.npz") as columns:
+            data = pd.DataFrame(dict(columns)).astype(np.int64)
+        return data.assign(dept=data["dept"].map("D{:02d}".format))
     if dataset in DERIVED:
         source, derive = DERIVED[dataset]
         return derive(_pristine(source).copy())
@@ -123,25 +127,43 @@ def assert_fixed_effects(fit, want, columns):
     assert_close(fit.cov_params().loc[names, names], want["vcov_beta"], 1e-6, np.outer(se, se))
 
 
+def by_group(fit, value):
+    """``value`` for each grouping factor: results of models with one have no keys."""
+    if isinstance(value, dict):
+        return value
+    (group,) = {term.group for term in fit.varcorr.terms}
+    return {group: value}
+
+
 def assert_variance_components(fit, D, sigma2):
-    """D relative to its standard deviations, so that a correlation near zero is judged fairly."""
-    assert_close(fit.cov_re, D, 1e-6, scale_of_cov(D))
+    """D relative to its standard deviations, so that a correlation near zero is judged fairly.
+
+    ``D`` is a matrix, or one for each grouping factor; a variance of zero is compared with the
+    residual one.
+    """
+    for group, wanted in by_group(fit, D).items():
+        scale = scale_of_cov(wanted, floor=1e-4 * sigma2 if isinstance(D, dict) else 0.0)
+        assert_close(fit.varcorr[group].cov, wanted, 1e-6, scale)
     assert_close(fit.scale, sigma2, 1e-6)
     assert_close(fit.sigma, np.sqrt(sigma2), 1e-6)
 
 
-def assert_random_effects(fit, levels, blup, cond_var, D, sigma2):
+def assert_random_effects(fit, levels, blup, cond_var, D, sigma2, group=None):
     """BLUPs relative to the SD of the effect, conditional covariances relative to their own SDs.
 
-    A variance of zero leaves no scale: a hundredth of the residual SD stands in.
+    A variance of zero leaves no scale: a hundredth of the residual SD stands in. ``group`` is
+    needed where there are several.
     """
     floor = 1e-4 * sigma2
-    labels = [str(level) for level in fit.random_effects.index]
+    effects, cov = fit.random_effects, fit.random_effects_cov
+    if group is not None:
+        effects, cov = by_group(fit, effects)[group], by_group(fit, cov)[group]
+    labels = [str(level) for level in effects.index]
     rows = [labels.index(level) for level in levels]
     sd = np.sqrt(np.maximum(np.diagonal(D), floor))
-    assert_close(fit.random_effects.to_numpy()[rows], blup, 1e-6, sd)
+    assert_close(effects.to_numpy()[rows], blup, 1e-6, sd)
     scale = scale_of_cov(cond_var, floor=floor if np.max(D) == 0 else 0.0)
-    assert_close(np.asarray(fit.random_effects_cov)[rows], cond_var, 1e-6, scale)
+    assert_close(np.asarray(cov)[rows], cond_var, 1e-6, scale)
 
 
 def plain_words(fit):

@@ -1,4 +1,4 @@
-"""One grouping factor, iid residuals: every number beside lme4's, nlme's and a dense evaluation's.
+"""Independent residuals: every number beside lme4's, nlme's and a dense evaluation's.
 
 The fits use the formulas of the R calls as they are.
 """
@@ -14,6 +14,7 @@ from peers import (
     assert_fixed_effects,
     assert_random_effects,
     assert_variance_components,
+    by_group,
     expected,
     formulaic_name,
     load,
@@ -21,7 +22,7 @@ from peers import (
     scale_of_cov,
 )
 
-CASES = (
+ONE_FACTOR = (
     "cake_factor",
     "dyestuff",
     "dyestuff2",
@@ -34,9 +35,18 @@ CASES = (
     "sleepstudy_ris",
     "sleepstudy_uncorr",
 )
+NESTED = ("cake_nested", "cd4_sim", "oxide", "pastes")
+CROSSED = ("penicillin",)
+CASES = (*ONE_FACTOR, *NESTED, *CROSSED)
+ENGINES_OF = (
+    dict.fromkeys(ONE_FACTOR, ENGINES)
+    | dict.fromkeys(NESTED, ("nested", "crossed"))
+    | dict.fromkeys(CROSSED, ("crossed",))
+)
 
-
-FITS = [(case, method, engine) for case in CASES for method in METHODS for engine in ENGINES]
+FITS = [
+    (case, method, engine) for case in CASES for method in METHODS for engine in ENGINES_OF[case]
+]
 INTERIOR = [key for key in FITS if not expected(key[0])["fits"][key[1]]["on_boundary"]]
 
 
@@ -55,16 +65,18 @@ def make_fitted(case, method, engine, fit_once):
     """The fit, the expected numbers (``want``) and what they have in common."""
     spec = expected(case)
     want = spec["fits"][method]
-    ((group, component),) = want["varcomp"].items()
+    components = want["varcomp"].items()
     return SimpleNamespace(
         fit=fit_once(spec["dataset"], spec["formula"], method, engine),
         want=want,
         spec=spec,
         method=method,
         engine=engine,
-        group=group,
-        D=np.array(component["cov"], dtype=float),
-        z_names=[formulaic_name(name, spec["columns"]) for name in component["names"]],
+        D={group: np.array(component["cov"], dtype=float) for group, component in components},
+        z_names={
+            group: [formulaic_name(name, spec["columns"]) for name in component["names"]]
+            for group, component in components
+        },
     )
 
 
@@ -73,7 +85,7 @@ def test_what_was_fitted(fitted):
     assert fit.method == fitted.method
     assert fit.engine == fitted.engine
     assert fit.nobs == want["n_obs"]
-    assert fit.ngroups == want["n_groups"][fitted.group]
+    assert by_group(fit, fit.ngroups) == want["n_groups"]
     assert fit.n_dropped == 0
     assert fit.converged
 
@@ -93,7 +105,8 @@ def test_fixed_effects(fitted):
 
 
 def test_variance_components(interior):
-    assert list(interior.fit.cov_re.columns) == interior.z_names
+    for group, names in interior.z_names.items():
+        assert list(interior.fit.varcorr[group].cov.columns) == names
     assert_variance_components(interior.fit, interior.D, interior.want["sigma2"])
 
 
@@ -112,19 +125,23 @@ def test_theta_cov(interior):
 
 
 def test_random_effects(fitted):
-    fit = fitted.fit
-    ranef = fitted.want["ranef"][fitted.group]
-    assert list(fit.random_effects.columns) == fitted.z_names
-    assert len(fit.random_effects) == fit.ngroups
-    assert fit.random_effects.index.is_monotonic_increasing
-    assert_random_effects(
-        fit,
-        [row["level"] for row in ranef["levels"]],
-        [row["blup"] for row in ranef["levels"]],
-        [row["cond_var"] for row in ranef["levels"]],
-        fitted.D,
-        fitted.want["sigma2"],
-    )
+    fit, want = fitted.fit, fitted.want
+    effects = by_group(fit, fit.random_effects)
+    assert list(effects) == list(want["varcomp"])
+    for group, names in fitted.z_names.items():
+        assert list(effects[group].columns) == names
+        assert len(effects[group]) == want["n_groups"][group]
+        assert effects[group].index.is_monotonic_increasing
+        rows = want["ranef"][group]["levels"]
+        assert_random_effects(
+            fit,
+            [row["level"] for row in rows],
+            [row["blup"] for row in rows],
+            [row["cond_var"] for row in rows],
+            fitted.D[group],
+            want["sigma2"],
+            group,
+        )
 
 
 def test_fitted_values_and_residuals(fitted):
@@ -159,13 +176,22 @@ def test_boundary(fitted):
         return
     assert fit.converged
     assert "boundary" in plain_words(fit)
-    assert 0.0 <= fit.cov_re.to_numpy().item() <= 1e-10 * want["sigma2"]
+    ((group, _),) = want["varcomp"].items()
+    assert 0.0 <= fit.varcorr[group].cov.to_numpy().item() <= 1e-10 * want["sigma2"]
     assert_close(fit.scale, want["sigma2"], 1e-6)
     # No standard error for a variance of zero, nor a covariance with it.
     theta_cov = fit.theta_cov.to_numpy()
     assert np.isnan(theta_cov[0]).all()
     assert np.isnan(theta_cov[:, 0]).all()
     assert np.isnan(np.asarray(fit.theta_se)[0])
+
+
+@pytest.mark.parametrize(
+    ("case", "engine"), [*((c, "nested") for c in NESTED), *((c, "crossed") for c in CROSSED)]
+)
+def test_the_data_choose_the_engine(fit_once, case, engine):
+    spec = expected(case)
+    assert fit_once(spec["dataset"], spec["formula"], "REML").engine == engine
 
 
 def test_names_of_r_become_names_of_formulaic():

@@ -89,3 +89,19 @@ def test_residual_structures_are_a_part_of_the_page_of_their_own(page):
     after = (page / "page.md").read_text()
     assert after.startswith(before[: before.index("<!-- begin: structured -->")])
     assert "### unstructured" in after and "rows a series, time grows" in after
+
+
+def test_several_grouping_factors_are_a_part_of_the_page_of_their_own(page):
+    """Nested labels as one array and as two columns of a formula reach one optimum."""
+    before = (page / "page.md").read_text()
+    command = [sys.executable, BENCHMARKS / "run.py", "--markdown", page / "page.md"]
+    options = "--workload nested-small crossed-small --clusters 8 --peers lmmfast --repeats 1"
+    files = ["--json", page / "levels.json"]
+    subprocess.run([*command, *options.split(), *files], check=True, timeout=300)
+    figures = json.loads((page / "levels.json").read_text())["levels"]
+    assert [f["workload"] for f in figures] == ["nested-small"] * 2 + ["crossed-small"] * 2
+    for one, other in zip(figures[::2], figures[1::2], strict=True):
+        assert one["loglik"] == pytest.approx(other["loglik"], abs=1e-6)
+    after = (page / "page.md").read_text()
+    assert after.startswith(before[: before.index("<!-- begin: levels -->")])
+    assert "### nested-small" in after and "| levels of user |" in after
