@@ -61,8 +61,8 @@ class NestedResidualFit(ResidualFit):
             return LevelsReferenceEngine(A, Z, weights, levels, residuals)
         if self.options.engine not in ("auto", "nested", "dense", "markov"):
             raise UnsupportedModelError(
-                f"engine={self.options.engine!r} does not know {self.model.structure} within nested "
-                "factors: choose 'auto', 'dense' or 'markov'"
+                f"engine={self.options.engine!r} does not know {self.model.structure} within "
+                "nested factors: choose 'auto', 'dense' or 'markov'"
             )
         wanted = "auto" if self.options.engine == "nested" else self.options.engine
         threads = n_threads(self.options.n_jobs)

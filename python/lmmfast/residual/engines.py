@@ -110,6 +110,8 @@ class DenseEngine(_Engine):
     weights : ndarray (n,) or None
     model : ResidualModel
     n_threads : int
+    share : bool
+        Whether clusters of one pattern are looked for.
     """
 
     name = "dense"
@@ -121,9 +123,10 @@ class DenseEngine(_Engine):
         weights: Array | None,
         model: ResidualModel,
         n_threads: int,
+        share: bool = True,
     ) -> None:
         super().__init__(A, Z, weights, model, n_threads)
-        self.maker = BucketMaker(model, Z, self.inverse_root_weights)
+        self.maker = BucketMaker(model, Z, self.inverse_root_weights, share)
         self.buckets = list(self.maker.buckets(A, compressed=True))
         shared = self.maker.n_patterns < model.m
         self.n_designs = self.maker.n_patterns if shared else None

@@ -65,13 +65,15 @@ class PatternGroup:
         return np.diff(self.starts)
 
 
-def find_patterns(model: ResidualModel, columns: list[Array]) -> list[PatternGroup]:
+def find_patterns(model: ResidualModel, columns: list[Array], share: bool) -> list[PatternGroup]:
     """Put clusters of one size, stratum and pattern together.
 
     Parameters
     ----------
     columns : list of ndarray (n, k)
         What V depends on, a row for each row of the model.
+    share : bool
+        Whether to look for clusters of one pattern; else each is its own.
     """
     sizes = np.diff(model.ptr)
     groups = []
@@ -79,7 +81,9 @@ def find_patterns(model: ResidualModel, columns: list[Array]) -> list[PatternGro
     for kind in np.unique(kinds):
         clusters = np.flatnonzero(kinds == kind)
         n, stratum = divmod(int(kind), len(model.parameters.strata))
-        members, starts = _same(clusters, n, model, columns)
+        members, starts = clusters, np.arange(len(clusters) + 1)
+        if share:
+            members, starts = _same(clusters, n, model, columns)
         groups.append(PatternGroup(n, stratum, members, starts))
     return groups
 
@@ -206,9 +210,17 @@ class BucketMaker:
     model : ResidualModel
     Z : ndarray (n, q)
     inverse_root_weights : ndarray (n,) or None
+    share : bool
+        Whether clusters of one pattern are looked for.
     """
 
-    def __init__(self, model: ResidualModel, Z: Array, inverse_root_weights: Array | None) -> None:
+    def __init__(
+        self,
+        model: ResidualModel,
+        Z: Array,
+        inverse_root_weights: Array | None,
+        share: bool = True,
+    ) -> None:
         self.model, self.Z, self.inverse_root_weights = model, Z, inverse_root_weights
         # Distances do not change when all times of a cluster move together.
         self.coords = model.coords
@@ -222,7 +234,7 @@ class BucketMaker:
         columns += [c for c in (self.coords, model.G) if c is not None]
         if inverse_root_weights is not None:
             columns.append(inverse_root_weights[:, None])
-        self.groups = find_patterns(model, [np.ascontiguousarray(c) for c in columns])
+        self.groups = find_patterns(model, [np.ascontiguousarray(c) for c in columns], share)
 
     @property
     def n_patterns(self) -> int:
