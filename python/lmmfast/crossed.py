@@ -58,6 +58,11 @@ class CrossedEngine:
         self._keep: NDArray[np.intp] = np.arange(len(self.gram) - 1)
         self._n_obs, self._reml = levels.n, True
 
+    @property
+    def n_effects(self) -> int:
+        """Number of effects of all levels."""
+        return int(self.system.n_effects)
+
     def for_problem(self, keep: NDArray[np.intp], n_obs: int, reml: bool) -> CrossedEngine:
         """Return the engine for one problem: what average information depends on.
 
@@ -84,7 +89,8 @@ class CrossedEngine:
             return self._impossible(len(Lambda))
         v, reduction = elimination.solve(self._B)
         gram, quad = self.gram - reduction, self._quad(v)
-        if with_kr and self.system.n_effects <= self.exact_limit:
+        exact = with_kr and self.system.n_effects <= self.exact_limit
+        if exact:
             info, kr = self._exact(Lambda, v)
         else:
             info, kr = self._average_information(elimination, v, gram), None
@@ -99,6 +105,7 @@ class CrossedEngine:
             quad=quad,
             info=info,
             kr=kr,
+            average=not exact,
         )
 
     def start(self, keep: NDArray[np.intp]) -> Array:

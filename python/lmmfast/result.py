@@ -194,6 +194,8 @@ class LMMResult:
     def theta_cov(self) -> pd.DataFrame:
         """Inverse of the expected information for theta (REML: of the restricted likelihood).
 
+        Of crossed factors with more than 2000 effects that of the average information.
+
         NaN for terms on the boundary, where it does not describe the uncertainty; the other
         parameters' entries then hold for those terms fixed.
         """
@@ -207,7 +209,8 @@ class LMMResult:
     def _working_cov(self) -> Array:
         """Covariance matrix of (natural parameters of D, kappa, sigma2); NaN on the boundary."""
         engine = self._need(self._engine, "the information of theta")
-        totals = engine.totals(self._Lambda, with_kr=self._problem.reml)
+        average = getattr(engine, "average_information", False)
+        totals = engine.totals(self._Lambda, with_kr=self._problem.reml or average)
         evaluation = Evaluation(self._problem, totals)
         with np.errstate(all="ignore"):
             info = theta_information(

@@ -55,6 +55,8 @@ SECANT_END = 1e-12
 # Up to this many rows the information at the start is exact for REML: X may use up what little
 # there is about a variance.
 EXACT_START_ROWS = 10_000
+# So many crossed effects at most.
+EXACT_START_EFFECTS = 400
 
 
 @dataclass(frozen=True)
@@ -146,8 +148,13 @@ class Search:
         return point
 
     def begin(self, phi: Array, step: str) -> Point:
-        """Evaluate the first point; for REML of few clusters with its exact information."""
-        self.with_kr = self.kr_is_affordable and self.problem.n_obs <= EXACT_START_ROWS
+        """Evaluate the first point; for REML of few clusters with its exact information.
+
+        So too for few crossed effects: average information depends on the response, and could
+        hide what the design tells apart.
+        """
+        few = getattr(self.engine, "n_effects", np.inf) <= EXACT_START_EFFECTS
+        self.with_kr = few or (self.kr_is_affordable and self.problem.n_obs <= EXACT_START_ROWS)
         point = self.evaluate(phi, step)
         self.with_kr = False
         return point
