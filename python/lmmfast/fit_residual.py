@@ -240,7 +240,7 @@ class ResidualFit:
 _MANY_CLUSTERS = 4000
 _SAMPLE_CLUSTERS = (500, 5000)
 # From this many rows on a climb over the sample costs less than the passes that it saves.
-_WORTH_A_CLIMB = 50_000
+_WORTH_A_CLIMB = 100_000
 # Variances relative to the residual one, and fractions, this far from the ends of their ranges.
 _AWAY = 0.01
 
