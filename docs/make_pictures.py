@@ -1,6 +1,6 @@
-"""Make the pictures of the tutorial anew: ``python docs/make_pictures.py``.
+"""Make the pictures of the tutorials anew: ``python docs/make_pictures.py``.
 
-Runs the examples of the page in docs/images, where they save their pictures.
+Runs the examples of the pages in docs/images, where they save their pictures.
 """
 
 from __future__ import annotations
@@ -12,17 +12,19 @@ import re
 from pathlib import Path
 
 DOCS = Path(__file__).parent
+PAGES = ("tutorial_residuals.md", "tutorial_levels.md")
 _BLOCK = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
 def main() -> None:
-    """Run all examples in one namespace, as a reader would."""
-    text = (DOCS / "tutorial_residuals.md").read_text(encoding="utf-8")
+    """Run all examples of each page in one namespace, as a reader would."""
+    texts = [(DOCS / page).read_text(encoding="utf-8") for page in PAGES]
     os.chdir(DOCS / "images")
-    namespace: dict[str, object] = {}
-    with contextlib.redirect_stdout(io.StringIO()):
-        for block in _BLOCK.findall(text):
-            exec(block, namespace)
+    for text in texts:
+        namespace: dict[str, object] = {}
+        with contextlib.redirect_stdout(io.StringIO()):
+            for block in _BLOCK.findall(text):
+                exec(block, namespace)
 
 
 if __name__ == "__main__":

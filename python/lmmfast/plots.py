@@ -214,7 +214,7 @@ def _draw_subjects(
         ax.plot(
             curve[x],
             y[start : start + len(curve)],
-            "-" if curve[x].iloc[0] < curve[x].iloc[-1] else "_",
+            "-" if curve[x].iloc[0] < curve[x].iloc[-1] else "_-",
             lw=0.8,
             alpha=0.6 if of.outermost is None else 0.8,
             color=colour,

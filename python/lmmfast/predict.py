@@ -203,7 +203,7 @@ def _known_groups(
             "new_levels='population' to predict them without random effects"
         )
     warnings.warn(
-        f"{count} that the fit did not have: predicted without random effects",
+        f"{count} that the fit did not have: predicted without their random effects",
         NewGroupsWarning,
         stacklevel=4,
     )

@@ -286,8 +286,8 @@ class LMMResult:
         >>> fit = lf.lmm("Yield ~ 1 + (1 | Batch)", lf.datasets.dyestuff())
         >>> fit.variance_partition().round(3)
                   variance  share    icc
-        Batch     1764.050  0.419  0.419
-        Residual  2451.250  0.581    NaN
+        Batch      1764.05  0.418  0.418
+        Residual   2451.25  0.582    NaN
         """
         from lmmfast.inference.partition import variance_partition
 
