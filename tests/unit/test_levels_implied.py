@@ -231,3 +231,11 @@ def test_of_residual_structures_and_whitened(serial, fit):
     with pytest.raises(lf.UnsupportedModelError, match="normalized residuals"):
         fit.acf(residuals="normalized")
     assert fit.plot_acf(within="center", ax=figure().subplots()).get_xlabel() == "lag (t)"
+
+
+def test_new_times_with_a_residual_structure(serial):
+    V = serial.implied_covariance({"center:patient": "c05:1"}, at=[0, 1, 5])
+    lag = np.abs(np.subtract.outer([0, 1, 5], [0, 1, 5]))
+    effects = serial.theta.iloc[:2].sum()
+    expected = effects + serial.scale * serial.theta["rho(t)"] ** lag
+    np.testing.assert_allclose(V, expected, rtol=1e-10)
