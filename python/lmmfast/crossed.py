@@ -59,6 +59,15 @@ class CrossedEngine:
         self._n_obs, self._reml = levels.n, True
 
     @property
+    def decrement_tolerance(self) -> float:
+        """Newton decrement at which a search may end.
+
+        Its root is the distance to the maximum in standard errors, which are sqrt(2 / m) of a
+        variance of m levels or more: so this is for estimates to a millionth of themselves.
+        """
+        return float(np.clip(2.5e-13 * min(self.levels.counts), 1e-15, 1e-10))
+
+    @property
     def n_effects(self) -> int:
         """Number of effects of all levels."""
         return int(self.system.n_effects)

@@ -13,6 +13,7 @@ from lmmfast.levels import Levels
 
 # With more labels than this nobody counts within groups by letters.
 _MOST_LETTERS = 26
+MANY_CELLS = 10_000
 _COUNTER = re.compile(r"[^\d]*?(\d+)\Z")
 
 
@@ -46,7 +47,12 @@ def _counts_within(levels: Levels, inner: int, outer: int) -> bool:
     m = levels.counts[inner]
     if m >= levels.n or not _are_counters(levels, inner):
         return False
-    pairs = np.unique(levels.codes[outer] * m + levels.codes[inner])
+    if levels.counts[outer] * m > 4 * levels.n + MANY_CELLS:
+        return False  # few of the combinations can occur
+    cells = np.bincount(
+        levels.codes[outer] * m + levels.codes[inner], minlength=levels.counts[outer] * m
+    )
+    pairs = np.flatnonzero(cells)
     if len(pairs) == levels.n:  # one row for each combination: an experiment with two factors
         return False
     place, rank = pairs // m, _ranks(levels, inner)[pairs % m]

@@ -114,6 +114,21 @@ class Search:
     secants: list[tuple[Array, Array]] = field(default_factory=list)
     trace: list[dict[str, Any]] = field(default_factory=list)
 
+    @property
+    def tolerance(self) -> float:
+        """Newton decrement at which the search is over."""
+        own: float | None = getattr(self.engine, "decrement_tolerance", None)
+        if own is not None:
+            return own
+        linear = self.covariance.longest_steps is None
+        return DECREMENT_TOLERANCE if linear else NONLINEAR_TOLERANCE
+
+    @property
+    def learns(self) -> bool:
+        """Whether steps correct the Hessian, because none that is exact is at hand."""
+        average = bool(getattr(self.engine, "average_information", False))
+        return average or self.covariance.longest_steps is not None
+
     def evaluate(self, phi: Array, step: str, since: Point | None = None) -> Point:
         """Totals, likelihood and derivatives at phi; one entry of the trace.
 
@@ -279,10 +294,10 @@ def _directions(H: Array, g: Array) -> dict[str, Any]:
 def corrected(point: Point, secants: list[tuple[Array, Array]]) -> Point:
     """Correct the Hessian by the changes of the exact gradient over the last steps.
 
-    Where V is not linear in its parameters, Fisher's information is not the Hessian, and steps with
-    it converge linearly. Symmetric updates of rank one (Broyden 1967; Nocedal and Wright 2006,
-    section 6.2) learn the difference along the steps. A matrix that comes out much less positive
-    is not used: saddles are recognised by the information.
+    Where V is not linear in its parameters, Fisher's information is not the Hessian, nor is average
+    information, and steps with them converge linearly. Symmetric updates of rank one (Broyden 1967;
+    Nocedal and Wright 2006, section 6.2) learn the difference along the steps. A matrix that comes
+    out much less positive is not used: saddles are recognised by the information.
 
     Parameters
     ----------
@@ -350,7 +365,7 @@ def is_optimal(point: Point, tolerance: float = DECREMENT_TOLERANCE) -> bool:
 def _natural_steps(search: Search, point: Point) -> Point:
     """Fisher scoring on (vech D, sigma2) as long as it gains and stays within the cone."""
     floored = 0
-    while not is_optimal(point) and search.limit is None and floored < 4:
+    while not is_optimal(point, search.tolerance) and search.limit is None and floored < 4:
         step = natural_step(search.covariance, point)
         if step is None:
             return point
@@ -359,7 +374,7 @@ def _natural_steps(search: Search, point: Point) -> Point:
         new = search.try_evaluate(search.covariance.phi(D), "natural")
         if new is None or new.loglik < point.loglik:
             return point
-        slow = new.decrement > 0.03 * point.decrement
+        slow = new.decrement > 0.03 * point.decrement or search.learns
         point = new
         if slow and not left_cone and new.decrement < 1:
             return point
@@ -412,17 +427,16 @@ def _root_steps(search: Search, point: Point, tolerance: float | None = None) ->
     """Newton's method on phi in a trust region; follows negative curvature away from saddles."""
     radius = np.inf
     stalled = 0
-    linear = search.covariance.longest_steps is None
     search.secants.clear()
     if tolerance is None:
-        tolerance = DECREMENT_TOLERANCE if linear else NONLINEAR_TOLERANCE
+        tolerance = search.tolerance
     while not is_optimal(point, tolerance):
         if search.limit is not None:
             return point, search.limit
         search.with_kr = search.kr_is_affordable and point.decrement < 1.0
         step, predicted = trust_step(point, radius)
         step, predicted = shortened(search.covariance, point, step, predicted)
-        new = search.try_evaluate(point.phi + step, "root", None if linear else point)
+        new = search.try_evaluate(point.phi + step, "root", point if search.learns else None)
         length = float(np.linalg.norm(step / point.scale))
         noise = 1e-12 * (abs(point.loglik) + search.problem.n_obs)
         gain = -np.inf if new is None else new.loglik - point.loglik

@@ -66,6 +66,10 @@ class CrossedElimination {
 
     // The blocks Z_k'V^-1 Z_k of all nodes; solve() cannot be called any more.
     const std::vector<double>& own_blocks(Interrupt& interrupt) {
+        if (s_.max_q() == 1 && s_.stages().size() == 2) {
+            own_of_one_stage(interrupt);
+            return T_;
+        }
         dense_.invert(n_threads_, interrupt);
         by_chunks(s_.n_sparse(), s_.n_nodes(), 8, interrupt, [&](Index k) { own_dense(k); });
         by_chunks(s_.n_sparse(), s_.n_nodes(), 8, interrupt, [&](Index k) { scale_inverse(k); });
@@ -267,6 +271,48 @@ class CrossedElimination {
         }
     }
 
+    // Where all nodes have one effect and the later ones of sparse nodes are in the dense block, half of
+    // the inverse is enough: with M^-1 = U U', h K h' = |U' Lambda h'|^2, some columns of U at a time.
+    void own_of_one_stage(Interrupt& interrupt) {
+        dense_.invert_factor(n_threads_, interrupt);
+        const Index n = s_.n_dense(), n_sparse = s_.n_sparse(), base = s_.offset(n_sparse);
+        std::vector<double> roots(static_cast<std::size_t>(n)), squares(roots.size(), 0.0);
+        for (Index a = 0; a < n; ++a) roots[static_cast<std::size_t>(a)] = root(n_sparse + a)(0, 0);
+        const Index entries = s_.L().ptr.back(), n_tasks = threads(entries);
+        parallel_for(n_tasks, static_cast<int>(n_tasks), interrupt, [&](Index task) {
+            const Index begin = task * n_sparse / n_tasks, end = (task + 1) * n_sparse / n_tasks;
+            std::vector<double> panel(static_cast<std::size_t>((n + panel_width) * panel_width));
+            for (Index b = 0; b < n; b += panel_width) {
+                const Index n_rows = dense_.factor_columns(b, panel_width, panel.data());
+                for (Index a = 0; a < n_rows; ++a) {
+                    Eigen::Map<PanelRow> row(panel.data() + a * panel_width);
+                    if (task == 0) squares[static_cast<std::size_t>(a)] += row.square().sum();
+                    row *= roots[static_cast<std::size_t>(a)];
+                }
+                for (Index k = begin; k < end; ++k)
+                    T_[static_cast<std::size_t>(s_.diag(k))] -= panel_square(k, base, n_rows, panel.data());
+                interrupt.check();
+            }
+        });
+        for (Index a = 0; a < n; ++a) {
+            const auto at = static_cast<std::size_t>(a);
+            T_[static_cast<std::size_t>(s_.diag(n_sparse + a))] =
+                (1.0 - squares[at]) / (roots[at] * roots[at]);
+        }
+    }
+
+    double panel_square(Index k, Index base, Index n_rows, const double* panel) const {
+        const std::int32_t* rows = s_.L().rows(k);
+        const double* h = H_.data() + s_.L().start(k);
+        PanelRow sum = PanelRow::Zero();
+        for (Index p = 0; p < s_.L().length(k); ++p) {
+            const Index row = rows[p] - base;
+            if (row >= n_rows) break;
+            sum += h[p] * Eigen::Map<const PanelRow>(panel + row * panel_width);
+        }
+        return sum.square().sum();
+    }
+
     // Lambda'^-1 (I - M^-1) Lambda^-1 of a node of the dense block.
     void own_dense(Index k) {
         const Index at = s_.offset(k) - s_.offset(s_.n_sparse()), q = s_.q(k);
@@ -351,6 +397,8 @@ class CrossedElimination {
     }
 
     static constexpr Index nodes_worth_a_task = 256;
+    static constexpr Index panel_width = 32;  // divides the tiles of the dense block
+    using PanelRow = Eigen::Array<double, static_cast<int>(panel_width), 1>;
 
     const CrossedSystem& s_;
     int n_threads_;

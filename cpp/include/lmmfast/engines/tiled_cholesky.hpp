@@ -3,6 +3,7 @@
 #pragma once
 
 #include <Eigen/Dense>
+#include <algorithm>
 #include <vector>
 
 #include "lmmfast/parallel.hpp"
@@ -67,15 +68,6 @@ class TiledCholesky {
         multiply_factor(n_threads, interrupt);
     }
 
-  private:
-    static constexpr Index depth = 512;
-
-    Index n_tiles() const { return (n_ + tile_ - 1) / tile_; }
-    Index begin(Index k) const { return k * tile_; }
-    Index size(Index k) const { return std::min(tile_, n_ - k * tile_); }
-    // Starting threads costs more than small matrices.
-    int threads(int n_threads) const { return n_ < 4 * tile_ ? 1 : n_threads; }
-
     // Tile columns of L^-1 do not depend on each other; tile (i, j) goes transposed to (j, i).
     void invert_factor(int n_threads, Interrupt& interrupt) {
         parallel_for(n_tiles(), threads(n_threads), interrupt, [&](Index j) {
@@ -94,6 +86,29 @@ class TiledCholesky {
             }
         });
     }
+
+    // After invert_factor(): columns b … b + width - 1 of L'^-1, rows 0 … b + width - 1, row-major.
+    // They lie within one tile. Returns the number of rows.
+    Index factor_columns(Index b, Index width, double* out) const {
+        const Index tile = b / tile_, top = begin(tile), here = std::min(width, n_ - b);
+        const Matrix& corner = corners_[static_cast<std::size_t>(tile)];
+        std::fill_n(out, (b + here) * width, 0.0);
+        for (Index j = 0; j < here; ++j) {
+            const double* from = S_.col(b + j).data();
+            for (Index a = 0; a < top; ++a) out[a * width + j] = from[a];
+            for (Index a = top; a <= b + j; ++a) out[a * width + j] = corner(b + j - top, a - top);
+        }
+        return b + here;
+    }
+
+  private:
+    static constexpr Index depth = 512;
+
+    Index n_tiles() const { return (n_ + tile_ - 1) / tile_; }
+    Index begin(Index k) const { return k * tile_; }
+    Index size(Index k) const { return std::min(tile_, n_ - k * tile_); }
+    // Starting threads costs more than small matrices.
+    int threads(int n_threads) const { return n_ < 4 * tile_ ? 1 : n_threads; }
 
     // Tile (i, j), i >= j, of the inverse: sum over k >= i of the tiles (i, k) and (j, k)' of L'^-1.
     void multiply_factor(int n_threads, Interrupt& interrupt) {
