@@ -15,7 +15,8 @@ using SystemPointer = std::shared_ptr<CrossedSystem>;
 
 SystemPointer make_system(const std::vector<IndexArray>& codes, const std::vector<Index>& counts,
                           const std::vector<std::vector<int>>& columns, const std::vector<int>& leading,
-                          int p1, Index dense_any, Index dense_most, double dense_share, int n_threads) {
+                          int p1, Index dense_any, Index dense_most, double dense_share, Index most_entries,
+                          int n_threads) {
     require(!codes.empty() && codes.size() == counts.size() && codes.size() == columns.size(),
             "codes, counts and columns must be lists of one length");
     require(p1 >= 1 && p1 <= max_p1, "p1 must lie in 1 … " + std::to_string(max_p1));
@@ -41,9 +42,9 @@ SystemPointer make_system(const std::vector<IndexArray>& codes, const std::vecto
         require(0 <= f && f < static_cast<int>(factors.size()), "leading must be factors");
     SystemPointer system;
     without_gil([&](Interrupt& interrupt) {
-        system = std::make_shared<CrossedSystem>(std::move(factors), leading, p1,
-                                                 DenseLimits{dense_any, dense_most, dense_share}, n_threads,
-                                                 interrupt);
+        system = std::make_shared<CrossedSystem>(
+            std::move(factors), leading, p1, DenseLimits{dense_any, dense_most, dense_share, most_entries},
+            n_threads, interrupt);
     });
     return system;
 }
@@ -191,7 +192,7 @@ void bind_crossed(py::module_& m) {
     py::class_<CrossedSystem, SystemPointer>(m, "CrossedSystem")
         .def(py::init(&make_system), py::arg("codes"), py::arg("counts"), py::arg("columns"),
              py::arg("leading"), py::arg("p1"), py::arg("dense_any"), py::arg("dense_most"),
-             py::arg("dense_share"), py::arg("n_threads"))
+             py::arg("dense_share"), py::arg("most_entries"), py::arg("n_threads"))
         .def("add_rows", &add_rows, py::arg("A"), py::arg("Z"), py::arg("weights"), py::arg("begin"),
              py::arg("n_threads"))
         .def("finish", &CrossedSystem::finish)

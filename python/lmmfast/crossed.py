@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from lmmfast._dispatch import core
 from lmmfast.covariance import Array, vech_pairs
 from lmmfast.engine import Totals
+from lmmfast.errors import UnsupportedModelError
 from lmmfast.levels import Levels
 
 Rows = tuple[Array, Array, Array | None]
@@ -276,6 +277,7 @@ def build_crossed(
     dense_any: int = 600,
     dense_most: int = 16_000,
     dense_share: float = 0.1,
+    most_entries: int = 250_000_000,
 ) -> CrossedEngine:
     """Sum up the rows, chunk by chunk.
 
@@ -290,19 +292,34 @@ def build_crossed(
         `dense_most` where what is left of it is filled by `dense_share`; else they are ordered by
         minimum degree, and only the last, filled part is dense.
     dense_share : float
+    most_entries : int
+        Sparse columns with more entries are refused: some 24 bytes each.
+
+    Raises
+    ------
+    UnsupportedModelError
+        Factors that cross too irregularly for their number of levels.
     """
     A, Z, weights = working(slice(0, min(CHUNK_ROWS, levels.n)))
-    system = core.CrossedSystem(
-        list(levels.codes),
-        list(levels.counts),
-        [columns.tolist() for columns in levels.columns],
-        _leading(levels),
-        A.shape[1],
-        dense_any,
-        dense_most,
-        dense_share,
-        n_threads,
-    )
+    try:
+        system = core.CrossedSystem(
+            list(levels.codes),
+            list(levels.counts),
+            [columns.tolist() for columns in levels.columns],
+            _leading(levels),
+            A.shape[1],
+            dense_any,
+            dense_most,
+            dense_share,
+            most_entries,
+            n_threads,
+        )
+    except MemoryError:
+        raise UnsupportedModelError(
+            f"{', '.join(map(repr, levels.names))} cross so irregularly that the Cholesky factor "
+            f"of their {sum(levels.counts):,} levels does not fit into memory: leave a factor out, "
+            "or take it as a fixed effect of fewer categories"
+        ) from None
     log_weights = 0.0
     for begin in range(0, levels.n, CHUNK_ROWS):
         if begin:

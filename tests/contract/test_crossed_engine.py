@@ -10,6 +10,7 @@ from numpy.testing import assert_allclose
 
 from lmmfast.covariance import vech_pairs
 from lmmfast.crossed import build_crossed
+from lmmfast.errors import UnsupportedModelError
 from lmmfast.levels import Levels
 from lmmfast.reference_levels import LevelsReferenceEngine
 
@@ -231,6 +232,17 @@ def test_threads(block: str) -> None:
         first = first or parts
         for ours, wanted in zip(parts, first, strict=True):
             assert np.array_equal(ours, wanted)
+
+
+def test_factors_too_large_for_memory_are_refused() -> None:
+    rng = np.random.default_rng(4)
+    codes = (rng.integers(0, 300, 2000), rng.integers(0, 200, 2000))
+    levels = Levels(
+        ("a", "b"), (np.array([0]), np.array([1])), codes, (np.arange(300), np.arange(200))
+    )
+    A, Z = rng.normal(size=(2000, 2)), np.ones((2000, 2))
+    with pytest.raises(UnsupportedModelError, match="'a', 'b' cross so irregularly"):
+        build_crossed(levels, lambda r: (A[r], Z[r], None), 1, dense_any=0, most_entries=1000)
 
 
 @pytest.mark.parametrize("slopes", [False, True])

@@ -4,6 +4,7 @@
 #include <Eigen/OrderingMethods>
 #include <Eigen/SparseCore>
 #include <algorithm>
+#include <new>
 #include <numeric>
 #include <vector>
 
@@ -129,8 +130,9 @@ inline std::vector<Index> sort_by_height(const Graph& graph, std::vector<std::in
 }
 
 // Later nodes, ascending, that the column of each of the first n_sparse nodes reaches: its neighbours and
-// what its children in the elimination tree reach.
-inline Graph factor_columns(const Graph& graph, const std::vector<std::int32_t>& order, Index n_sparse) {
+// what its children in the elimination tree reach. Throws bad_alloc where they are more than `most` in all.
+inline Graph factor_columns(const Graph& graph, const std::vector<std::int32_t>& order, Index n_sparse,
+                            Index most) {
     const auto position = inverse_order(order);
     const auto n = static_cast<std::size_t>(n_sparse);
     Graph columns;
@@ -153,6 +155,7 @@ inline Graph factor_columns(const Graph& graph, const std::vector<std::int32_t>&
             children[static_cast<std::size_t>(found.front())].push_back(self);
         columns.next.insert(columns.next.end(), found.begin(), found.end());
         columns.ptr[k + 1] = static_cast<Index>(columns.next.size());
+        if (columns.ptr[k + 1] > most) throw std::bad_alloc();
     }
     return columns;
 }

@@ -12,9 +12,10 @@ struct EliminationOrder {
 };
 
 struct DenseLimits {
-    Index any = 600;       // effects that are cheap as a dense block, however sparse it is
-    Index most = 16000;    // effects whose dense block fits into memory
-    double density = 0.1;  // of the Schur complement, from which on it is taken as dense
+    Index any = 600;              // effects that are cheap as a dense block, however sparse it is
+    Index most = 16000;           // effects whose dense block fits into memory
+    double density = 0.1;         // of the Schur complement, from which on it is taken as dense
+    Index entries = 250'000'000;  // of the sparse columns: some 24 bytes each
 };
 
 namespace detail {
@@ -88,7 +89,8 @@ inline EliminationOrder choose_order(const Graph& graph, const std::vector<Index
     std::vector<Index> ordered(out.order.size());
     for (std::size_t k = 0; k < ordered.size(); ++k)
         ordered[k] = sizes[static_cast<std::size_t>(out.order[k])];
-    out.n_sparse = detail::filled_part(factor_columns(graph, out.order, graph.size()), ordered, limits.most);
+    const Graph columns = factor_columns(graph, out.order, graph.size(), limits.entries);
+    out.n_sparse = detail::filled_part(columns, ordered, limits.most);
     return out;
 }
 

@@ -47,7 +47,7 @@ class CrossedSystem {
         stages_ = sort_by_height(graph, order, n_sparse);
         place_nodes(order);
         G_ = node_columns(later_neighbours(graph, order), n_nodes());
-        L_ = node_columns(factor_columns(graph, order, n_sparse), n_sparse);
+        L_ = node_columns(factor_columns(graph, order, n_sparse, limits.entries), n_sparse);
         list_reaching();
         place_pairs(n_threads, interrupt);
         G_values_.assign(static_cast<std::size_t>(G_.value.back()), 0.0);
