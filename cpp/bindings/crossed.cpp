@@ -189,7 +189,7 @@ std::vector<MatrixArray> own_blocks(BoundElimination& bound) {
 }  // namespace
 
 void bind_crossed(py::module_& m) {
-    py::class_<CrossedSystem, SystemPointer>(m, "CrossedSystem")
+    py::class_<CrossedSystem, SystemPointer>(m, "CrossedSystem", py::module_local())
         .def(py::init(&make_system), py::arg("codes"), py::arg("counts"), py::arg("columns"),
              py::arg("leading"), py::arg("p1"), py::arg("dense_any"), py::arg("dense_most"),
              py::arg("dense_share"), py::arg("most_entries"), py::arg("n_threads"))
@@ -214,7 +214,7 @@ void bind_crossed(py::module_& m) {
             return out;
         });
     m.def("cross_product", &cross_product, py::arg("X"), py::arg("Y"));
-    py::class_<BoundElimination>(m, "CrossedElimination")
+    py::class_<BoundElimination>(m, "CrossedElimination", py::module_local())
         .def_property_readonly("positive",
                                [](const BoundElimination& b) { return b.elimination->positive(); })
         .def_property_readonly("logdet", [](const BoundElimination& b) { return b.elimination->logdet(); })

@@ -19,7 +19,7 @@ class CrossedElimination {
     CrossedElimination(const CrossedSystem& system, std::vector<Small> roots, int n_threads,
                        Interrupt& interrupt)
         : s_(system), n_threads_(n_threads), roots_(std::move(roots)), dense_(system.n_dense()) {
-        for (const Small& root : roots_) D_.push_back(root * root.transpose());
+        for (const Small& root : roots_) D_.push_back(root.lazyProduct(root.transpose()));
         const auto n_diag = static_cast<std::size_t>(system.diag(system.n_sparse()));
         C_.resize(n_diag);
         T_.resize(static_cast<std::size_t>(system.n_diag()));
@@ -47,8 +47,8 @@ class CrossedElimination {
         by_stages(false, interrupt, [&](Index k, std::vector<double>&) {
             subtract_earlier(k, B, b);
             const auto rows = B.middleRows(s_.offset(k), s_.q(k));
-            b.middleRows(s_.offset(k), s_.q(k)).noalias() = D(k) * rows;
-            B.middleRows(s_.offset(k), s_.q(k)) = (block(C_, k) * rows).eval();
+            b.middleRows(s_.offset(k), s_.q(k)) = D(k).lazyProduct(rows);
+            B.middleRows(s_.offset(k), s_.q(k)) = RowMatrix(block(C_, k).lazyProduct(rows));
         });
         by_chunks(s_.n_sparse(), s_.n_nodes(), 64, interrupt, [&](Index k) { subtract_earlier(k, B, b); });
         RowMatrix reduction = b.topRows(n_sparse).transpose() * B.topRows(n_sparse);
@@ -59,7 +59,7 @@ class CrossedElimination {
             const double* h = H_.data() + s_.L().start(k);
             for (Index c = 0; c < v.rows(); ++c)
                 for (Index p = 0; p < s_.L().length(k); ++p) v.row(c) -= *h++ * b.row(rows[p]);
-            b.middleRows(s_.offset(k), s_.q(k)).noalias() = D(k) * v;
+            b.middleRows(s_.offset(k), s_.q(k)) = D(k).lazyProduct(v);
         });
         return reduction;
     }
@@ -192,7 +192,7 @@ class CrossedElimination {
     double finish(Index k, const Small& Q, double* h, Index length) {
         const Small& d = D(k);
         const Index q = Q.rows();
-        const Small pivots = Small::Identity(q, q) + Q * d;
+        const Small pivots = Small::Identity(q, q) + Q.lazyProduct(d);
         const Eigen::PartialPivLU<Small> lu(pivots);
         const Small c = lu.inverse();
         double one[lmmfast::max_q];
@@ -205,8 +205,8 @@ class CrossedElimination {
             }
         }
         block(C_, k) = c;
-        block(T_, k).noalias() = c * Q;
-        block(S_, k).noalias() = d * pivots;
+        block(T_, k) = c.lazyProduct(Q);
+        block(S_, k) = d.lazyProduct(pivots);
         return std::log(std::max(lu.determinant(), 0.0));
     }
 
@@ -233,9 +233,9 @@ class CrossedElimination {
         for (Index i = k; i < s_.n_nodes(); ++i) {
             auto part = M.middleRows(s_.offset(i) - base, s_.q(i));
             if (transposed)
-                one = X(i).transpose() * part * X(k);
+                one = Small(X(i).transpose().lazyProduct(part)).lazyProduct(X(k));
             else
-                one = X(i) * part * X(k).transpose();
+                one = Small(X(i).lazyProduct(part)).lazyProduct(X(k).transpose());
             part = one;
         }
     }
@@ -256,8 +256,8 @@ class CrossedElimination {
         if (base == s_.n_effects()) return;
         Eigen::MatrixXd Y(s_.n_dense(), B.cols());
         for (Index k = s_.n_sparse(); k < s_.n_nodes(); ++k)
-            Y.middleRows(s_.offset(k) - base, s_.q(k)).noalias() =
-                root(k).transpose() * B.middleRows(s_.offset(k), s_.q(k));
+            Y.middleRows(s_.offset(k) - base, s_.q(k)) =
+                root(k).transpose().lazyProduct(B.middleRows(s_.offset(k), s_.q(k)));
         dense_.forward(Y);
         reduction.noalias() += Y.transpose() * Y;
         dense_.backward(Y);
@@ -265,9 +265,9 @@ class CrossedElimination {
         for (const Small& each : roots_) inverses.push_back(each.inverse().transpose());
         for (Index k = s_.n_sparse(); k < s_.n_nodes(); ++k) {
             const auto x = Y.middleRows(s_.offset(k) - base, s_.q(k));
-            b.middleRows(s_.offset(k), s_.q(k)).noalias() = root(k) * x;
-            B.middleRows(s_.offset(k), s_.q(k)).noalias() =
-                inverses[static_cast<std::size_t>(s_.factor_of(k))] * x;
+            b.middleRows(s_.offset(k), s_.q(k)) = root(k).lazyProduct(x);
+            B.middleRows(s_.offset(k), s_.q(k)) =
+                inverses[static_cast<std::size_t>(s_.factor_of(k))].lazyProduct(x);
         }
     }
 
@@ -319,7 +319,7 @@ class CrossedElimination {
         Small inner = dense_.matrix().block(at, at, q, q);
         inner = Small::Identity(q, q) - Small(inner.template selfadjointView<Eigen::Lower>());
         const Small inverse = root(k).inverse();
-        block(T_, k).noalias() = inverse.transpose() * inner * inverse;
+        block(T_, k) = Small(inverse.transpose().lazyProduct(inner)).lazyProduct(inverse);
     }
 
     // M^-1 becomes K = Lambda M^-1 Lambda', the covariance of the effects given the data over sigma2.
@@ -343,13 +343,13 @@ class CrossedElimination {
         scratch.assign(static_cast<std::size_t>(q * length), 0.0);
         Eigen::Map<RowMatrix> HK(scratch.data(), q, length);
         multiply_K(k, H.data(), scratch.data());
-        const Small U = HK * H.transpose();
+        const Small U = HK.lazyProduct(H.transpose());
         block(T_, k) -= 0.5 * (U + U.transpose());
         if (k < inner_) return;
         const Small& d = D(k);
-        Eigen::Map<RowMatrix>(K_.data() + s_.L().start(k) - s_.L().start(inner_), q, length).noalias() =
-            -d * HK;
-        block(K_diag_, k) = d * block(C_, k) + d * U * d;
+        Eigen::Map<RowMatrix>(K_.data() + s_.L().start(k) - s_.L().start(inner_), q, length) =
+            -d.lazyProduct(HK);
+        block(K_diag_, k) = d.lazyProduct(block(C_, k)) + Small(d.lazyProduct(U)).lazyProduct(d);
     }
 
     // h K h' of a node of one effect whose later nodes are all in the dense block.
