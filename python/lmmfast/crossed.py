@@ -64,9 +64,11 @@ class CrossedEngine:
         """Newton decrement at which a search may end.
 
         Its root is the distance to the maximum in standard errors, which are sqrt(2 / m) of a
-        variance of m levels or more: so this is for estimates to a millionth of themselves.
+        variance of m levels or more: so this is for estimates to a millionth of themselves. Of few
+        levels it is as small as elsewhere, since variances near zero are far less sure than that.
         """
-        return float(np.clip(2.5e-13 * min(self.levels.counts), 1e-15, 1e-10))
+        fewest = min(self.levels.counts)
+        return 1e-15 if fewest < 100 else float(min(2.5e-13 * fewest, 1e-10))
 
     @property
     def n_effects(self) -> int:
