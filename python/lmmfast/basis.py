@@ -111,7 +111,10 @@ class Basis:
         return A if self.z_mix is None else A @ self.z_mix
 
     def working(
-        self, batch: Batch, order: NDArray[np.int64] | None = None
+        self,
+        batch: Batch,
+        order: NDArray[np.int64] | None = None,
+        n_jobs: int | None = None,
     ) -> tuple[Array, Array, Array | None]:
         """Rows in the working basis: A = [X r] (n, p + 1), Z (n, q), weights.
 
@@ -119,6 +122,8 @@ class Basis:
         ----------
         order : ndarray of int, optional
             Those of the rows wanted, in that order.
+        n_jobs : int, optional
+            Threads, as in `lmmfast.lmm`.
         """
         assert batch.y is not None
         A, Z = core.rows_in_basis(
@@ -136,7 +141,7 @@ class Basis:
             self.y_shift,
             1.0 / self.y_scale,
             self.beta,
-            n_threads(),
+            n_threads(n_jobs),
         )
         weights = batch.weights
         if weights is not None:

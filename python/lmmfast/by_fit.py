@@ -19,7 +19,7 @@ from lmmfast._threads import n_threads
 from lmmfast.basis import SAMPLE_ROWS
 from lmmfast.certificate import converged_status
 from lmmfast.clusters import gather_segments
-from lmmfast.design import Batch
+from lmmfast.design import Batch, natural_names
 from lmmfast.design_formula import FormulaDesign
 from lmmfast.errors import LmmError
 from lmmfast.fitting import Options, choose_covariance, fit_design
@@ -300,12 +300,8 @@ class PartFitter:
         errors = np.sqrt(np.diagonal(found["cov_beta"], axis1=1, axis2=2))
         records.params.put(design.x_names, segments, found["beta"])
         records.bse.put(design.x_names, segments, errors)
-        names = [
-            name
-            for term in design.terms
-            for name in term.structure.natural_names(term.names, term.group)
-        ]
-        records.theta.put([*names, "var(Residual)"], segments, found["theta"])
+        names = [*natural_names(design.terms), "var(Residual)"]
+        records.theta.put(names, segments, found["theta"])
         records.llf[segments] = found["loglik"]
         records.evaluations[segments] = found["evaluations"]
         records.converged[segments] = True

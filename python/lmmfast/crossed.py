@@ -7,22 +7,21 @@ of the factors that it is nested in are eliminated one by one, the rest as a den
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lmmfast._dispatch import core
+from lmmfast.compress import CHUNK_ROWS
 from lmmfast.covariance import Array, vech_pairs
-from lmmfast.engine import Totals
+from lmmfast.engine import Totals, Working
 from lmmfast.errors import UnsupportedModelError
 from lmmfast.levels import Levels
+from lmmfast.scoring import DECREMENT_TOLERANCE
 
-Rows = tuple[Array, Array, Array | None]
-Working = Callable[[slice], Rows]
-
-CHUNK_ROWS = 131_072
+# With fewer levels a variance near zero may be far less sure than its standard error says.
+FEW_LEVELS = 100
 # The least D of factors in the dense block, relative to what the data know of an effect.
 FLOOR = 3e-8
 
@@ -68,7 +67,8 @@ class CrossedEngine:
         levels it is as small as elsewhere, since variances near zero are far less sure than that.
         """
         fewest = min(self.levels.counts)
-        return 1e-15 if fewest < 100 else float(min(2.5e-13 * fewest, 1e-10))
+        few = fewest < FEW_LEVELS
+        return DECREMENT_TOLERANCE if few else float(min(2.5e-13 * fewest, 1e-10))
 
     @property
     def n_effects(self) -> int:

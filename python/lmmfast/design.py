@@ -159,6 +159,11 @@ class Design(Protocol):
         """Return the same design with another response (n_obs,) for the rows used."""
 
 
+def natural_names(terms: Sequence[Term]) -> list[str]:
+    """Names of the natural parameters of D, those of one term after the other."""
+    return [name for term in terms for name in term.structure.natural_names(term.names, term.group)]
+
+
 def kernel_ready(values: NDArray[Any]) -> bool:
     """Whether the kernels can read values (n,) where they lie."""
     return (

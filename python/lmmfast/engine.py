@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -91,6 +92,11 @@ class Engine(Protocol):
 
     def random_effects_cov(self, Lambda: Array, root: Array) -> Array:
         """Var(root u | y) / sigma2, (m, q, q)."""
+
+
+#: Rows in the working basis, A (k, p + 1), Z (k, q), weights (k,) or None, for a slice or for
+#: positions of rows: what engines of several grouping factors are built from.
+Working = Callable[[Any], tuple[Array, Array, Array | None]]
 
 
 class LevelsEngine(Protocol):

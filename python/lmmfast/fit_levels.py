@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,7 +13,7 @@ from lmmfast.certificate import conclude, snap_to_boundary
 from lmmfast.compress import better_basis
 from lmmfast.covariance import Array
 from lmmfast.design import Design, check_finite
-from lmmfast.engine import LevelsEngine, Totals
+from lmmfast.engine import LevelsEngine, Totals, Working
 from lmmfast.errors import DataError, NotIdentifiableError, UnsupportedModelError
 from lmmfast.estimates import independent_columns, make_problem
 from lmmfast.identify import check_joint_information, check_response, residual_sums
@@ -28,9 +27,6 @@ from lmmfast.terms import BlockCovariance
 
 if TYPE_CHECKING:
     from lmmfast.fitting import Options
-
-#: Rows in the working basis (k, p + 1), (k, q), (k,) or None, for a slice or positions of rows.
-Working = Callable[[Any], tuple[Array, Array, Array | None]]
 
 # Variances this many times sigma2 suggest that the random effects can fit y exactly. With those of
 # FREE_EFFECTS what is left of y is what no effect can fit, and this part of its sum of squares is
@@ -99,8 +95,8 @@ class LevelsFit:
     def _working(self, rows: Any) -> tuple[Array, Array, Array | None]:
         """Rows in the working basis."""
         if self.design.random_access and not isinstance(rows, slice):
-            return self.basis.working(self.design.batch(slice(None)), rows)
-        return self.basis.working(self.design.batch(rows))
+            return self.basis.working(self.design.batch(slice(None)), rows, self.options.n_jobs)
+        return self.basis.working(self.design.batch(rows), n_jobs=self.options.n_jobs)
 
     def _check_something_left(self) -> None:
         """Refuse a response that fixed and random effects together fit exactly.

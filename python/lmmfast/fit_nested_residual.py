@@ -71,7 +71,7 @@ class NestedResidualFit(ResidualFit):
         )
 
     def _rows_in_basis(self, rows: Any) -> tuple[Array, Array, Array | None]:
-        return self.basis.working(self.design.batch(rows))
+        return self.basis.working(self.design.batch(rows), n_jobs=self.options.n_jobs)
 
     def _sample(self) -> Search | None:
         """Return nothing: some clusters alone say little about outer levels."""

@@ -88,7 +88,8 @@ class ResidualFit:
         rows = self.model.rows if self.clusters.order is not None else slice(0, self.design.n_obs)
         while True:
             self.basis: Basis = choose_basis(self.design, excluded)
-            A, Z, weights = self.basis.working(self.design.batch(rows))
+            batch = self.design.batch(rows)
+            A, Z, weights = self.basis.working(batch, n_jobs=self.options.n_jobs)
             if not (np.isfinite(A).all() and np.isfinite(Z).all()):
                 check_finite(self.design)
             X = A[:, :-1]

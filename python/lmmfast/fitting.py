@@ -17,7 +17,7 @@ from lmmfast.certificate import certify, conclude, snap_to_boundary
 from lmmfast.clusters import Clusters, gather
 from lmmfast.compress import CompressedClusters, SampleMisledError, compress
 from lmmfast.covariance import Array
-from lmmfast.design import Design, check_finite
+from lmmfast.design import Design, check_finite, natural_names
 from lmmfast.engine import Engine, MomentsEngine
 from lmmfast.errors import ConvergenceWarning, DataError, RankWarning, UnsupportedModelError
 from lmmfast.estimates import estimates, independent_columns, make_problem
@@ -305,22 +305,13 @@ def _fit_residual(
 
     fit = ResidualFit(design, clusters, random, options)
     _report_dropped(design, fit.keep, options)
-    optimum = fit.maximise(evaluation_callback(options), _natural_names(design))
+    optimum = fit.maximise(evaluation_callback(options), natural_names(design.terms))
     engine = fit.covariance.at(fit.engine, optimum.phi)
     result = _result(
         design, fit.clusters, engine, fit.basis, fit.covariance, fit.problem, optimum, stacklevel=5
     )
     result._residual_model = fit.model
     return result
-
-
-def _natural_names(design: Design) -> list[str]:
-    """Names of the natural parameters of D."""
-    return [
-        name
-        for term in design.terms
-        for name in term.structure.natural_names(term.names, term.group)
-    ]
 
 
 def _fit_levels(design: Design, options: Options) -> LMMResult:
@@ -336,7 +327,7 @@ def _fit_levels(design: Design, options: Options) -> LMMResult:
     plain = design.residual is None or design.residual.is_independent
     fit: Any = (LevelsFit if plain else NestedResidualFit)(design, levels, covariance, options)
     _report_dropped(design, fit.keep, options)
-    optimum = fit.maximise(evaluation_callback(options), _natural_names(design))
+    optimum = fit.maximise(evaluation_callback(options), natural_names(design.terms))
     engine = fit.covariance.at(fit.engine, optimum.phi)
     result = _result(
         design,

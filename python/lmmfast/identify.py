@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from lmmfast.clusters import Clusters
 from lmmfast.covariance import Array
-from lmmfast.design import Design
+from lmmfast.design import Design, natural_names
 from lmmfast.errors import DataError, NotIdentifiableError
 from lmmfast.levels import Levels
 from lmmfast.objective import Evaluation
@@ -142,12 +142,8 @@ def check_information(point: Point, covariance: BlockCovariance, design: Design,
     NotIdentifiableError
         Names the parameters that are confounded.
     """
-    names = [
-        name
-        for term in design.terms
-        for name in term.structure.natural_names(term.names, term.group)
-    ]
-    check_joint_information(point, covariance, design, m, [*names, "var(Residual)"])
+    names = [*natural_names(design.terms), "var(Residual)"]
+    check_joint_information(point, covariance, design, m, names)
 
 
 def check_joint_information(

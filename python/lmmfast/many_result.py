@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lmmfast.covariance import Array
+from lmmfast.design import natural_names
 from lmmfast.terms import BlockCovariance
 
 if TYPE_CHECKING:
@@ -111,10 +112,7 @@ class ManyFits:
         joined.y_names = y_names
         joined.x_names = [design.x_names[j] for j in keep]
         joined.z_names = [name for term in design.terms for name in term.names]
-        joined.theta_names = [
-            *(n for t in design.terms for n in t.structure.natural_names(t.names, t.group)),
-            "var(Residual)",
-        ]
+        joined.theta_names = [*natural_names(design.terms), "var(Residual)"]
         joined.method = "REML" if reml else "ML"
         return joined
 

@@ -5,24 +5,20 @@ See docs/nested.md for the algebra and cpp/include/lmmfast/engines/nested.hpp fo
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from lmmfast._dispatch import core
 from lmmfast.compress import CHUNK_ROWS, aligned_zeros
 from lmmfast.covariance import Array
-from lmmfast.engine import Totals, unflatten
+from lmmfast.engine import Totals, Working, unflatten
 from lmmfast.errors import DataError
 from lmmfast.levels import Codes, Levels
 from lmmfast.nested_order import UnitOrder, order_units
-
-Rows = slice | NDArray[np.int64]
-Working = Callable[[Rows], tuple[Array, Array, Array | None]]
 
 
 @dataclass(frozen=True, eq=False)

@@ -15,9 +15,8 @@ import numpy as np
 from lmmfast._dispatch import core
 from lmmfast.compress import aligned_zeros
 from lmmfast.covariance import Array
-from lmmfast.engine import Totals
+from lmmfast.engine import Totals, Working
 from lmmfast.levels import Codes, Levels
-from lmmfast.nested import Working
 from lmmfast.nested_order import UnitOrder, order_units
 from lmmfast.residual.engines import DenseEngine, MarkovEngine, add_local, suits_markov
 from lmmfast.residual.model import ResidualModel

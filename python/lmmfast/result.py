@@ -16,7 +16,7 @@ from lmmfast.basis import Basis, check_scales
 from lmmfast.certificate import Certificate
 from lmmfast.clusters import Clusters
 from lmmfast.covariance import Array
-from lmmfast.design import Design
+from lmmfast.design import Design, natural_names
 from lmmfast.engine import Engine
 from lmmfast.errors import DataError
 from lmmfast.estimates import Estimates, theta_information
@@ -176,12 +176,7 @@ class LMMResult:
     @property
     def theta_names(self) -> list[str]:
         """Names of the natural variance parameters."""
-        names = [
-            name
-            for term in self.terms
-            for name in term.structure.natural_names(term.names, term.group)
-        ]
-        return [*names, *self._covariance.theta_tail_names()]
+        return [*natural_names(self.terms), *self._covariance.theta_tail_names()]
 
     @property
     def theta(self) -> pd.Series[float]:
