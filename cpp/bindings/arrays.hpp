@@ -5,6 +5,7 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
+#include <algorithm>
 #include <cstdint>
 #include <optional>
 #include <string>
@@ -72,19 +73,34 @@ inline Column column(const py::array& a, Index n_rows, double shift = 0.0, doubl
     return out;
 }
 
+// `z_in_x` as in ClusterBlocks, empty for null, must stay as long as what is returned.
 inline ClusterBlocks blocks(const MatrixArray& data, int q, int p1,
-                            const std::optional<MatrixArray>& counts = std::nullopt) {
-    const Layout layout{q, p1};
+                            const std::optional<MatrixArray>& counts = std::nullopt,
+                            const std::vector<int>& z_in_x = {}) {
+    ClusterBlocks out;
+    out.layout = {q, p1};
     require(q >= 1 && q <= max_q, "q must lie in 1 … " + std::to_string(max_q));
     require(p1 >= 1 && p1 <= max_p1, "p1 must lie in 1 … " + std::to_string(max_p1));
-    require(data.ndim() == 3 && data.shape(1) == layout.n_fields() && data.shape(2) == lanes,
+    require(data.ndim() == 3 && data.shape(1) == out.layout.n_fields() && data.shape(2) == lanes,
             "blocks must have the shape (n_blocks, n_fields, 8)");
     require(reinterpret_cast<std::uintptr_t>(data.data()) % 64 == 0, "blocks must be 64-byte aligned");
-    if (!counts) return {layout, data.shape(0), data.data()};
-    require(counts->ndim() == 2 && counts->shape(0) == data.shape(0) && counts->shape(1) == lanes,
-            "counts must have the shape (n_blocks, 8)");
-    require(reinterpret_cast<std::uintptr_t>(counts->data()) % 64 == 0, "counts must be 64-byte aligned");
-    return {layout, data.shape(0), data.data(), counts->data()};
+    out.n_blocks = data.shape(0);
+    out.data = data.data();
+    if (counts) {
+        require(counts->ndim() == 2 && counts->shape(0) == data.shape(0) && counts->shape(1) == lanes,
+                "counts must have the shape (n_blocks, 8)");
+        require(reinterpret_cast<std::uintptr_t>(counts->data()) % 64 == 0, "counts must be 64-byte aligned");
+        out.counts = counts->data();
+    }
+    if (!z_in_x.empty()) {
+        require(static_cast<int>(z_in_x.size()) == q, "z_in_x must be empty or name q columns");
+        for (std::size_t k = 0; k < z_in_x.size(); ++k)
+            require(z_in_x[k] >= 0 && z_in_x[k] < p1 - 1 &&
+                        std::count(z_in_x.begin(), z_in_x.end(), z_in_x[k]) == 1,
+                    "z_in_x must be different columns of X");
+        out.z_in_x = z_in_x.data();
+    }
+    return out;
 }
 
 }  // namespace lmmfast::bindings

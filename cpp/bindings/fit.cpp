@@ -46,7 +46,7 @@ py::dict clusters_dict(PackedClusters& packed, Index n_obs) {
     return py::dict("blocks"_a = MatrixArray({n_blocks, n_fields, py::ssize_t{lanes}}, data, owner),
                     "q"_a = q, "p1"_a = p1, "m"_a = packed.n_clusters, "n_obs"_a = n_obs,
                     "gram"_a = square(sums.gram, p1), "perp"_a = square(sums.perp, p1),
-                    "log_weights"_a = sums.log_weights, "rank_Z"_a = sums.rank_Z);
+                    "log_weights"_a = sums.log_weights, "rank_Z"_a = sums.rank_Z, "z_in_x"_a = sums.z_in_x);
 }
 
 py::dict estimates_dict(const Estimates& e) {

@@ -1,5 +1,7 @@
-// Rows in the order of their clusters.
+// Where clusters begin, and rows in the order of their clusters.
 #include "lmmfast/grouping.hpp"
+
+#include <optional>
 
 #include "arrays.hpp"
 #include "bind.hpp"
@@ -26,12 +28,29 @@ py::tuple group_keys(const py::array_t<Key, py::array::c_style>& keys, Key low, 
     return py::make_tuple(ptr, order);
 }
 
+// starts (n_runs + 1,), the key of each run (n_runs,), and whether keys ascend.
+template <class Key>
+py::tuple find_runs(const py::array_t<Key, py::array::c_style>& keys, int n_threads) {
+    require(keys.ndim() == 1, "keys must be one-dimensional");
+    const std::span<const Key> view(keys.data(), static_cast<std::size_t>(keys.size()));
+    std::optional<Runs<Key>> runs;
+    without_gil([&](Interrupt& interrupt) { runs.emplace(view, n_threads, interrupt); });
+    IndexArray starts(runs->size() + 1);
+    py::array_t<Key> run_keys(runs->size());
+    std::int64_t* to = starts.mutable_data();
+    Key* to_keys = run_keys.mutable_data();
+    bool ascending = true;
+    without_gil([&](Interrupt& interrupt) { ascending = runs->write(to, to_keys, interrupt); });
+    return py::make_tuple(starts, run_keys, ascending);
+}
+
 }  // namespace
 
 void bind_grouping(py::module_& m) {
     const auto define = [&m]<class Key>(Key) {
         m.def("group_rows", &group_keys<Key>, py::arg("keys").noconvert(), py::arg("low"), py::arg("n_codes"),
               py::arg("n_threads"));
+        m.def("find_runs", &find_runs<Key>, py::arg("keys").noconvert(), py::arg("n_threads"));
     };
     define(std::int64_t{});
     define(std::int32_t{});

@@ -19,8 +19,8 @@ namespace {
 
 MatrixArray evaluate(const MatrixArray& data, int q, int p1, const MatrixArray& Lambda,
                      const MatrixArray& perp, bool with_kr, int n_threads,
-                     const std::optional<MatrixArray>& counts) {
-    const ClusterBlocks clusters = blocks(data, q, p1, counts);
+                     const std::optional<MatrixArray>& counts, const std::vector<int>& z_in_x) {
+    const ClusterBlocks clusters = blocks(data, q, p1, counts, z_in_x);
     require(Lambda.size() == q * q, "Lambda must be (q, q)");
     require(perp.size() == p1 * p1, "perp must be (p1, p1)");
     Totals totals(q, p1, with_kr);
@@ -89,7 +89,8 @@ MatrixArray effects_covariance(const MatrixArray& data, int q, int p1, Index n_c
 
 void bind_moments(py::module_& m) {
     m.def("evaluate", &evaluate, py::arg("data").noconvert(), py::arg("q"), py::arg("p1"), py::arg("Lambda"),
-          py::arg("perp"), py::arg("with_kr"), py::arg("n_threads"), py::arg("counts") = py::none());
+          py::arg("perp"), py::arg("with_kr"), py::arg("n_threads"), py::arg("counts") = py::none(),
+          py::arg("z_in_x") = std::vector<int>());
     m.def("share", &share, py::arg("data").noconvert(), py::arg("q"), py::arg("p1"), py::arg("n_clusters"),
           py::arg("n_threads"));
     m.def("random_effects", &effects, py::arg("data").noconvert(), py::arg("q"), py::arg("p1"),

@@ -111,7 +111,8 @@ py::tuple compress_rows(const py::list& X, const py::list& Z, const py::array& y
     MatrixArray gram({p1, p1}), perp({p1, p1});
     std::copy(sums.gram.begin(), sums.gram.end(), gram.mutable_data());
     std::copy(sums.perp.begin(), sums.perp.end(), perp.mutable_data());
-    return py::make_tuple(gram, perp, sums.log_weights, sums.min_weight, sums.rank_Z, sums.as_expected);
+    return py::make_tuple(gram, perp, sums.log_weights, sums.min_weight, sums.rank_Z, sums.as_expected,
+                          sums.z_in_x);
 }
 
 // [X r] (k, p + 1) and Z (k, q) of the rows `order`, or of all of them, in the working basis.

@@ -1,7 +1,7 @@
 // Many responses of one design.
 #include "arrays.hpp"
 #include "bind.hpp"
-#include "lmmfast/many_responses.hpp"
+#include "lmmfast/share_responses.hpp"
 #include "optimum.hpp"
 #include "release.hpp"
 
@@ -65,8 +65,10 @@ struct Rows {
 // Of `data` the first p columns of A are X (all kept), the next ones the responses.
 py::dict fit_responses(const MatrixArray& data, int q, int p1, Index n_clusters, int p,
                        const MatrixArray& constants, const MatrixArray& perp, const TermList& terms,
-                       Index n_obs, bool reml, int max_evaluations, int n_threads) {
-    const ClusterBlocks clusters = blocks(data, q, p1);
+                       Index n_obs, bool reml, int max_evaluations, int n_threads,
+                       const std::vector<int>& z_in_x) {
+    const ClusterBlocks clusters = blocks(data, q, p1, std::nullopt, z_in_x);
+    for (const int x : z_in_x) require(x < p, "z_in_x must be columns of X");
     const auto n = static_cast<int>(constants.size());
     require(p >= 0 && p + n <= p1, "there must be p + n_responses columns");
     require(perp.size() == Index{p1} * p1, "perp must be (p1, p1)");
@@ -84,8 +86,9 @@ py::dict fit_responses(const MatrixArray& data, int q, int p1, Index n_clusters,
     Results results(n, p, q, static_cast<py::ssize_t>(terms.size()));
     const Rows rows(results, p, q, static_cast<Index>(terms.size()));
     without_gil([&](Interrupt& interrupt) {
-        const auto responses =
+        auto responses =
             ManyResponses::from_blocks(clusters, n_clusters, p, n, perp.data(), constants.data());
+        share_designs(responses);
         maximise_each(responses, problem, covariance, options, n_threads, interrupt,
                       [&](Index k, const Optimum& found) { rows.write(k, found); });
     });
@@ -99,7 +102,8 @@ py::dict fit_responses(const MatrixArray& data, int q, int p1, Index n_clusters,
 void bind_responses(py::module_& m) {
     m.def("fit_responses", &fit_responses, py::arg("data").noconvert(), py::arg("q"), py::arg("p1"),
           py::arg("n_clusters"), py::arg("p"), py::arg("constants"), py::arg("perp"), py::arg("terms"),
-          py::arg("n_obs"), py::arg("reml"), py::arg("max_evaluations"), py::arg("n_threads"));
+          py::arg("n_obs"), py::arg("reml"), py::arg("max_evaluations"), py::arg("n_threads"),
+          py::arg("z_in_x") = std::vector<int>());
 }
 
 }  // namespace lmmfast::bindings

@@ -75,8 +75,8 @@ namespace {
 py::object maximise(const MatrixArray& data, int q, int p1, const MatrixArray& perp, const TermList& terms,
                     std::vector<int> keep, Index n_obs, bool reml, double constant,
                     const std::optional<MatrixArray>& start, int max_evaluations, int n_threads,
-                    const std::optional<MatrixArray>& counts) {
-    const ClusterBlocks clusters = blocks(data, q, p1, counts);
+                    const std::optional<MatrixArray>& counts, const std::vector<int>& z_in_x) {
+    const ClusterBlocks clusters = blocks(data, q, p1, counts, z_in_x);
     require(perp.size() == Index{p1} * p1, "perp must be (p1, p1)");
     const RandomCovariance covariance(random_terms(terms));
     require(covariance.q() == q, "the terms must have q columns");
@@ -104,7 +104,8 @@ py::object maximise(const MatrixArray& data, int q, int p1, const MatrixArray& p
 void bind_search(py::module_& m) {
     m.def("maximise", &maximise, py::arg("data").noconvert(), py::arg("q"), py::arg("p1"), py::arg("perp"),
           py::arg("terms"), py::arg("keep"), py::arg("n_obs"), py::arg("reml"), py::arg("constant"),
-          py::arg("start"), py::arg("max_evaluations"), py::arg("n_threads"), py::arg("counts") = py::none());
+          py::arg("start"), py::arg("max_evaluations"), py::arg("n_threads"), py::arg("counts") = py::none(),
+          py::arg("z_in_x") = std::vector<int>());
 }
 
 }  // namespace lmmfast::bindings

@@ -42,7 +42,10 @@ struct Sample {
     CompressedSums sums;
     ClusterBlocks blocks;
 
-    Sample(const std::vector<int>& sizes, int q, int p, unsigned seed, int n_threads = 1) : layout{q, p + 1} {
+    // z_in_x: columns of X that are columns of Z.
+    Sample(const std::vector<int>& sizes, int q, int p, unsigned seed, int n_threads = 1,
+           const std::vector<int>& z_in_x = {})
+        : layout{q, p + 1} {
         for (const int n_i : sizes) ptr.push_back(ptr.back() + n_i);
         std::mt19937 generator(seed);
         std::normal_distribution<double> normal;
@@ -50,6 +53,7 @@ struct Sample {
         X = Matrix::NullaryExpr(n, p, [&] { return normal(generator); });
         Z = Matrix::NullaryExpr(n, q, [&] { return normal(generator); });
         Z.col(0).setOnes();
+        for (std::size_t k = 0; k < z_in_x.size(); ++k) X.col(z_in_x[k]) = Z.col(static_cast<Index>(k));
         y = Eigen::VectorXd::NullaryExpr(n, [&] { return normal(generator); });
         beta.assign(static_cast<std::size_t>(p), 0.0);
         const Index n_blocks = (static_cast<Index>(sizes.size()) + lanes - 1) / lanes;

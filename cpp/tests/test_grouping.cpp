@@ -33,6 +33,42 @@ void test_few() {
     CHECK((!sort<std::int64_t>({std::numeric_limits<std::int64_t>::max()}, least, 4, ptr, order)));
 }
 
+// Runs against the definition, in one part and in several, with threads.
+template <class Key>
+void check_runs(const std::vector<Key>& keys) {
+    std::vector<std::int64_t> starts;
+    std::vector<Key> of_run;
+    for (std::size_t row = 0; row < keys.size(); ++row)
+        if (row == 0 || keys[row] != keys[row - 1]) {
+            starts.push_back(static_cast<std::int64_t>(row));
+            of_run.push_back(keys[row]);
+        }
+    const bool ascending =
+        std::adjacent_find(of_run.begin(), of_run.end(), std::greater_equal<Key>()) == of_run.end();
+    starts.push_back(static_cast<std::int64_t>(keys.size()));
+    for (const int n_threads : {1, 3}) {
+        Interrupt interrupt;
+        const Runs<Key> runs(keys, n_threads, interrupt);
+        CHECK(runs.size() == static_cast<Index>(of_run.size()));
+        std::vector<std::int64_t> found(starts.size(), -1);
+        std::vector<Key> found_keys(of_run.size());
+        CHECK(runs.write(found.data(), found_keys.data(), interrupt) == ascending);
+        CHECK(found == starts);
+        CHECK(found_keys == of_run);
+    }
+}
+void test_runs() {
+    check_runs<std::int64_t>({});
+    check_runs<std::int64_t>({7});
+    check_runs<std::uint8_t>({1, 1, 200, 200, 255});
+    check_runs<std::int8_t>({1, 1, -2, -2, 1});
+    std::vector<std::int64_t> many(600000);
+    for (std::size_t row = 0; row < many.size(); ++row) many[row] = static_cast<std::int64_t>(row / 3 * 5);
+    check_runs(many);
+    many[400000] = -1;
+    check_runs(many);
+}
+
 void test_threads() {
     std::vector<std::int32_t> keys(1 << 20);
     std::uint32_t state = 1;
@@ -48,6 +84,7 @@ void test_threads() {
 }  // namespace
 
 int main() {
+    test_runs();
     test_few();
     test_threads();
     std::puts("grouping: ok");

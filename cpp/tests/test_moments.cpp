@@ -56,11 +56,32 @@ int main() {
             for (std::size_t e = 0; e < found.values.size(); ++e)
                 CHECK(close(found.values[e], expected.values[e], 1e-8));
         }
+    // Columns of Z among those of X: sums of the other columns alone give the same totals.
+    for (const int q : {1, 2, 3, 4})
+        for (const int n_own : {1, 2, 4, 8}) {
+            const int p = q + n_own - 1;
+            std::vector<int> z_in_x;
+            for (int k = 0; k < q; ++k) z_in_x.push_back(p - 1 - k);
+            const Sample s(sizes, q, p, 17, 1, z_in_x);
+            CHECK(s.sums.z_in_x == z_in_x);
+            Matrix Lambda = Matrix::Identity(q, q);
+            if (q > 1) Lambda(1, 0) = -0.4;
+            Interrupt interrupt;
+            const Totals all =
+                evaluate_moments(s.blocks, Lambda.data(), s.sums.perp.data(), false, 1, interrupt);
+            ClusterBlocks blocks = s.blocks;
+            blocks.z_in_x = s.sums.z_in_x.data();
+            const Totals own =
+                evaluate_moments(blocks, Lambda.data(), s.sums.perp.data(), false, 1, interrupt);
+            for (std::size_t e = 0; e < all.values.size(); ++e)
+                CHECK(close(own.values[e], all.values[e], 1e-11));
+        }
     // Many blocks, so that there are several partial sums: the same bits for any number of threads.
     const Sample large(std::vector<int>(5003, 3), 2, 4, 13);
     const double Lambda[] = {0.5, 0.0, 0.1, 0.3};
     Interrupt interrupt;
     const Totals one = evaluate_moments(large.blocks, Lambda, large.sums.perp.data(), true, 1, interrupt);
+    CHECK(large.sums.z_in_x.empty());
     for (const int n_threads : {2, 3, 7})
         CHECK(evaluate_moments(large.blocks, Lambda, large.sums.perp.data(), true, n_threads, interrupt)
                   .values == one.values);

@@ -102,12 +102,8 @@ def gather(keys: GroupKeys, n_jobs: int | None = None) -> Clusters:
     """
     values = keys.values
     n = len(values)
-    ends = (values[1:] != values[:-1]).nonzero()[0]
-    starts = np.empty(len(ends) + 2, dtype=np.int64)
-    starts[0], starts[-1] = 0, n
-    np.add(ends, 1, out=starts[1:-1])
-    run_keys = values[starts[:-1]]
-    if len(run_keys) < 2 or bool((run_keys[:-1] < run_keys[1:]).all()):
+    starts, run_keys, ascending = _runs(values, n_jobs)
+    if ascending:
         return Clusters(run_keys, keys.labels, starts, None)
     if values.dtype.kind in "iu" and n >= MANY_ROWS:
         low, high = int(run_keys.min()), int(run_keys.max())
@@ -121,6 +117,22 @@ def gather(keys: GroupKeys, n_jobs: int | None = None) -> Clusters:
         row_codes, 0, len(distinct), n_threads(n_jobs) if n > MANY_ROWS else 1
     )
     return Clusters(distinct, keys.labels, ptr, order)
+
+
+def _runs(
+    values: NDArray[Any], n_jobs: int | None
+) -> tuple[NDArray[np.int64], NDArray[Any], bool]:
+    """Where runs of equal keys begin and the rows end, the key of each, whether keys ascend."""
+    if values.dtype.kind in "iu" and values.flags.c_contiguous and values.dtype.isnative:
+        found: tuple[NDArray[np.int64], NDArray[Any], bool]
+        found = core.find_runs(values, n_threads(n_jobs) if len(values) > MANY_ROWS else 1)
+        return found
+    ends = (values[1:] != values[:-1]).nonzero()[0]
+    starts = np.empty(len(ends) + 2, dtype=np.int64)
+    starts[0], starts[-1] = 0, len(values)
+    np.add(ends, 1, out=starts[1:-1])
+    run_keys = values[starts[:-1]]
+    return starts, run_keys, len(run_keys) < 2 or bool((run_keys[:-1] < run_keys[1:]).all())
 
 
 def _gather_integers(

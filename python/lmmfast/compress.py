@@ -35,6 +35,8 @@ class CompressedClusters:
         Sum of the logarithms of the (scaled) weights.
     rank_Z : int
         Sum of the ranks of the Z_i.
+    z_in_x : list of int
+        The column of X that each column of Z is too, in every row; empty if not all are.
     """
 
     blocks: Array
@@ -47,6 +49,7 @@ class CompressedClusters:
     log_weights: float
     rank_Z: int
     basis: Basis
+    z_in_x: list[int]
 
 
 class BatchSums(NamedTuple):
@@ -58,6 +61,7 @@ class BatchSums(NamedTuple):
     min_weight: float
     rank_Z: int
     as_expected: bool
+    z_in_x: list[int]
 
 
 class SampleMisledError(Exception):
@@ -118,6 +122,7 @@ def compress_once(
     blocks = aligned_zeros((n_blocks, n_fields, core.lanes))
     gram, perp = np.zeros((p + 1, p + 1)), np.zeros((p + 1, p + 1))
     log_weights, rank_Z = 0.0, 0
+    z_in_x: list[int] = []
     for first, batch, ptr, order in _batches(design, clusters):
         count = len(ptr) - 1
         block = first // core.lanes
@@ -132,6 +137,7 @@ def compress_once(
         perp += part.perp
         log_weights += part.log_weights
         rank_Z += part.rank_Z
+        z_in_x = part.z_in_x if first == 0 or part.z_in_x == z_in_x else []
     return CompressedClusters(
         blocks=blocks,
         q=q,
@@ -143,6 +149,7 @@ def compress_once(
         log_weights=log_weights,
         rank_Z=rank_Z,
         basis=basis,
+        z_in_x=z_in_x,
     )
 
 

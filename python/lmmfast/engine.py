@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple, Protocol
@@ -150,11 +150,14 @@ class Evaluated(NamedTuple):
         For how many clusters of its design each one stands; None: for itself.
     n_designs : int or None
         Number of different R_i.
+    z_in_x : list of int
+        As in `CompressedClusters`.
     """
 
     blocks: Array
     counts: Array | None = None
     n_designs: int | None = None
+    z_in_x: Sequence[int] = ()
 
 
 class MomentsEngine:
@@ -178,7 +181,7 @@ class MomentsEngine:
         """What passes go over; planned when the first one is wanted."""
         c = self.clusters
         shared = core.share(c.blocks, c.q, c.p1, c.m, self.n_threads) if self._share else None
-        return Evaluated(c.blocks) if shared is None else Evaluated(*shared)
+        return Evaluated(c.blocks, z_in_x=c.z_in_x) if shared is None else Evaluated(*shared)
 
     @property
     def n_designs(self) -> int | None:
@@ -187,8 +190,10 @@ class MomentsEngine:
 
     def totals(self, Lambda: Array, with_kr: bool = False) -> Totals:
         """Totals at Ddot = Lambda Lambda'."""
-        c, (blocks, counts, _) = self.clusters, self.evaluated
-        flat = core.evaluate(blocks, c.q, c.p1, Lambda, c.perp, with_kr, self.n_threads, counts)
+        c, (blocks, counts, _, z_in_x) = self.clusters, self.evaluated
+        flat = core.evaluate(
+            blocks, c.q, c.p1, Lambda, c.perp, with_kr, self.n_threads, counts, z_in_x
+        )
         return unflatten(flat, c.q, c.p1, with_kr)
 
     def random_effects(self, Lambda: Array, root: Array, c: Array) -> Array:

@@ -213,6 +213,7 @@ def _grow_once(
             perp=total.perp + added.perp,
             log_weights=total.log_weights + added.log_weights,
             rank_Z=total.rank_Z + added.rank_Z,
+            z_in_x=total.z_in_x if added.z_in_x == total.z_in_x else [],
         )
     if len(known):
         total = _extend(total, design, *_rows_of(part, known), joined.position[known], n_threads)
@@ -257,7 +258,7 @@ def _extend(
     A, Z = np.vstack([QA.reshape(k * q, p1), A]), np.vstack([R.reshape(k * q, q), Z])
     cluster = np.concatenate([np.repeat(np.arange(k), q), np.repeat(np.arange(k), np.diff(ptr))])
     out = aligned_zeros((-(-k // core.lanes), *total.blocks.shape[1:]))
-    _, perp, _, _, rank_Z, _ = core.compress_rows(
+    _, perp, _, _, rank_Z, _, z_in_x = core.compress_rows(
         list(A[:, :-1].T),
         list(Z.T),
         A[:, -1],
@@ -288,4 +289,5 @@ def _extend(
         perp=total.perp + perp,
         log_weights=total.log_weights + log_weights,
         rank_Z=total.rank_Z + rank_Z - rank_before,
+        z_in_x=total.z_in_x if z_in_x == total.z_in_x else [],
     )

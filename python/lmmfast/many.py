@@ -7,9 +7,12 @@ grow with their number (cpp/include/lmmfast/many_responses.hpp).
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from itertools import chain, islice
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -128,7 +131,7 @@ def fit_many(
     known = None if offset is None else np.asarray(offset, dtype=float)
     if known is not None and known.shape != (design.n_obs,):
         raise DataError(f"the offset has shape {known.shape}, but Y has {design.n_obs} rows")
-    parts = [shared.fit(block, known) for block in responses.blocks(_at_once(design.n_obs))]
+    parts = list(shared.fit_each(responses.blocks(_at_once(design.n_obs)), known))
     result = ManyFits.join(
         parts, responses.names(sum(len(p.llf) for p in parts)), design, data.keep, covariance, reml
     )
@@ -139,6 +142,29 @@ def fit_many(
 def _at_once(n: int) -> int:
     """How many responses go through the core in one chunk."""
     return int(np.clip(CHUNK_NUMBERS // max(n, 1) // 8 * 8, FEWEST_AT_ONCE, MOST_AT_ONCE))
+
+
+class _Working(NamedTuple):
+    """Responses in the working basis.
+
+    Attributes
+    ----------
+    W, W_scale : ndarray (n, k), (k,)
+        Working residuals are W / W_scale.
+    shift, scale : ndarray (k,)
+        Of the responses.
+    B : ndarray (p, k)
+        Working coefficients that the residuals are about.
+    size : ndarray (k,)
+        Largest absolute response in units of its scale.
+    """
+
+    W: Array
+    W_scale: Array
+    shift: Array
+    scale: Array
+    B: Array
+    size: Array
 
 
 @dataclass(frozen=True)
@@ -169,18 +195,35 @@ class _SharedDesign:
         """The working basis."""
         return self.data.basis
 
-    def fit(self, Y: Array, offset: Array | None) -> ManyFits:
+    def fit_each(self, blocks: Iterator[Array], offset: Array | None) -> Iterator[ManyFits]:
+        """Fit blocks of responses, several at a time on a thread each; few blocks are in memory."""
+        threads = n_threads(self.options.n_jobs)
+        first = list(islice(blocks, 2))
+        if threads == 1 or len(first) < 2:
+            for block in chain(first, blocks):
+                yield self.fit(block, offset, threads)
+            return
+        with ThreadPoolExecutor(threads) as pool:
+            running: deque[Future[ManyFits]] = deque()
+            for block in chain(first, blocks):
+                running.append(pool.submit(self.fit, block, offset, 1))
+                if len(running) > threads:
+                    yield running.popleft().result()
+            for part in running:
+                yield part.result()
+
+    def fit(self, Y: Array, offset: Array | None, threads: int) -> ManyFits:
         """Fit a block of responses (n, k)."""
         Y = Y if offset is None else Y - offset[:, None]
         k = Y.shape[1]
         finite = np.isfinite(Y).all(axis=0)
         usable = Y if finite.all() else np.where(finite, Y, 0.0)
-        shift, scale, B, W, size = self._working(usable)
-        blocks, gram, perp = self._compress(W)
+        working = self._working(usable)
+        blocks, gram, perp, z_in_x = self._compress(working, threads)
         status = np.where(finite, "", NOT_FINITE).astype(object)
-        self._check(gram, perp, size, status)
+        self._check(gram, perp, working.size, status)
         df = self.design.n_obs - (self.X.shape[1] if self.options.reml else 0)
-        constants = 0.5 * self.data.log_weights - df * np.log(scale)
+        constants = 0.5 * self.data.log_weights - df * np.log(working.scale)
         if self.options.reml:
             constants += self.basis.x_log_det(self.data.keep)
         found = core.fit_responses(
@@ -195,7 +238,8 @@ class _SharedDesign:
             self.design.n_obs,
             bool(self.options.reml),
             min(int(self.options.max_iter), 2**31 - 1),
-            n_threads(self.options.n_jobs),
+            threads,
+            z_in_x,
         )
         if k and (found["status"] == 4).all():
             raise NotIdentifiableError(
@@ -205,15 +249,12 @@ class _SharedDesign:
             )
         limit = limit_reason(int(self.options.max_iter))
         self._name(found, status, limit)
-        return self._user_scale(found, status, shift, scale, B)
+        return self._user_scale(found, status, working)
 
-    def _working(self, Y: Array) -> tuple[Array, Array, Array, Array, Array]:
-        """Shift, scale, working coefficients and working residuals of the responses.
-
-        As `lmmfast.basis.choose_basis` does for one response.
-        """
+    def _working(self, Y: Array) -> _Working:
+        """Bring responses into the working basis, as `lmmfast.basis.choose_basis` does for one."""
         everything = len(self.sample) == len(Y)
-        rows = np.asfortranarray(Y if everything else Y[self.sample])
+        rows = Y if everything else Y[self.sample]
         X = self.X if everything else self.X[self.sample]
         largest = np.maximum(rows.max(axis=0), -rows.min(axis=0))
         unit = _powers_of_two(largest)
@@ -224,22 +265,20 @@ class _SharedDesign:
         rows -= X @ B
         scale = _powers_of_two(np.sqrt(np.einsum("ij,ij->j", rows, rows) / len(rows)))
         shift, size = shift * unit, largest / (scale * unit)
-        B /= scale
-        if everything:
-            rows /= scale
-            W = rows
-        else:
-            W = np.asfortranarray((Y - shift) / (scale * unit) - self.X @ B)
-        return shift, scale * unit, B, W, size
+        W = rows if everything else (Y - shift) / unit - self.X @ B
+        return _Working(W, scale, shift, scale * unit, B / scale, size)
 
-    def _compress(self, W: Array) -> tuple[Array, Array, Array]:
-        """R, Q'X and Q'w of every cluster, and the products of [X w] whole and beyond Z."""
-        basis, clusters, k = self.basis, self.clusters, W.shape[1]
+    def _compress(
+        self, working: _Working, threads: int
+    ) -> tuple[Array, Array, Array, list[int]]:
+        """R, Q'X and Q'w of every cluster; the products of [X w] whole and beyond Z; `z_in_x`."""
+        basis, clusters, W = self.basis, self.clusters, working.W
+        k = W.shape[1]
         p, q = self.X.shape[1], self.covariance.q
         columns = [*self.X.T, *W.T]
         n_fields = q * (q + 1) // 2 + q * (p + k + 1)
         blocks = aligned_zeros((-(-clusters.m // core.lanes), n_fields, core.lanes))
-        gram, perp, *_ = core.compress_rows(
+        gram, perp, *_, z_in_x = core.compress_rows(
             columns,
             self.design.batch(slice(None)).Z,
             np.broadcast_to(0.0, (len(W),)),
@@ -248,7 +287,7 @@ class _SharedDesign:
             clusters.ptr,
             clusters.order,
             np.zeros(p + k),
-            np.ones(p + k),
+            np.concatenate([np.ones(p), 1.0 / working.W_scale]),
             basis.z_shift,
             1.0 / basis.z_scale,
             None,
@@ -257,10 +296,10 @@ class _SharedDesign:
             1.0,
             np.zeros(p + k),
             blocks,
-            n_threads(self.options.n_jobs),
+            threads,
             k + 1,
         )
-        return blocks, gram, perp
+        return blocks, gram, perp, z_in_x if max(z_in_x, default=p) < p else []
 
     def _check(self, gram: Array, perp: Array, size: Array, status: NDArray[Any]) -> None:
         """Find responses that fixed effects, or fixed and random ones, fit exactly."""
@@ -288,10 +327,11 @@ class _SharedDesign:
                     status[k] = "converged on the boundary"
 
     def _user_scale(
-        self, found: dict[str, Any], status: NDArray[Any], shift: Array, scale: Array, B: Array
+        self, found: dict[str, Any], status: NDArray[Any], working: _Working
     ) -> ManyFits:
         """From the working basis to the units of the responses, as `estimates`."""
         basis, keep = self.basis, self.data.keep
+        shift, scale, B = working.shift, working.scale, working.B
         loglik, sigma2, decrement, *_ = found["numbers"].T
         A, A_z = basis.x_map(keep), basis.z_map()
         with np.errstate(all="ignore"):

@@ -138,6 +138,7 @@ def compiled_maximise(
         min(max_evaluations, MOST_EVALUATIONS),
         engine.n_threads,
         engine.evaluated.counts,
+        engine.evaluated.z_in_x,
     )
     if found is None:
         return None

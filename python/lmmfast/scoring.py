@@ -372,13 +372,24 @@ def _natural_steps(search: Search, point: Point) -> Point:
         D, left_cone = step
         floored += left_cone
         new = search.try_evaluate(search.covariance.phi(D), "natural")
-        if new is None or new.loglik < point.loglik:
+        if new is None or _is_worse(new, point, search.problem.n_obs):
             return point
         slow = new.decrement > 0.03 * point.decrement or search.learns
         point = new
         if slow and not left_cone and new.decrement < 1:
             return point
     return point
+
+
+def _noise(point: Point, n_obs: int) -> float:
+    """Rounding of a log-likelihood."""
+    return 1e-12 * (abs(point.loglik) + n_obs)
+
+
+def _is_worse(new: Point, old: Point, n_obs: int) -> bool:
+    """Whether the log-likelihood fell, by more than rounding where the decrement fell too."""
+    loss = old.loglik - new.loglik
+    return loss > (_noise(old, n_obs) if new.decrement <= old.decrement else 0.0)
 
 
 def natural_step(covariance: BlockCovariance, point: Point) -> tuple[Array, bool] | None:
@@ -438,7 +449,7 @@ def _root_steps(search: Search, point: Point, tolerance: float | None = None) ->
         step, predicted = shortened(search.covariance, point, step, predicted)
         new = search.try_evaluate(point.phi + step, "root", point if search.learns else None)
         length = float(np.linalg.norm(step / point.scale))
-        noise = 1e-12 * (abs(point.loglik) + search.problem.n_obs)
+        noise = _noise(point, search.problem.n_obs)
         gain = -np.inf if new is None else new.loglik - point.loglik
         if new is not None and (gain > 1e-3 * predicted or abs(gain) <= noise):
             stalled = stalled + 1 if new.decrement > 0.5 * point.decrement else 0

@@ -29,6 +29,7 @@ struct ClusterBlocks {
     Index n_blocks = 0;
     const double* data = nullptr;
     const double* counts = nullptr;
+    const int* z_in_x = nullptr;  // (q,): the column of X that each column of Z is too; null: not all are
 
     const double* block(Index k) const { return data + k * layout.n_fields() * lanes; }
 };

@@ -31,7 +31,10 @@ struct PackedClusters {
     CompressedSums sums;
 
     Index n_blocks() const { return (n_clusters + lanes - 1) / lanes; }
-    ClusterBlocks blocks() const { return {layout, n_blocks(), data.data()}; }
+    ClusterBlocks blocks() const {
+        const int* z_in_x = sums.z_in_x.empty() ? nullptr : sums.z_in_x.data();
+        return {layout, n_blocks(), data.data(), nullptr, z_in_x};
+    }
     Eigen::Map<const RowMatrix> gram() const { return {sums.gram.data(), layout.p1, layout.p1}; }
     Eigen::Map<const RowMatrix> perp() const { return {sums.perp.data(), layout.p1, layout.p1}; }
 };

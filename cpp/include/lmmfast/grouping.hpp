@@ -1,7 +1,8 @@
-// Rows in the order of their clusters, by counting.
+// Where clusters begin in rows that lie together, and the order of others by counting.
 #pragma once
 
 #include <algorithm>
+#include <array>
 #include <atomic>
 #include <span>
 #include <vector>
@@ -9,6 +10,72 @@
 #include "lmmfast/parallel.hpp"
 
 namespace lmmfast {
+
+// Rows of one key behind one another. The rows are cut into parts, whose runs are counted, then placed:
+// starts (n_runs + 1,) ends with the number of rows, and `ascending` says whether keys only grow.
+template <class Key>
+class Runs {
+    static constexpr Index rows_in_part = 1 << 16, rows_worth_a_thread = 1 << 18, chunk = 1024;
+
+  public:
+    Runs(std::span<const Key> keys, int n_threads, Interrupt& interrupt)
+        : keys_(keys),
+          n_(static_cast<Index>(keys.size())),
+          n_parts_(std::max<Index>(1, n_ / rows_in_part)),
+          n_threads_(static_cast<int>(std::clamp<Index>(n_ / rows_worth_a_thread, 1, n_threads))),
+          first_(static_cast<std::size_t>(n_parts_) + 1, 0) {
+        parallel_for(n_parts_, n_threads_, interrupt, [&](Index part) {
+            std::int32_t count = part == 0 && n_ > 0;
+            const Key* k = keys_.data();
+            for (Index row = std::max<Index>(1, begin(part)); row < begin(part + 1); ++row)
+                count += k[row] != k[row - 1];
+            first_[static_cast<std::size_t>(part) + 1] = count;
+        });
+        for (Index part = 0; part < n_parts_; ++part) first_[part + 1] += first_[part];
+    }
+
+    Index size() const { return first_.back(); }
+
+    // Fills starts (size() + 1,) and the key of each run (size(),); says whether keys ascend.
+    bool write(std::int64_t* starts, Key* run_keys, Interrupt& interrupt) const {
+        std::atomic<bool> ascending{true};
+        parallel_for(n_parts_, n_threads_, interrupt, [&](Index part) {
+            Index at = first_[part];
+            bool ascend = true;
+            if (part == 0 && n_ > 0) {
+                starts[at] = 0;
+                run_keys[at++] = keys_[0];
+            }
+            for (Index row = std::max<Index>(1, begin(part)); row < begin(part + 1); row += chunk) {
+                std::array<std::int32_t, chunk> found;
+                const Key* k = keys_.data() + row;
+                const auto count = static_cast<std::int32_t>(std::min(chunk, begin(part + 1) - row));
+                std::int32_t n_found = 0;
+                for (std::int32_t i = 0; i < count; ++i) {
+                    found[n_found] = i;
+                    n_found += k[i] != k[i - 1];
+                }
+                for (std::int32_t f = 0; f < n_found; ++f, ++at) {
+                    const Key key = k[found[f]];
+                    starts[at] = row + found[f];
+                    run_keys[at] = key;
+                    ascend &= k[found[f] - 1] < key;
+                }
+            }
+            if (!ascend) ascending = false;
+        });
+        starts[size()] = n_;
+        return ascending;
+    }
+
+  private:
+    Index begin(Index part) const { return part * n_ / n_parts_; }
+
+    std::span<const Key> keys_;
+    Index n_, n_parts_;
+    int n_threads_;
+    std::vector<Index> first_;  // (n_parts + 1,): the first run that begins in a part
+};
 
 // ptr (n_codes + 1,) and order (n,): rows order[ptr[i]] … order[ptr[i+1]-1] have code i, ascending, where
 // the code of a row is keys[row] - low. Returns false where a code lies outside 0 … n_codes-1.

@@ -4,6 +4,7 @@
 
 #include <atomic>
 #include <memory>
+#include <numeric>
 #include <optional>
 #include <vector>
 
@@ -20,6 +21,10 @@ struct ManyResponses {
     std::vector<double> projected;  // (n_responses, n_clusters, q): Q'y
     std::vector<double> perp;       // (n_responses, p1, p1): sum of A'(I - QQ')A
     std::vector<double> constants;  // (n_responses,): of the log-likelihood
+    std::vector<int> z_in_x;        // as in CompressedSums
+    // (n_clusters,): for how many clusters of its design each stands in sums without A (share_responses.hpp);
+    // empty: for itself.
+    std::vector<double> counts;
 
     Index n_responses() const { return static_cast<Index>(constants.size()); }
     int design_size() const { return n_pairs(layout.q) + layout.q * (layout.p1 - 1); }
@@ -30,6 +35,7 @@ struct ManyResponses {
                                      const double* products, const double* constants) {
         const int q = blocks.layout.q, K = n_pairs(q);
         ManyResponses out;
+        if (blocks.z_in_x) out.z_in_x.assign(blocks.z_in_x, blocks.z_in_x + q);
         out.layout = {q, p + 1};
         out.n_clusters = n_clusters;
         out.constants.assign(constants, constants + n_responses);
@@ -56,21 +62,23 @@ struct ManyResponses {
 
 namespace detail {
 
-// R and Q'A of one cluster for a pack of responses.
+// R and the wanted columns of Q'A, of which the last is y, of one cluster for a pack of responses.
 class ResponsePart {
   public:
-    ResponsePart(const Layout& layout, const double* design, const double* projected)
-        : layout_(layout), design_(design), projected_(projected) {}
+    ResponsePart(const Layout& layout, const std::vector<int>& columns, const double* design,
+                 const double* projected)
+        : layout_(layout), columns_(columns), design_(design), projected_(projected) {}
 
     Pack R(int a, int b) const { return Pack::all(design_[layout_.r(a, b)]); }
     Pack QA(int a, int j) const {
         const int p = layout_.p1 - 1;
-        return j < p ? Pack::all(design_[n_pairs(layout_.q) + a * p + j])
-                     : Pack::load(projected_ + a * Pack::size);
+        return columns_[j] < p ? Pack::all(design_[n_pairs(layout_.q) + a * p + columns_[j]])
+                               : Pack::load(projected_ + a * Pack::size);
     }
 
   private:
     const Layout& layout_;
+    const std::vector<int>& columns_;
     const double *design_, *projected_;
 };
 
@@ -80,21 +88,29 @@ class ResponsePack {
     virtual ~ResponsePack() = default;
     virtual void set_response(int lane, Index response) = 0;
     virtual void set_Lambda(int lane, const double* Lambda) = 0;
-    // All sums at the Lambdas; `totals` reads them lane by lane.
-    virtual void evaluate(bool with_kr) = 0;
+    // All sums at the Lambdas, those for `totals` without kr and those for it with kr; it reads them lane by
+    // lane, the same numbers whatever other lanes want.
+    virtual void evaluate(bool without_kr, bool with_kr) = 0;
     virtual Totals totals(int lane, Index response, bool with_kr) = 0;
 };
 
 // Q and P1 as in BlockFactor.
 template <int Q, int P1>
 class SizedResponsePack final : public ResponsePack {
+    // Of the columns of A that are not columns of Z, where all of those are in X.
+    static constexpr int own_P = Q > 0 && P1 > Q ? P1 - Q : 0, own_Q = own_P > 0 ? Q : 0;
+
   public:
     explicit SizedResponsePack(const ManyResponses& data)
         : data_(data),
+          all_columns_(static_cast<std::size_t>(data.layout.p1)),
           Lambda_(static_cast<std::size_t>(data.layout.q) * data.layout.q, Pack::zero()),
           projected_(static_cast<std::size_t>(data.n_clusters) * data.layout.q, Pack::zero()),
           items_(static_cast<std::size_t>(batch_packs) *
-                 WhitenedLayout<Q, P1>{data.layout.q, data.layout.p1}.size()) {}
+                 WhitenedLayout<Q, P1>{data.layout.q, data.layout.p1}.size()) {
+        std::iota(all_columns_.begin(), all_columns_.end(), 0);
+        if (!data.z_in_x.empty()) own_.emplace(data.layout, data.z_in_x.data());
+    }
 
     void set_response(int lane, Index response) override {
         const std::size_t size = projected_.size();
@@ -104,43 +120,81 @@ class SizedResponsePack final : public ResponsePack {
     void set_Lambda(int lane, const double* Lambda) override {
         for (std::size_t e = 0; e < Lambda_.size(); ++e) place(Lambda_, e, lane) = Lambda[e];
     }
-    void evaluate(bool with_kr) override {
+    void evaluate(bool without_kr, bool with_kr) override {
         const auto [q, p1] = data_.layout;
-        sums_.emplace(q, p1, with_kr);
-        BlockFactor<Q, P1, Pack> factor(data_.layout, Lambda_.data());
+        if (own_ && without_kr) {
+            own_sums_.emplace(q, own_->n_own());
+            add_clusters<own_Q, own_P>(own_->columns(), *own_sums_);
+        }
+        if (!own_ || with_kr) {
+            sums_.emplace(q, p1, with_kr);
+            add_clusters<Q, P1>(all_columns_, *sums_);
+        }
+        if (!data_.counts.empty()) add_designs();
+    }
+    Totals totals(int lane, Index response, bool with_kr) override {
+        const auto [q, p1] = data_.layout;
+        const MomentLayout layout{q, p1, with_kr};
+        const double* perp = data_.perp.data() + static_cast<std::size_t>(response) * p1 * p1;
+        if (own_ && !with_kr) {
+            flat_.resize(static_cast<std::size_t>(OwnLayout{q, own_->n_own()}.size()));
+            own_sums_->write_lane(lane, flat_.data());
+            flat_[0] = logdet_[lane];
+            return assemble(layout, all_columns(*own_, flat_.data()).data(), perp);
+        }
+        flat_.resize(sums_->size());
+        sums_->write_lane(lane, flat_.data());
+        flat_[0] = logdet_[lane];
+        for (std::size_t e = 0; e < designs_.size(); ++e) flat_[e] = place(designs_, e, lane);
+        return assemble(layout, flat_.data(), perp);
+    }
+
+  private:
+    template <int q, int n_columns, class Sums>
+    void add_clusters(const std::vector<int>& columns, Sums& sums) {
+        BlockFactor<q, n_columns, Pack> factor({data_.layout.q, static_cast<int>(columns.size())},
+                                               Lambda_.data());
         const int size = factor.layout().size();
         LogProduct det;
         int n = 0;
         for (Index i = 0; i < data_.n_clusters; ++i) {
-            const ResponsePart part(data_.layout, data_.design.data() + i * data_.design_size(),
-                                    reinterpret_cast<const double*>(&projected_[i * q]));
+            const ResponsePart part(data_.layout, columns, data_.design.data() + i * data_.design_size(),
+                                    reinterpret_cast<const double*>(&projected_[i * data_.layout.q]));
             factor.factorise(part, det);
             factor.whiten(part, &items_[static_cast<std::size_t>(n) * size]);
             if (++n < batch_packs) continue;
-            sums_->add(items_.data(), n);
+            sums.add(items_.data(), n);
             n = 0;
         }
-        sums_->add(items_.data(), n);
+        sums.add(items_.data(), n);
         det.write(logdet_);
-        flat_.resize(static_cast<std::size_t>(MomentLayout{q, p1, with_kr}.size()));
     }
-    Totals totals(int lane, Index response, bool with_kr) override {
-        const auto [q, p1] = data_.layout;
-        sums_->write_lane(lane, flat_.data());
-        flat_[0] = logdet_[lane];
-        return assemble(MomentLayout{q, p1, with_kr}, flat_.data(),
-                        data_.perp.data() + static_cast<std::size_t>(response) * p1 * p1);
+    // The sums without A.
+    void add_designs() {
+        const int q = data_.layout.q, p = data_.layout.p1 - 1;
+        const std::vector<int> none;
+        designs_.assign(static_cast<std::size_t>(MomentLayout{q, p + 1}.gram()), Pack::zero());
+        BlockFactor<0, 0, Pack> factor({q, 0}, Lambda_.data());
+        for (Index i = 0; i < data_.n_clusters; ++i)
+            if (data_.counts[static_cast<std::size_t>(i)] != 0.0) {
+                const ResponsePart part(data_.layout, none, data_.design.data() + i * data_.design_size(),
+                                        nullptr);
+                add_design(factor, part, Pack::all(data_.counts[static_cast<std::size_t>(i)]), items_.data(),
+                           designs_);
+            }
     }
-
-  private:
     static double& place(std::vector<Pack>& packs, std::size_t e, int lane) {
         return reinterpret_cast<double*>(packs.data())[e * Pack::size + static_cast<std::size_t>(lane)];
     }
 
     const ManyResponses& data_;
+    std::vector<int> all_columns_;
+    std::optional<OwnColumns> own_;
     std::vector<Pack> Lambda_, projected_;  // (q, q); (n_clusters, q)
     std::vector<Pack> items_;
+    std::vector<Pack> designs_;            // logdet, G, G G where clusters were put together
     std::optional<PackSums<Q, P1>> sums_;
+    std::optional<OwnSums<own_Q, own_P>> own_sums_;  // where own columns are enough
     double logdet_[Pack::size];
     std::vector<double> flat_;
 };
@@ -172,16 +226,15 @@ void search_responses(const ManyResponses& data, const Problem& problem, const R
     };
     for (int lane = 0; lane < Pack::size; ++lane) take_next(lane);
     while (true) {
-        bool any = false, with_kr = false;
+        bool without_kr = false, with_kr = false;
         for (int lane = 0; lane < Pack::size; ++lane) {
             if (!searches[lane]) continue;
-            any = true;
-            with_kr |= searches[lane]->with_kr();
+            (searches[lane]->with_kr() ? with_kr : without_kr) = true;
             pack->set_Lambda(lane, searches[lane]->Lambda());
         }
-        if (!any) return;
+        if (!without_kr && !with_kr) return;
         interrupt.check();
-        pack->evaluate(with_kr);
+        pack->evaluate(without_kr, with_kr);
         for (int lane = 0; lane < Pack::size; ++lane) {
             if (!searches[lane]) continue;
             // A search is told what it asked for, whatever its neighbours did.

@@ -2,9 +2,17 @@
 #pragma once
 
 #include <cmath>
+#include <type_traits>
 #include <utility>
 
 #include "lmmfast/lanes.hpp"
+
+// Everything a function calls becomes part of it, so that packs stay in registers.
+#if defined(__GNUC__) || defined(__clang__)
+#define LMMFAST_FLATTEN __attribute__((flatten))
+#else
+#define LMMFAST_FLATTEN
+#endif
 
 namespace lmmfast {
 
@@ -18,6 +26,7 @@ struct Pack {
     static Pack all(double x) { return {Eigen::internal::pset1<Packet>(x)}; }
     static Pack zero() { return all(0.0); }
     void store(double* p) const { Eigen::internal::pstore(p, v); }
+    void store_unaligned(double* p) const { Eigen::internal::pstoreu(p, v); }
     double sum() const { return Eigen::internal::predux(v); }
     Pack sqrt() const { return {Eigen::internal::psqrt(v)}; }
     Pack log() const {
@@ -45,6 +54,33 @@ struct Pack {
 inline constexpr int packs_per_block = lanes / Pack::size;
 static_assert(lanes % Pack::size == 0);
 
+// Transposes: lane k of pack r becomes base[from[k] + r], r = 0 … n - 1, n at most Pack::size. Reads a pack
+// from each place.
+inline void load_transposed(const double* base, const int* from, int n, Pack* out) {
+#ifdef EIGEN_VECTORIZE_AVX512
+    // In halves of four rows: clusters k and k + 2 share a register, so that two steps are enough.
+    const auto pair = [&](int k, int row) {
+        return _mm512_insertf64x4(_mm512_castpd256_pd512(_mm256_loadu_pd(base + from[k] + row)),
+                                  _mm256_loadu_pd(base + from[k + 2] + row), 1);
+    };
+    constexpr int even = 0x88, odd = 0xdd;
+    for (int r = 0; r < n; r += 4) {
+        const __m512d a = pair(0, r), b = pair(1, r), c = pair(4, r), d = pair(5, r);
+        const __m512d ab = _mm512_unpacklo_pd(a, b), cd = _mm512_unpacklo_pd(c, d);
+        const __m512d ab_high = _mm512_unpackhi_pd(a, b), cd_high = _mm512_unpackhi_pd(c, d);
+        out[r].v = _mm512_shuffle_f64x2(ab, cd, even);
+        out[r + 1].v = _mm512_shuffle_f64x2(ab_high, cd_high, even);
+        out[r + 2].v = _mm512_shuffle_f64x2(ab, cd, odd);
+        out[r + 3].v = _mm512_shuffle_f64x2(ab_high, cd_high, odd);
+    }
+#else
+    Eigen::internal::PacketBlock<Pack::Packet, Pack::size> square;
+    for (int k = 0; k < Pack::size; ++k) square.packet[k] = Pack::load_unaligned(base + from[k]).v;
+    Eigen::internal::ptranspose(square);
+    for (int r = 0; r < n; ++r) out[r].v = square.packet[r];
+#endif
+}
+
 // call(0), …, call(N - 1) with the index as a compile-time constant: arrays indexed by it stay in
 // registers.
 template <int N, class Call>
@@ -52,6 +88,18 @@ inline void unroll(Call&& call) {
     [&]<int... I>(std::integer_sequence<int, I...>) {
         (call(std::integral_constant<int, I>{}), ...);
     }(std::make_integer_sequence<int, N>{});
+}
+
+// A run-time size as a compile-time one: call(std::integral_constant<int, N>), 0 beyond `Max`.
+template <int Max, int N = 1, class Call>
+void with_fixed_size(int size, const Call& call) {
+    if constexpr (N > Max) {
+        call(std::integral_constant<int, 0>{});
+    } else if (size == N) {
+        call(std::integral_constant<int, N>{});
+    } else {
+        with_fixed_size<Max, N + 1>(size, call);
+    }
 }
 
 }  // namespace lmmfast

@@ -125,12 +125,19 @@ class Search {
 
     // Natural steps go on as long as they gain and stay within the cone.
     void after_natural(bool exists) {
-        if (!exists || new_.loglik() < point_.loglik()) return begin_root();
+        if (!exists || fell()) return begin_root();
         const bool slow = new_.decrement > 0.03 * point_.decrement;
         std::swap(point_, new_);
         if (slow && !left_cone_ && point_.decrement < 1) return begin_root();
         next_natural();
     }
+
+    // Whether the log-likelihood fell, by more than rounding where the decrement fell too.
+    bool fell() const {
+        return point_.loglik() - new_.loglik() > (new_.decrement <= point_.decrement ? noise() : 0.0);
+    }
+    // Rounding of a log-likelihood.
+    double noise() const { return 1e-12 * (std::abs(point_.loglik()) + static_cast<double>(problem_.n_obs)); }
 
     void begin_root() {
         radius_ = infinity;
@@ -147,9 +154,8 @@ class Search {
     }
 
     void after_root(bool exists) {
-        const double noise = 1e-12 * (std::abs(point_.loglik()) + static_cast<double>(problem_.n_obs));
-        const double gain = exists ? new_.loglik() - point_.loglik() : -infinity;
-        const bool same = std::abs(gain) <= noise;
+        const double rounding = noise(), gain = exists ? new_.loglik() - point_.loglik() : -infinity;
+        const bool same = std::abs(gain) <= rounding;
         const double length = trust_.length, predicted = trust_.predicted;
         if (!(gain > 1e-3 * predicted || same)) {
             radius_ = 0.25 * length;
@@ -159,12 +165,12 @@ class Search {
         stalled_ = new_.decrement > 0.5 * point_.decrement ? stalled_ + 1 : 0;
         if (gain > 0.7 * predicted) {
             radius_ = std::max(radius_, 3 * length);
-        } else if (gain < 0.25 * predicted && predicted > noise) {
+        } else if (gain < 0.25 * predicted && predicted > rounding) {
             radius_ = 0.5 * length;
         }
-        if (new_.decrement <= point_.decrement || gain > noise) std::swap(point_, new_);
-        const bool rounding = stalled_ >= 4 && predicted <= noise && point_.decrement <= decrement_rounding;
-        return rounding ? end_root() : next_root();
+        if (new_.decrement <= point_.decrement || gain > rounding) std::swap(point_, new_);
+        const bool ended = stalled_ >= 4 && predicted <= rounding && point_.decrement <= decrement_rounding;
+        return ended ? end_root() : next_root();
     }
 
     void end_root() {

@@ -9,12 +9,12 @@
 #include <Eigen/Core>
 #include <array>
 #include <cmath>
-#include <cstring>
 #include <limits>
 #include <vector>
 
 #include "lmmfast/clusters.hpp"
 #include "lmmfast/engines/cross_products.hpp"
+#include "lmmfast/engines/tile.hpp"
 #include "lmmfast/packs.hpp"
 #include "lmmfast/parallel.hpp"
 #include "lmmfast/rows.hpp"
@@ -30,76 +30,10 @@ struct CompressedSums {
     double min_weight = std::numeric_limits<double>::infinity();
     Index rank_Z = 0;         // sum of the ranks of the Z_i
     bool as_expected = true;  // whether columns with an expected value had it in every row
+    std::vector<int> z_in_x;  // (q,): the column of X that each column of Z is too; empty: not all are
 };
 
 namespace detail {
-
-// [Z A] of eight clusters: column c of pack g of clusters holds its rows one after the other, at
-// (c * packs_per_block + g) * n_rows. Clusters with fewer rows end in zeros.
-class Tile {
-  public:
-    static constexpr int max_rows = 32;
-    struct Segment {
-        int begin = 0;  // among the staged rows
-        int n = 0;
-    };
-    using Segments = std::array<Segment, lanes>;
-
-    explicit Tile(int n_columns)
-        : values_(static_cast<std::size_t>(n_columns) * packs_per_block * max_rows) {}
-
-    void set_rows(int n_rows) { n_rows_ = n_rows; }
-    int n_rows() const { return n_rows_; }
-    Pack* column(int c, int g) {
-        return &values_[static_cast<std::size_t>(c * packs_per_block + g) * n_rows_];
-    }
-    void set(int c, int row, int lane, double value) {
-        reinterpret_cast<double*>(column(c, lane / Pack::size) + row)[lane % Pack::size] = value;
-    }
-    void clear(int c) { std::fill_n(column(c, 0), packs_per_block * n_rows_, Pack::zero()); }
-
-    // Which rows of which cluster there are, from row `first` on.
-    void set_segments(const Segments& segments, int first) {
-        first_ = first;
-        std::array<double, lanes> counts;
-        for (int lane = 0; lane < lanes; ++lane) {
-            const auto [begin, n] = segments[lane];
-            counts[lane] = n;
-            for (int r = 0; r < n_rows_ - first; r += Pack::size)
-                from_[r / Pack::size * lanes + lane] = r < n ? begin + r : 0;
-        }
-        for (int g = 0; g < packs_per_block; ++g) {
-            const Pack count = Pack::load_unaligned(counts.data() + g * Pack::size);
-            for (int r = 0; r < n_rows_ - first; ++r)
-                masks_[g * max_rows + r].v = Eigen::internal::pcmp_lt(Pack::all(r).v, count.v);
-        }
-    }
-    // Column c from staged values: rows `first` … n_rows - 1, which are N if that is not zero.
-    template <int N>
-    void load(int c, const double* staged) {
-        const int n = N > 0 ? N : n_rows_ - first_;
-        for (int g = 0; g < packs_per_block; ++g) {
-            Pack* to = column(c, g) + first_;
-            const Pack* mask = &masks_[g * max_rows];
-            for (int r = 0; r < n; r += Pack::size) {
-                const int* from = &from_[r / Pack::size * lanes + g * Pack::size];
-                Eigen::internal::PacketBlock<Pack::Packet, Pack::size> square;
-                for (int k = 0; k < Pack::size; ++k)
-                    square.packet[k] = Pack::load_unaligned(staged + from[k]).v;
-                Eigen::internal::ptranspose(square);
-                const int used = N > 0 && N % Pack::size == 0 ? Pack::size : std::min(Pack::size, n - r);
-                for (int k = 0; k < used; ++k)
-                    to[r + k].v = Eigen::internal::pand(mask[r + k].v, square.packet[k]);
-            }
-        }
-    }
-
-  private:
-    std::vector<Pack> values_;
-    int n_rows_ = 0, first_ = 0;
-    std::array<int, lanes * max_rows> from_;  // where a register's worth of rows of a lane begins
-    std::array<Pack, packs_per_block * max_rows> masks_;
-};
 
 class BlockCompressor {
     // A column of Z whose part beyond the earlier ones is smaller than this is taken to be dependent.
@@ -119,15 +53,25 @@ class BlockCompressor {
         set_active();
     }
 
-    // Clusters first … first+7 (those that exist) into `out` (n_fields, lanes).
-    void compress(Index first, double* out) {
-        const Index last = std::min(first + lanes, rows_.n_clusters);
-        bool large = false;
-        for (Index i = first; i < last; ++i) large |= size(i) > Tile::max_rows;
-        compress_small(first, last, out);
-        if (!large) return;
-        for (Index i = first; i < last; ++i)
-            if (size(i) > Tile::max_rows) compress_large(rows_.ptr[i], rows_.ptr[i + 1], out + (i - first));
+    // Some blocks of eight clusters from block `first` on into `out` (n_fields, lanes) each: as many as can
+    // be staged at once. Returns the first of `end` blocks that is left.
+    Index compress(Index first, Index end, double* out) {
+        Index last = first + 1;
+        if (const Index begin = row(first * lanes); fits(first))
+            while (last < end && fits(last) && row((last + 1) * lanes) - begin <= staged_.capacity()) ++last;
+        stage(first, last);
+        // The rows of the next blocks come from memory while these are reduced, a part of them at a time.
+        const Index next = row(last * lanes),
+                    more = std::min<Index>(row(last * lanes) - row(first * lanes), row(end * lanes) - next);
+        for (Index b = first; b < last; ++b) {
+            const Index from = next + more * (b - first) / (last - first),
+                        to = next + more * (b + 1 - first) / (last - first);
+            staged_.prefetch(from, to - from);
+            compress_small(b, out + (b - first) * block_size());
+        }
+        if (last == first + 1) compress_larges(first, out);
+        add_projected(out, last - first);
+        return last;
     }
 
     void finish(CompressedSums& sums) const {
@@ -138,42 +82,64 @@ class BlockCompressor {
         sums.min_weight = staged_.min_weight();
         sums.as_expected = staged_.as_expected();
         sums.rank_Z = rank_of_large_ + static_cast<Index>(rank_.sum());
+        for (int k = 0; k < layout_.q; ++k) {
+            const auto x = std::find(always_same_as_.begin(), always_same_as_.end(), k);
+            if (x != always_same_as_.end())
+                sums.z_in_x.push_back(static_cast<int>(x - always_same_as_.begin()) - layout_.q);
+        }
+        if (static_cast<int>(sums.z_in_x.size()) < layout_.q) sums.z_in_x.clear();
     }
 
   private:
-    Index size(Index i) const { return rows_.ptr[i + 1] - rows_.ptr[i]; }
-    static int longest(const Tile::Segments& segments) {
-        int n = 0;
-        for (const auto& s : segments) n = std::max(n, s.n);
-        return n;
+    Index block_size() const { return Index{layout_.n_fields()} * lanes; }
+    Index row(Index cluster) const { return rows_.ptr[std::min(cluster, rows_.n_clusters)]; }
+    Index size(Index i) const { return row(i + 1) - row(i); }
+    bool fits(Index block) const {
+        bool fits = true;
+        for (Index i = block * lanes; i < (block + 1) * lanes; ++i) fits &= size(i) <= Tile::max_rows;
+        return fits;
     }
 
-    // All clusters that fit into the tile, the others left out.
-    void compress_small(Index first, Index last, double* out) {
-        Tile::Segments segments{};
+    // The rows of all clusters that fit into the tile, the others left out; neighbours are read together.
+    void stage(Index first_block, Index last_block) {
+        begins_.clear();
         int staged = 0;
-        for (Index i = first; i < last;) {  // neighbours are read together
-            Index end = i;
+        const Index last = std::min(last_block * lanes, rows_.n_clusters);
+        for (Index i = first_block * lanes; i < last;) {
+            const Index first = i;
             const int begin = staged;
-            for (; end < last && size(end) <= Tile::max_rows; ++end) {
-                segments[end - first] = {staged, static_cast<int>(size(end))};
-                staged += static_cast<int>(size(end));
+            for (; i < last && size(i) <= Tile::max_rows; ++i) {
+                begins_.push_back(staged);
+                staged += static_cast<int>(size(i));
             }
-            if (staged > begin) staged_.read(rows_.ptr[i], staged - begin, begin);
-            i = std::max(end, i + 1);
+            staged_.read(row(first), staged - begin, begin);
+            for (; i < last && size(i) > Tile::max_rows; ++i) begins_.push_back(staged);
         }
+        begins_.resize(static_cast<std::size_t>(last_block - first_block) * lanes + 1, staged);
+        first_staged_ = first_block;
         find_same_columns(staged);
+    }
+    // Those clusters of a block that fit into the tile; the lanes of the others become zeros.
+    void compress_small(Index block, double* out) {
+        const int* begins = &begins_[static_cast<std::size_t>(block - first_staged_) * lanes];
+        Tile::Segments segments;
+        for (int lane = 0; lane < lanes; ++lane) segments.begin[lane] = begins[lane];
+        for (int lane = 0; lane < lanes; ++lane) segments.size[lane] = begins[lane + 1] - begins[lane];
         // Sizes that the compiler knows keep columns in registers.
-        const int n = longest(segments);
+        const int n = segments.longest();
         tile_.set_rows(n <= 4 ? 4 : n <= 8 ? 8 : n);
         tile_.set_segments(segments, 0);
         if (tile_.n_rows() == 4)
-            load_and_reduce<4>(out);
+            reduce_staged<4>(out);
         else if (tile_.n_rows() == 8)
-            load_and_reduce<8>(out);
+            reduce_staged<8>(out);
         else
-            load_and_reduce<0>(out);
-        add_projected(out);
+            load_and_reduce(out);
+    }
+    void compress_larges(Index block, double* out) {
+        for (int lane = 0; lane < lanes; ++lane)
+            if (const Index i = block * lanes + lane; size(i) > Tile::max_rows)
+                compress_large(row(i), row(i + 1), out + lane);
     }
 
     // Columns of X that are columns of Z in these rows: Q'x is a column of R, and nothing is left of x.
@@ -182,17 +148,35 @@ class BlockCompressor {
         bool changed = false;
         for (int j = layout_.q; j < n_columns_ - 1; ++j) {
             const int before = same_as_[j];
-            if (before >= 0 && same(j, before, n)) continue;
+            if (before >= 0 && staged_.same(j, before, n)) continue;
             same_as_[j] = -1;
             for (int k = 0; k < layout_.q && same_as_[j] < 0; ++k)
-                if (same(j, k, n)) same_as_[j] = k;
+                if (staged_.same(j, k, n)) same_as_[j] = k;
             changed |= same_as_[j] != before;
         }
         if (changed) set_active();
+        note_same_columns([&](int j) { return same_as_[j]; });
     }
-    bool same(int j, int k, int n) const {
-        const double *x = staged_.column(j), *z = staged_.column(k);
-        return x[0] == z[0] && std::memcmp(x, z, static_cast<std::size_t>(n) * sizeof(double)) == 0;
+    // The same for a cluster that is longer than the tile, whose columns are all reduced.
+    void find_same_columns(const Tile::Segments& strands) {
+        for (int lane = 0; lane < lanes; ++lane)
+            if (const int n = strands.size[lane]; n > 0)
+                note_same_columns([&](int j) {
+                    for (int k = 0; k < layout_.q; ++k)
+                        if (staged_.same(j, k, n, strands.begin[lane])) return k;
+                    return -1;
+                });
+    }
+    // found(j): the column of Z that column j of X is in some rows.
+    template <class Found>
+    void note_same_columns(const Found& found) {
+        const bool first = always_same_as_.empty();
+        if (first) always_same_as_.assign(static_cast<std::size_t>(n_columns_), -1);
+        for (int j = layout_.q; j < n_columns_ - 1; ++j)
+            if (first)
+                always_same_as_[j] = found(j);
+            else if (always_same_as_[j] >= 0 && found(j) != always_same_as_[j])
+                always_same_as_[j] = -1;
     }
     // The columns that go through the tile, and where their products with the columns of Q go.
     void set_active() {
@@ -204,46 +188,82 @@ class BlockCompressor {
             for (int k = 0; k < layout_.q; ++k) targets_.push_back(field(k, c) * lanes);
     }
 
-    // Gram-Schmidt on the tile; R and Q'A go to `out`, the rest is summed into perp.
-    template <int N>
+    // Gram-Schmidt; R and Q'A go to `out`, the rest is summed into perp.
     void load_and_reduce(double* out) {
         for (std::size_t c = 0; c < active_.size(); ++c)
-            tile_.load<N>(static_cast<int>(c), staged_.column(active_[c]));
-        reduce<N>(out);
+            tile_.load<0>(static_cast<int>(c), staged_.column(active_[c]));
+        reduce<0, 0>(out);
     }
     template <int N>
+    void reduce_staged(double* out) {
+        switch (layout_.q) {
+            case 1:
+                return reduce<N, 1>(out);
+            case 2:
+                return reduce<N, 2>(out);
+            default:
+                return reduce<N, 0>(out);
+        }
+    }
+    // If N is zero on what the tile holds, else on N staged rows, of which columns go through registers to
+    // the tile. Q fixes q; 0: any.
+    template <int N, int Q>
     void reduce(double* out) {
-        for (int g = 0; g < packs_per_block; ++g) reduce_pack<N>(g, out + g * Pack::size);
+        for (int g = 0; g < packs_per_block; ++g) reduce_pack<N, Q>(g, out + g * Pack::size);
         for (int j = layout_.q; j < n_columns_ - 1; ++j)
             if (same_as_[j] >= 0) copy_same(j, same_as_[j], out);
         if (perp_.as_products()) add_perp_panel();
     }
+    template <int N, int Q>
+    LMMFAST_FLATTEN void reduce_pack(int g, double* out) {
+        const int q = Q > 0 ? Q : layout_.q, n_active = static_cast<int>(active_.size());
+        for (int c = 0; c < q; ++c) reduce_column<N, 0>(g, c, c, out);
+        for (int c = q; c < n_active; ++c) reduce_column<N, Q>(g, c, q, out);
+    }
+    // Column c less its parts along the first n_before columns. Before fixes their number; 0: any.
+    template <int N, int Before>
+    void reduce_column(int g, int c, int n_before, double* out) {
+        const int q = layout_.q, n = tile_.n_rows();
+        Pack* column = tile_.column(c, g);
+        Pack registers[N > 0 ? N : 1];
+        Pack* a = N > 0 ? registers : column;
+        if constexpr (N > 0) fetch<N>(active_[c], g, a);
+        const int* target = &targets_[static_cast<std::size_t>(c) * q];
+        const Pack norm2 = c < q ? dot<N>(a, a, n) : Pack::zero();
+        const auto take_out = [&](int k) { project_out<N>(tile_.column(k, g), a, n).store(out + target[k]); };
+        if constexpr (Before > 0)
+            unroll<Before>(take_out);
+        else
+            for (int k = 0; k < n_before; ++k) take_out(k);
+        if (c < q) normalise<N>(a, n, norm2, c > 0, out + target[c]);
+        if constexpr (N > 0) unroll<N>([&](auto i) { column[i] = a[i]; });
+        if (c >= q && !perp_.as_products()) add_perp<N>(c, g, a, n);
+    }
     template <int N>
-    void reduce_pack(int g, double* out) {
-        const int q = layout_.q, n = N > 0 ? N : tile_.n_rows(), n_active = static_cast<int>(active_.size());
-        for (int c = 0; c < n_active; ++c) {
-            Pack* a = tile_.column(c, g);
-            const int* target = &targets_[static_cast<std::size_t>(c) * q];
-            const Pack norm2 = c < q ? dot<N>(a, a, n) : Pack::zero();
-            if (c >= q) {
-                project_out_all<N>(tile_, g, q, a, n, out, target);
-                continue;
-            }
-            for (int k = 0; k < c; ++k) project_out<N>(tile_.column(k, g), a, n).store(out + target[k]);
-            const Pack r2 = c == 0 ? norm2 : dot<N>(a, a, n);
-            const Pack independent = less(norm2 * (rank_tolerance * rank_tolerance), r2);
-            const Pack root = r2.sqrt();
-            both(independent, root).store(out + target[c]);
-            const Pack r_inv = both(independent, root.inverse());
-            rank_ += both(independent, Pack::all(1.0));
-            for (int i = 0; i < n; ++i) a[i] *= r_inv;
-        }
-        if (perp_.as_products()) return;
-        for (int j = q; j < n_active; ++j) {
-            Pack* sums = &perp_.sum(active_[j] - q, 0);
-            for (int k = q; k <= j; ++k)
-                sums[active_[k] - q] += dot<N>(tile_.column(j, g), tile_.column(k, g), n);
-        }
+    void fetch(int c, int g, Pack* a) const {
+        const double* staged = staged_.column(c);
+        if (staged_.is_constant(c))
+            tile_.fetch_constant<N>(g, staged[0], a);
+        else
+            tile_.fetch<N>(g, staged, a);
+    }
+    // A column of Z whose square was norm2 before the others were taken out of it.
+    template <int N>
+    void normalise(Pack* a, int n, Pack norm2, bool changed, double* out) {
+        const Pack r2 = changed ? dot<N>(a, a, n) : norm2;
+        const Pack independent = less(norm2 * (rank_tolerance * rank_tolerance), r2);
+        const Pack root = r2.sqrt();
+        both(independent, root).store(out);
+        const Pack r_inv = both(independent, root.inverse());
+        rank_ += both(independent, Pack::all(1.0));
+        for_rows<N>(n, [&](auto i) { a[i] *= r_inv; });
+    }
+    template <int N>
+    void add_perp(int c, int g, const Pack* a, int n) {
+        const int q = layout_.q;
+        Pack* sums = &perp_.sum(active_[c] - q, 0);
+        for (int k = q; k < c; ++k) sums[active_[k] - q] += dot<N>(a, tile_.column(k, g), n);
+        sums[active_[c] - q] += dot<N>(a, a, n);
     }
     // Q'x of a column of X that is column k of Z
     void copy_same(int j, int k, double* out) const {
@@ -268,52 +288,45 @@ class BlockCompressor {
     static Pack less(Pack a, Pack b) { return {Eigen::internal::pcmp_lt(a.v, b.v)}; }
     static Pack both(Pack mask, Pack a) { return {Eigen::internal::pand(mask.v, a.v)}; }
 
+    // call(i) for every row
+    template <int N, class Call>
+    static void for_rows(int n, const Call& call) {
+        if constexpr (N > 0)
+            unroll<N>(call);
+        else
+            for (int i = 0; i < n; ++i) call(i);
+    }
     template <int N>
     static Pack dot(const Pack* a, const Pack* b, int n) {
         if constexpr (N > 0) {
-            Pack even = a[0] * b[0], odd = a[1] * b[1];
-            unroll<N / 2 - 1>([&](auto i) {
-                even = multiply_add(a[2 * i + 2], b[2 * i + 2], even);
-                odd = multiply_add(a[2 * i + 3], b[2 * i + 3], odd);
-            });
-            return even + odd;
+            constexpr int half = N / 2;
+            Pack sum[half];
+            unroll<half>([&](auto i) { sum[i] = a[i] * b[i]; });
+            unroll<half>([&](auto i) { sum[i] = multiply_add(a[half + i], b[half + i], sum[i]); });
+            if constexpr (half == 4) return (sum[0] + sum[1]) + (sum[2] + sum[3]);
+            return sum[0] + sum[1];
         } else {
             Pack sum = Pack::zero();
             for (int i = 0; i < n; ++i) sum = multiply_add(a[i], b[i], sum);
             return sum;
         }
     }
-    // The same for the first q columns of the tile, a staying in registers where N is known.
-    template <int N>
-    static void project_out_all(Tile& tile, int g, int q, Pack* a, int n, double* out, const int* target) {
-        if constexpr (N > 0) {
-            Pack rest[N];
-            unroll<N>([&](auto i) { rest[i] = a[i]; });
-            for (int k = 0; k < q; ++k) project_out<N>(tile.column(k, g), rest, n).store(out + target[k]);
-            unroll<N>([&](auto i) { a[i] = rest[i]; });
-        } else {
-            for (int k = 0; k < q; ++k) project_out<N>(tile.column(k, g), a, n).store(out + target[k]);
-        }
-    }
     // s = z'a; a <- a - z s
     template <int N>
     static Pack project_out(const Pack* z, Pack* a, int n) {
         const Pack s = dot<N>(z, a, n), minus_s = -s;
-        if constexpr (N > 0)
-            unroll<N>([&](auto i) { a[i] = multiply_add(z[i], minus_s, a[i]); });
-        else
-            for (int i = 0; i < n; ++i) a[i] = multiply_add(z[i], minus_s, a[i]);
+        for_rows<N>(n, [&](auto i) { a[i] = multiply_add(z[i], minus_s, a[i]); });
         return s;
     }
 
-    // (Q'A)'(Q'A) of a block
-    void add_projected(const double* block) {
+    // (Q'A)'(Q'A) of blocks behind one another
+    void add_projected(const double* blocks, Index n) {
         for (int k = 0; k < layout_.q; ++k) {
-            const double* QA = block + layout_.qa(k, 0) * lanes;
-            if (projected_.as_products())
-                projected_.add_panel(QA, lanes);
-            else
-                projected_.add_lanes(QA);
+            const double* QA = blocks + layout_.qa(k, 0) * lanes;
+            if (!projected_.as_products())
+                projected_.add_lanes(QA, static_cast<int>(n), static_cast<int>(block_size()));
+            for (Index b = 0; projected_.as_products() && b < n; ++b)
+                projected_.add_panel(QA + b * block_size(), lanes);
         }
     }
 
@@ -330,17 +343,19 @@ class BlockCompressor {
         for (int lane = 0; lane <= lanes; ++lane) strand[lane] = begin + n * lane / lanes;
         bool first = true;
         for (Index done = 0; done < strand[lanes] - strand[lanes - 1];) {
-            Tile::Segments segments{};
+            Tile::Segments segments;
             const int carried = first ? 0 : q, step = first ? Tile::max_rows : room;
             for (int lane = 0; lane < lanes; ++lane) {
                 const Index left = strand[lane + 1] - strand[lane] - done;
-                segments[lane] = {lane * Tile::max_rows, static_cast<int>(std::clamp<Index>(left, 0, step))};
-                staged_.read(strand[lane] + done, segments[lane].n, segments[lane].begin);
+                segments.begin[lane] = lane * Tile::max_rows;
+                segments.size[lane] = static_cast<int>(std::clamp<Index>(left, 0, step));
+                staged_.read(strand[lane] + done, segments.size[lane], segments.begin[lane]);
             }
-            tile_.set_rows(carried + longest(segments));
+            find_same_columns(segments);
+            tile_.set_rows(carried + segments.longest());
             if (carried) carry_strands(fields);
             tile_.set_segments(segments, carried);
-            load_and_reduce<0>(fields);
+            load_and_reduce(fields);
             done += step;
             first = false;
         }
@@ -349,7 +364,6 @@ class BlockCompressor {
             out_lane[f * lanes] = fields[f * lanes];
             std::fill_n(fields + f * lanes + 1, lanes - 1, 0.0);
         }
-        add_projected(fields);
         rank_ = rank_before;
         for (int k = 0; k < q; ++k) rank_of_large_ += fields[layout_.r(k, k) * lanes] > 0.0;
     }
@@ -381,7 +395,7 @@ class BlockCompressor {
                     tile_.set(c, q + k, 0, strands[f * lanes + lane]);
                 }
             }
-            reduce<0>(fields);
+            reduce<0, 0>(fields);
         }
     }
 
@@ -390,10 +404,13 @@ class BlockCompressor {
     int n_columns_;
     StagedRows staged_;
     Tile tile_;
-    std::vector<int> same_as_;  // (q + p1,): the column of Z that a column of X is; -1: none
-    std::vector<Pack> fields_;  // (n_fields, lanes) of a large cluster
+    std::vector<int> same_as_;         // (q + p1,): the column of Z that a column of X is; -1: none
+    std::vector<int> always_same_as_;  // the same of all rows so far; empty: no rows yet
+    std::vector<Pack> fields_;         // (n_fields, lanes) of a large cluster
     CrossProducts perp_, projected_;
     std::vector<int> active_, targets_;  // (n_active,), (n_active, q)
+    std::vector<int> begins_;            // where clusters begin among the staged rows, from a block on
+    Index first_staged_ = 0;             // that block
     std::vector<double> panel_;
     Pack rank_ = Pack::zero();
     Index rank_of_large_ = 0;
@@ -408,11 +425,11 @@ inline CompressedSums compress(const Layout& layout, const Rows& rows, double* o
     const Index n_sums = n_partial_sums(n_blocks, Index{layout.p1} * layout.p1);
     std::vector<CompressedSums> partial(static_cast<std::size_t>(n_sums));
     parallel_for(n_sums, n_threads, interrupt, [&](Index k) {
-        constexpr Index blocks_between_checks = 64;
         detail::BlockCompressor compressor(layout, rows);
-        for (Index b = k * n_blocks / n_sums; b < (k + 1) * n_blocks / n_sums; ++b) {
-            if (b % blocks_between_checks == 0) interrupt.check();
-            compressor.compress(b * lanes, out + b * layout.n_fields() * lanes);
+        const Index end = (k + 1) * n_blocks / n_sums;
+        for (Index b = k * n_blocks / n_sums; b < end;) {
+            interrupt.check();
+            b = compressor.compress(b, end, out + b * layout.n_fields() * lanes);
         }
         compressor.finish(partial[k]);
     });
@@ -426,6 +443,7 @@ inline CompressedSums compress(const Layout& layout, const Rows& rows, double* o
         total.min_weight = std::min(total.min_weight, partial[k].min_weight);
         total.rank_Z += partial[k].rank_Z;
         total.as_expected &= partial[k].as_expected;
+        if (partial[k].z_in_x != total.z_in_x) total.z_in_x.clear();
     }
     return total;
 }

@@ -4,7 +4,7 @@
 #include <Eigen/Core>
 #include <vector>
 
-#include "lmmfast/packs.hpp"
+#include "lmmfast/engines/pack_triangle.hpp"
 
 namespace lmmfast::detail {
 
@@ -22,16 +22,13 @@ class CrossProducts {
     // The sum for columns j >= k, if not kept as products.
     Pack& sum(int j, int k) { return sums_[static_cast<std::size_t>(j) * p1_ + k]; }
 
-    // A row of eight lanes: column j stands at A[j * lanes].
-    void add_lanes(const double* A) {
-        for (int j = 0; j < p1_; ++j) {
-            Pack* sums = &sum(j, 0);
-            for (int g = 0; g < lanes; g += Pack::size) {
-                const Pack a = Pack::load(A + j * lanes + g);
-                for (int k = 0; k <= j; ++k)
-                    sums[k] = multiply_add(a, Pack::load(A + k * lanes + g), sums[k]);
-            }
-        }
+    // n rows of eight lanes, `step` apart: column j stands at A[j * lanes].
+    void add_lanes(const double* A, int n, int step) {
+        constexpr int max_fixed = 6;  // numbers of columns that the compiler gets to know
+        with_fixed_size<max_fixed>(p1_, [&](auto P1) {
+            for (int g = 0; g < lanes; g += Pack::size)
+                PackTriangle<P1.value>::add(sums_.data(), p1_, RowInLanes{A + g}, n, step);
+        });
     }
     // n numbers of each column, kept as products: column j stands at A[j * n].
     void add_panel(const double* A, int n) {
@@ -56,6 +53,13 @@ class CrossProducts {
     }
 
   private:
+    struct RowInLanes {
+        const double* A;
+        static constexpr bool both_ways = false;
+        Pack left(int at, int j) const { return Pack::load(A + at + j * lanes); }
+        Pack right(int at, int k) const { return left(at, k); }
+    };
+
     int p1_, n_dense_;
     std::vector<Pack> sums_;
     Eigen::MatrixXd products_;

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "lmmfast/engines/block_factor.hpp"
+#include "lmmfast/engines/pack_triangle.hpp"
 #include "lmmfast/totals.hpp"
 
 namespace lmmfast {
@@ -32,6 +33,8 @@ inline constexpr int batch_packs = 4;
 // Sums of products held as packs; one horizontal sum at the end. For small p1.
 template <int Q, int P1>
 class PackSums {
+    using Triangle = detail::PackTriangle<P1>;
+
   public:
     PackSums(int q, int p1, bool with_kr)
         : layout_{q, p1, with_kr},
@@ -40,22 +43,24 @@ class PackSums {
 
     // Adds n items (WhitenedLayout) and uses them up.
     void add(Pack* items, int n) {
-        const int q = item_.q(), size = item_.size();
+        const int q = item_.q(), p1 = item_.p1(), size = item_.size();
         add_G(items, n);
         for (int a = 0; a < q; ++a)
-            add_triangle<Scaled>(&sums_[layout_.gram()], {items + item_.Y(a), items + item_.E_inv() + a}, n);
+            Triangle::add(&sums_[layout_.gram()], p1,
+                          detail::ScaledSquare{items + item_.Y(a), items + item_.E_inv() + a}, n, size);
         for (int i = 0; i < n; ++i) item_.project(items + i * size);
         for (int a = 0; a < q; ++a)
             for (int b = a; b < q; ++b) {
                 Pack* sum = &sums_[layout_.hh(pair_index(a, b, q))];
                 if (a == b)
-                    add_triangle<Square>(sum, {items + item_.Y(a)}, n);
+                    Triangle::add(sum, p1, detail::SquareOf{items + item_.Y(a)}, n, size);
                 else
-                    add_triangle<BothWays>(sum, {items + item_.Y(a), items + item_.Y(b)}, n);
+                    Triangle::add(sum, p1, detail::BothWays{items + item_.Y(a), items + item_.Y(b)}, n, size);
             }
-        if (layout_.with_kr) add_kr(items, n, item_.p1());
+        if (layout_.with_kr) add_kr(items, n, p1);
     }
 
+    std::size_t size() const { return sums_.size(); }
     void write(double* out) const {
         for (std::size_t e = 0; e < sums_.size(); ++e) out[e] = sums_[e].sum();
     }
@@ -82,86 +87,6 @@ class PackSums {
         }
     }
 
-    // Products whose lower triangles are summed: x x', x e x' with a number e, x y' + y x'. `left` and
-    // `right` are the factors that the rows of an item need once.
-    struct Square {
-        const Pack* x;
-        static constexpr bool both_ways = false;
-        Pack left(int at, int j) const { return x[at + j]; }
-        Pack right(int at, int k) const { return x[at + k]; }
-    };
-    struct Scaled {
-        const Pack *x, *e;
-        static constexpr bool both_ways = false;
-        Pack left(int at, int j) const { return x[at + j] * e[at]; }
-        Pack right(int at, int k) const { return x[at + k]; }
-    };
-    struct BothWays {
-        const Pack *x, *y;
-        static constexpr bool both_ways = true;
-        Pack left(int at, int j) const { return x[at + j]; }
-        Pack right(int at, int k) const { return y[at + k]; }
-    };
-
-    template <class Product>
-    void add_triangle(Pack* sum, const Product& product, int n) {
-        if constexpr (P1 > 0) {
-            add_rows<0>(sum, product, n);
-        } else {
-            const int p1 = item_.p1();
-            for (int j = 0; j < p1; ++j)
-                for (int k = 0; k <= j; ++k) {
-                    Pack s = sum[j * p1 + k];
-                    for (int i = 0; i < n; ++i) {
-                        const int at = i * item_.size();
-                        s = multiply_add(product.left(at, j), product.right(at, k), s);
-                        if (Product::both_ways)
-                            s = multiply_add(product.right(at, j), product.left(at, k), s);
-                    }
-                    sum[j * p1 + k] = s;
-                }
-        }
-    }
-    // As many rows from j0 on as fit into registers, then the rest.
-    template <int j0, class Product>
-    void add_rows(Pack* sum, const Product& product, int n) {
-        constexpr int j1 = rows_in_registers(j0), first = n_pairs(j0), count = n_pairs(j1) - first;
-        Pack acc[count];
-        unroll<count>([&](auto e) {
-            constexpr int j = row_of(first + e), k = first + e - n_pairs(j);
-            acc[e] = sum[j * P1 + k];
-        });
-        for (int i = 0; i < n; ++i) {
-            const int at = i * item_.size();
-            Pack left[j1], right[j1];
-            unroll<j1>([&](auto j) {
-                left[j] = product.left(at, j);
-                right[j] = product.right(at, j);
-            });
-            unroll<count>([&](auto e) {
-                constexpr int j = row_of(first + e), k = first + e - n_pairs(j);
-                acc[e] = multiply_add(left[j], right[k], acc[e]);
-                if constexpr (Product::both_ways) acc[e] = multiply_add(right[j], left[k], acc[e]);
-            });
-        }
-        unroll<count>([&](auto e) {
-            constexpr int j = row_of(first + e), k = first + e - n_pairs(j);
-            sum[j * P1 + k] = acc[e];
-        });
-        if constexpr (j1 < P1) add_rows<j1>(sum, product, n);
-    }
-    static constexpr int rows_in_registers(int j0) {
-        constexpr int most = Pack::size >= 8 ? 24 : 10;
-        int j1 = j0 + 1;
-        while (j1 < P1 && n_pairs(j1 + 1) - n_pairs(j0) <= most) ++j1;
-        return j1;
-    }
-    // Row of entry e of a lower triangle stored by rows.
-    static constexpr int row_of(int e) {
-        int j = 0;
-        while (n_pairs(j + 1) <= e) ++j;
-        return j;
-    }
     void add_kr(const Pack* items, int n, int p1) {
         const int q = item_.q(), K = n_pairs(q);
         for (int i = 0; i < n; ++i) {

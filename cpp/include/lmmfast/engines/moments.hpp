@@ -7,6 +7,7 @@
 
 #include "lmmfast/engines/block_factor.hpp"
 #include "lmmfast/engines/moment_sums.hpp"
+#include "lmmfast/engines/own_columns.hpp"
 #include "lmmfast/parallel.hpp"
 #include "lmmfast/totals.hpp"
 
@@ -14,19 +15,27 @@ namespace lmmfast {
 
 namespace detail {
 
-template <int Q, int P1, class Sums>
-void sum_blocks(const ClusterBlocks& clusters, const double* Lambda, Index begin, Index end,
-                Interrupt& interrupt, Sums& sums, double* out) {
-    constexpr Index blocks_between_checks = 256;
-    BlockFactor<Q, P1> factor(clusters.layout, Lambda);
+// Always inline, for the reason given at prefetch_rows (side_by_side.hpp).
+EIGEN_ALWAYS_INLINE void prefetch_block(const ClusterBlocks& clusters, Index k) {
+    const double* block = clusters.block(k);
+    for (int f = 0; f < clusters.layout.n_fields(); ++f) Eigen::internal::prefetch(block + f * lanes);
+}
+
+// `make_part(block, s)` is what the factor and the sums read of part s of a block.
+template <int Q, int P1, class MakePart, class Sums>
+void sum_blocks(const ClusterBlocks& clusters, int n_columns, const double* Lambda, Index begin, Index end,
+                Interrupt& interrupt, const MakePart& make_part, Sums& sums, double* out) {
+    constexpr Index blocks_between_checks = 256, blocks_ahead = 2;
+    BlockFactor<Q, P1> factor({clusters.layout.q, n_columns}, Lambda);
     LogProduct det;
     const int size = factor.layout().size();
     std::vector<Pack> items(static_cast<std::size_t>(batch_packs) * size);
     int n = 0;
     for (Index k = begin; k < end; ++k) {
         if (k % blocks_between_checks == 0) interrupt.check();
+        if (k + blocks_ahead < end) prefetch_block(clusters, k + blocks_ahead);
         for (int s = 0; s < packs_per_block; ++s) {
-            const BlockPart part(clusters.layout, clusters.block(k), s);
+            const auto part = make_part(clusters.block(k), s);
             factor.factorise(part, det);
             factor.whiten(part, &items[static_cast<std::size_t>(n) * size]);
             if (++n < batch_packs) continue;
@@ -37,6 +46,34 @@ void sum_blocks(const ClusterBlocks& clusters, const double* Lambda, Index begin
     sums.add(items.data(), n);
     sums.write(out);
     out[0] = det.total();
+}
+
+struct AllOfPart {
+    const Layout& layout;
+    BlockPart operator()(const double* block, int s) const { return {layout, block, s}; }
+};
+struct OwnOfPart {
+    const OwnColumns& columns;
+    OwnPart operator()(const double* block, int s) const { return {columns, block, s}; }
+};
+
+// All columns of A.
+template <int Q, int P1, class Sums>
+void sum_blocks(const ClusterBlocks& clusters, const double* Lambda, Index begin, Index end,
+                Interrupt& interrupt, Sums& sums, double* out) {
+    sum_blocks<Q, P1>(clusters, clusters.layout.p1, Lambda, begin, end, interrupt, AllOfPart{clusters.layout},
+                      sums, out);
+}
+
+// The columns of A that are not columns of Z, into OwnLayout. There are q fewer of them than of A.
+template <int Q, int P1>
+void sum_own_columns(const ClusterBlocks& clusters, const OwnColumns& columns, const double* Lambda,
+                     Index begin, Index end, Interrupt& interrupt, double* out) {
+    if constexpr (Q > 0 && P1 > 0 && P1 <= Q) return;
+    constexpr int P = P1 > Q && Q > 0 ? P1 - Q : 0, fixed_q = P > 0 ? Q : 0;
+    OwnSums<fixed_q, P> sums(clusters.layout.q, columns.n_own());
+    sum_blocks<fixed_q, P>(clusters, columns.n_own(), Lambda, begin, end, interrupt, OwnOfPart{columns}, sums,
+                           out);
 }
 
 // Below this number of columns sums run in packs; above it, packs are stacked into matrix products.
@@ -64,45 +101,39 @@ void sum_blocks_as_products(const ClusterBlocks& clusters, const double* Lambda,
     sum_blocks<Q, 0>(clusters, Lambda, begin, end, interrupt, sums, out);
 }
 
-// A run-time size as a compile-time one: call(std::integral_constant<int, N>), 0 beyond `Max`.
-template <int Max, int N = 1, class Call>
-void with_fixed_size(int size, const Call& call) {
-    if constexpr (N > Max) {
-        call(std::integral_constant<int, 0>{});
-    } else if (size == N) {
-        call(std::integral_constant<int, N>{});
-    } else {
-        with_fixed_size<Max, N + 1>(size, call);
+// The sums without A of clusters that stand for several: adds those of one pack to `total` (logdet, G, G G as
+// in MomentLayout). `factor` is one without A, `item` room for what it whitens.
+template <class Factor, class Part>
+void add_design(Factor& factor, const Part& part, Pack count, Pack* item, std::vector<Pack>& total) {
+    LogProduct unused;
+    factor.factorise(part, unused);
+    factor.whiten(part, item);
+    const int q = factor.q(), K = n_pairs(q);
+    const MomentLayout sums{q, 0};
+    for (int a = 0; a < q; ++a) total[0] -= count * factor.E_inv(a).log();
+    for (int i = 0; i < K; ++i) {
+        const Pack scaled = count * item[factor.layout().G(i)];
+        total[sums.g() + i] += scaled;
+        for (int j = i; j < K; ++j) {
+            Pack& sum = total[sums.gg(i, j)];
+            sum = multiply_add(scaled, item[factor.layout().G(j)], sum);
+        }
     }
 }
 
-// The sums without A where a cluster stands for several: logdet, G, G G go to the front of `out`.
+// Those of blocks, to the front of `out`.
 inline void sum_designs(const ClusterBlocks& clusters, const double* Lambda, Index begin, Index end,
                         double* out) {
-    const int q = clusters.layout.q, K = n_pairs(q);
-    const MomentLayout sums{q, clusters.layout.p1};
+    const int q = clusters.layout.q;
     BlockFactor<0, 0> factor({q, 0}, Lambda);
-    LogProduct unused;
-    const auto G = [&](const Pack* item, int k) { return item[factor.layout().G(k)]; };
     std::vector<Pack> item(static_cast<std::size_t>(factor.layout().size()));
-    std::vector<Pack> total(static_cast<std::size_t>(sums.gram()), Pack::zero());
+    std::vector<Pack> total(static_cast<std::size_t>(MomentLayout{q, 0}.gram()), Pack::zero());
     for (Index k = begin; k < end; ++k)
         for (int s = 0; s < packs_per_block; ++s) {
             const double* counts = clusters.counts + k * lanes + s * Pack::size;
             if (std::all_of(counts, counts + Pack::size, [](double c) { return c == 0.0; })) continue;
-            const BlockPart part(clusters.layout, clusters.block(k), s);
-            factor.factorise(part, unused);
-            factor.whiten(part, item.data());
-            const Pack count = Pack::load(counts);
-            for (int a = 0; a < q; ++a) total[0] -= count * factor.E_inv(a).log();
-            for (int i = 0; i < K; ++i) {
-                const Pack scaled = count * G(item.data(), i);
-                total[sums.g() + i] += scaled;
-                for (int j = i; j < K; ++j) {
-                    Pack& sum = total[sums.gg(i, j)];
-                    sum = multiply_add(scaled, G(item.data(), j), sum);
-                }
-            }
+            add_design(factor, BlockPart(clusters.layout, clusters.block(k), s), Pack::load(counts),
+                       item.data(), total);
         }
     for (std::size_t e = 0; e < total.size(); ++e) out[e] = total[e].sum();
 }
@@ -120,12 +151,42 @@ inline void sum_blocks(const ClusterBlocks& clusters, const double* Lambda, Inde
     if (clusters.counts) sum_designs(clusters, Lambda, begin, end, out);
 }
 
+inline void sum_own_columns(const ClusterBlocks& clusters, const OwnColumns& columns, const double* Lambda,
+                            Index begin, Index end, Interrupt& interrupt, double* out) {
+    with_fixed_size<max_fixed_q>(clusters.layout.q, [&](auto Q) {
+        with_fixed_size<max_fixed_p1>(clusters.layout.p1, [&](auto P1) {
+            sum_own_columns<Q.value, P1.value>(clusters, columns, Lambda, begin, end, interrupt, out);
+        });
+    });
+}
+
+// Whether a pass may leave out the columns of X that are columns of Z.
+inline bool own_columns_suffice(const ClusterBlocks& clusters, bool with_kr) {
+    return clusters.z_in_x && !with_kr && !clusters.counts && clusters.layout.p1 <= max_p1_in_packs;
+}
+
 // Whether a pass is over before further threads, some 30 microseconds each, would have paid: counted in
 // operations on a Lane, about a nanosecond each.
-inline bool is_short_pass(const ClusterBlocks& clusters, const MomentLayout& sums) {
+inline bool is_short_pass(const ClusterBlocks& clusters, Index sums_size) {
     constexpr Index short_pass = 1000000;
     const auto [q, p1] = clusters.layout;
-    return clusters.n_blocks * (sums.size() + Index{2} * q * q * (q + p1)) < short_pass;
+    return clusters.n_blocks * (sums_size + Index{2} * q * q * (q + p1)) < short_pass;
+}
+
+// sum(begin, end, out) of all blocks, `size` numbers: over several threads, always in the same order.
+template <class Sum>
+std::vector<double> sum_in_parallel(const ClusterBlocks& clusters, Index size, int n_threads,
+                                    Interrupt& interrupt, const Sum& sum) {
+    const Index n_sums = n_partial_sums(clusters.n_blocks, size);
+    std::vector<double> partial(static_cast<std::size_t>(n_sums * size));
+    const int threads = is_short_pass(clusters, size) ? 1 : n_threads;
+    parallel_for(n_sums, threads, interrupt, [&](Index k) {
+        sum(k * clusters.n_blocks / n_sums, (k + 1) * clusters.n_blocks / n_sums, partial.data() + k * size);
+    });
+    for (Index k = 1; k < n_sums; ++k)
+        for (Index e = 0; e < size; ++e) partial[e] += partial[k * size + e];
+    partial.resize(static_cast<std::size_t>(size));
+    return partial;
 }
 
 }  // namespace detail
@@ -134,20 +195,25 @@ inline bool is_short_pass(const ClusterBlocks& clusters, const MomentLayout& sum
 // A short pass stays on the calling thread.
 inline Totals evaluate_moments(const ClusterBlocks& clusters, const double* Lambda, const double* perp,
                                bool with_kr, int n_threads, Interrupt& interrupt) {
+    using namespace detail;
     const auto [q, p1] = clusters.layout;
     const MomentLayout layout{q, p1, with_kr};
-    const Index n_sums = n_partial_sums(clusters.n_blocks, layout.size());
-    std::vector<double> partial(static_cast<std::size_t>(n_sums * layout.size()));
-    const int threads = detail::is_short_pass(clusters, layout) ? 1 : n_threads;
-    parallel_for(n_sums, threads, interrupt, [&](Index k) {
-        const Index begin = k * clusters.n_blocks / n_sums;
-        const Index end = (k + 1) * clusters.n_blocks / n_sums;
-        detail::sum_blocks(clusters, Lambda, begin, end, with_kr, interrupt,
-                           partial.data() + k * layout.size());
-    });
-    for (Index k = 1; k < n_sums; ++k)
-        for (Index e = 0; e < layout.size(); ++e) partial[e] += partial[k * layout.size() + e];
-    return assemble(layout, partial.data(), perp);
+    std::vector<double> sums;
+    if (own_columns_suffice(clusters, with_kr)) {
+        const OwnColumns columns(clusters.layout, clusters.z_in_x);
+        const Index size = OwnLayout{q, columns.n_own()}.size();
+        sums =
+            sum_in_parallel(clusters, size, n_threads, interrupt, [&](Index begin, Index end, double* out) {
+                sum_own_columns(clusters, columns, Lambda, begin, end, interrupt, out);
+            });
+        sums = all_columns(columns, sums.data());
+    } else {
+        sums = sum_in_parallel(clusters, layout.size(), n_threads, interrupt,
+                               [&](Index begin, Index end, double* out) {
+                                   sum_blocks(clusters, Lambda, begin, end, with_kr, interrupt, out);
+                               });
+    }
+    return assemble(layout, sums.data(), perp);
 }
 
 }  // namespace lmmfast

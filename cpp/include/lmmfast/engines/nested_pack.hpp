@@ -95,14 +95,14 @@ class NestedCompressor {
 
     // Up to eight units with rows ptr[0] … ptr[n] among the staged ones, which are used up.
     void compress(NestedStage& stage, const std::int64_t* ptr, Index first_row, Index n, double* out) {
-        Tile::Segments segments{};
-        int longest = 0;
+        Tile::Segments segments;
         for (Index i = 0; i < n; ++i) {
             const auto size = static_cast<int>(ptr[i + 1] - ptr[i]);
             if (size > Tile::max_rows) continue;
-            segments[i] = {static_cast<int>(ptr[i] - first_row), size};
-            longest = std::max(longest, size);
+            segments.begin[i] = static_cast<int>(ptr[i] - first_row);
+            segments.size[i] = size;
         }
+        const int longest = segments.longest();
         tile_.set_rows(longest <= 4 ? 4 : longest <= 8 ? 8 : longest);
         tile_.set_segments(segments, 0);
         if (tile_.n_rows() == 4)
