@@ -39,13 +39,14 @@ MatrixArray handed_over(AlignedDoubles& values, const std::vector<py::ssize_t>& 
 }
 
 // (blocks, counts, n_designs), or None where sharing would not be faster.
-py::object share(const MatrixArray& data, int q, int p1, Index n_clusters, int n_threads) {
+py::object share(const MatrixArray& data, int q, int p1, Index n_clusters, int n_threads, Index passes) {
     const ClusterBlocks clusters = blocks(data, q, p1);
     require(n_clusters >= 0 && (n_clusters + lanes - 1) / lanes == clusters.n_blocks,
             "n_clusters and blocks differ");
     std::optional<SharedClusters> shared;
-    without_gil(
-        [&](Interrupt& interrupt) { shared = share_designs(clusters, n_clusters, n_threads, interrupt); });
+    without_gil([&](Interrupt& interrupt) {
+        shared = share_designs(clusters, n_clusters, passes, n_threads, interrupt);
+    });
     if (!shared) return py::none();
     const py::ssize_t n_blocks = shared->n_blocks;
     return py::make_tuple(handed_over(shared->data, {n_blocks, clusters.layout.n_fields(), lanes}),
@@ -92,7 +93,7 @@ void bind_moments(py::module_& m) {
           py::arg("perp"), py::arg("with_kr"), py::arg("n_threads"), py::arg("counts") = py::none(),
           py::arg("z_in_x") = std::vector<int>());
     m.def("share", &share, py::arg("data").noconvert(), py::arg("q"), py::arg("p1"), py::arg("n_clusters"),
-          py::arg("n_threads"));
+          py::arg("n_threads"), py::arg("passes"));
     m.def("random_effects", &effects, py::arg("data").noconvert(), py::arg("q"), py::arg("p1"),
           py::arg("n_clusters"), py::arg("Lambda"), py::arg("root"), py::arg("c"), py::arg("n_threads"));
     m.def("random_effects_covariance", &effects_covariance, py::arg("data").noconvert(), py::arg("q"),

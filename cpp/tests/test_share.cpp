@@ -8,6 +8,8 @@ using namespace lmmfast::testing;
 
 namespace {
 
+constexpr Index many_passes = 1000;  // so many that putting clusters together pays
+
 // The clusters of a sample with the R of the first few of them over and over.
 void repeat_designs(Sample& s, Index n_designs) {
     for (Index i = n_designs; i < s.m(); ++i) {
@@ -21,7 +23,7 @@ void check_same_totals(int m, int q, int p, Index n_designs) {
     Sample s(std::vector<int>(static_cast<std::size_t>(m), 3), q, p, 17);
     repeat_designs(s, n_designs);
     Interrupt interrupt;
-    const auto shared = share_designs(s.blocks, s.m(), 1, interrupt);
+    const auto shared = share_designs(s.blocks, s.m(), many_passes, 1, interrupt);
     CHECK(shared.has_value());
     CHECK(shared->n_designs == n_designs);
     CHECK(2 * shared->n_blocks <= s.blocks.n_blocks + 1);
@@ -31,7 +33,7 @@ void check_same_totals(int m, int q, int p, Index n_designs) {
     const Totals got = evaluate_moments(shared->blocks(), Lambda.data(), perp, true, 1, interrupt);
     for (std::size_t e = 0; e < want.values.size(); ++e) CHECK(close(got.values[e], want.values[e], 1e-11));
     for (const int n_threads : {2, 5}) {
-        const auto again = share_designs(s.blocks, s.m(), n_threads, interrupt);
+        const auto again = share_designs(s.blocks, s.m(), many_passes, n_threads, interrupt);
         CHECK(std::equal(again->data.data(), again->data.data() + again->data.size(), shared->data.data()));
     }
 }
@@ -46,8 +48,13 @@ int main() {
     // Designs that do not repeat, and few clusters, are left alone.
     Interrupt interrupt;
     const Sample ordinary(std::vector<int>(1000, 3), 2, 2, 19);
-    CHECK(!share_designs(ordinary.blocks, ordinary.m(), 1, interrupt));
+    CHECK(!share_designs(ordinary.blocks, ordinary.m(), many_passes, 1, interrupt));
     const Sample few(std::vector<int>(20, 3), 1, 1, 19);
-    CHECK(!share_designs(few.blocks, few.m(), 1, interrupt));
+    CHECK(!share_designs(few.blocks, few.m(), many_passes, 1, interrupt));
+    // Nor are those whose passes cost less than putting them together.
+    Sample cheap(std::vector<int>(5000, 3), 1, 2, 23);
+    repeat_designs(cheap, 7);
+    CHECK(!share_designs(cheap.blocks, cheap.m(), 3, 1, interrupt));
+    CHECK(share_designs(cheap.blocks, cheap.m(), many_passes, 1, interrupt));
     std::puts("share: ok");
 }

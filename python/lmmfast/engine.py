@@ -170,6 +170,8 @@ class MomentsEngine:
     """
 
     name = "moments"
+    # Over many clusters a search takes three to six.
+    expected_passes = 3
 
     def __init__(self, clusters: CompressedClusters, n_threads: int, share: bool = True) -> None:
         self.clusters = clusters
@@ -180,7 +182,9 @@ class MomentsEngine:
     def evaluated(self) -> Evaluated:
         """What passes go over; planned when the first one is wanted."""
         c = self.clusters
-        shared = core.share(c.blocks, c.q, c.p1, c.m, self.n_threads) if self._share else None
+        shared = None
+        if self._share:
+            shared = core.share(c.blocks, c.q, c.p1, c.m, self.n_threads, self.expected_passes)
         return Evaluated(c.blocks, z_in_x=c.z_in_x) if shared is None else Evaluated(*shared)
 
     @property

@@ -30,6 +30,8 @@ def repeated(rng, counts, q, p, weights=False, shuffled=False) -> Sample:
     return Sample(X, Z, rng.standard_normal(n), ptr, None, w)
 
 
+# So many that putting clusters together pays.
+MANY_PASSES = 1000
 # One, few, many and very many clusters of a design, whole blocks and parts of them.
 COUNTS = [1, 2, 7, 40, 300, 2000, 9000, 3]
 
@@ -42,7 +44,7 @@ def test_same_totals(core, q, p, weights, shuffled):
     rng = np.random.default_rng([q, p])
     data = repeated(rng, COUNTS, q, p, weights, shuffled)
     blocks, sums = data.compressed(core)
-    shared, counts, n_designs = core.share(blocks, q, p + 1, len(data.ptr) - 1, 1)
+    shared, counts, n_designs = core.share(blocks, q, p + 1, len(data.ptr) - 1, 1, MANY_PASSES)
     # with q = 1 clusters of one length are alike; bits may depend on the neighbours' lengths
     assert 6 <= n_designs <= 4 * len(COUNTS)
     assert counts.sum() == sum(COUNTS)
@@ -57,7 +59,7 @@ def test_same_totals(core, q, p, weights, shuffled):
             more_threads = core.evaluate(shared, q, p + 1, *arguments, 3, counts)
             np.testing.assert_array_equal(more_threads, got)
     for n_threads in (2, 5):
-        again = core.share(blocks, q, p + 1, len(data.ptr) - 1, n_threads)
+        again = core.share(blocks, q, p + 1, len(data.ptr) - 1, n_threads, MANY_PASSES)
         np.testing.assert_array_equal(again[0], shared)
         np.testing.assert_array_equal(again[1], counts)
 
@@ -72,7 +74,7 @@ def test_columns_that_repeat_within_a_design(core):
     data.X[:, 2] = np.repeat(rng.standard_normal(m), np.diff(data.ptr))
     data.X[:, 3] = data.X[:, 2] * data.Z[:, 1]
     blocks, sums = data.compressed(core)
-    shared, counts, _ = core.share(blocks, 2, 5, m, 2)
+    shared, counts, _ = core.share(blocks, 2, 5, m, 2, MANY_PASSES)
     Lambda = np.array([[0.8, 0.0], [0.2, 0.5]])
     want = core.evaluate(blocks, 2, 5, Lambda, sums.perp, True, 1)
     got = core.evaluate(shared, 2, 5, Lambda, sums.perp, True, 1, counts)
@@ -86,7 +88,7 @@ def test_nothing_to_share(core, m):
     rng = np.random.default_rng(m)
     for counts in ([1] * m, [max(m // 500, 1)] * min(m, 500)):
         data = repeated(rng, counts, 2, 4)
-        assert core.share(data.compressed(core)[0], 2, 5, len(data.ptr) - 1, 1) is None
+        assert core.share(data.compressed(core)[0], 2, 5, len(data.ptr) - 1, 1, MANY_PASSES) is None
 
 
 @cores
@@ -96,7 +98,7 @@ def test_the_border_refuses_counts_of_other_blocks(core):
     with pytest.raises(ValueError, match="counts must have the shape"):
         core.evaluate(blocks, 1, 3, np.eye(1), sums.perp, False, 1, np.ones((1, 8)))
     with pytest.raises(ValueError, match="n_clusters and blocks differ"):
-        core.share(blocks, 1, 3, 1000, 1)
+        core.share(blocks, 1, 3, 1000, 1, MANY_PASSES)
 
 
 def trial(m: int, seed: int = 0, first: int = 0) -> pd.DataFrame:
@@ -144,6 +146,13 @@ def assert_same_fit(a, b, tolerance=1e-10):
     np.testing.assert_allclose(a.random_effects, b.random_effects, rtol=0, atol=10 * tolerance)
 
 
+@pytest.fixture
+def shared(monkeypatch):
+    """Put clusters together even where a few passes over all of them cost less."""
+    monkeypatch.setattr("lmmfast.engine.MomentsEngine.expected_passes", MANY_PASSES)
+
+
+@pytest.mark.usefixtures("shared")
 @pytest.mark.parametrize("reml", [True, False])
 @pytest.mark.parametrize("loop", [False, True])
 def test_same_fit(unshared, reml, loop):
@@ -157,6 +166,7 @@ def test_same_fit(unshared, reml, loop):
     assert_same_fit(fit, other)
 
 
+@pytest.mark.usefixtures("shared")
 def test_refit_and_append_go_on_from_all_clusters(unshared):
     # The searches begin elsewhere, so they agree only as far as they converge.
     data, more = trial(2000), trial(500, 1, first=2000)
@@ -168,6 +178,15 @@ def test_refit_and_append_go_on_from_all_clusters(unshared):
     assert_same_fit(appended, unshared(pd.concat([data, more])), 1e-6)
 
 
+def test_cheap_passes_are_left_alone():
+    assert lmmfast.lmm(FORMULA, trial(2000)).n_designs is None
+    long = FORMULA + " + " + " + ".join(f"x{k}" for k in range(4))
+    data = trial(2000).query("g % 3 > 0")  # neighbours are alike, and fetched together
+    x = np.random.default_rng(1).standard_normal((len(data), 4))
+    assert lmmfast.lmm(long, data.assign(**{f"x{k}": x[:, k] for k in range(4)})).n_designs == 1
+
+
+@pytest.mark.usefixtures("shared")
 def test_unbalanced_data_are_left_alone():
     data = trial(2000)
     data["t"] += np.random.default_rng(5).uniform(0, 0.1, len(data))

@@ -90,6 +90,15 @@ inline void unroll(Call&& call) {
     }(std::make_integer_sequence<int, N>{});
 }
 
+// Sizes that the compiler gets to know: loops unroll, and the small matrices stay in registers.
+#ifndef LMMFAST_MAX_FIXED_Q
+#define LMMFAST_MAX_FIXED_Q 3
+#endif
+#ifndef LMMFAST_MAX_FIXED_P1
+#define LMMFAST_MAX_FIXED_P1 6
+#endif
+inline constexpr int max_fixed_q = LMMFAST_MAX_FIXED_Q, max_fixed_p1 = LMMFAST_MAX_FIXED_P1;
+
 // A run-time size as a compile-time one: call(std::integral_constant<int, N>), 0 beyond `Max`.
 template <int Max, int N = 1, class Call>
 void with_fixed_size(int size, const Call& call) {

@@ -95,6 +95,18 @@ inline bool designs_repeat(const ClusterBlocks& clusters, Index m) {
 
 }  // namespace detail
 
+// Whether most clusters of a sample are of the same design as the next one.
+inline bool neighbours_are_alike(const ClusterBlocks& clusters, Index m) {
+    const Index sample = std::min<Index>(m - 1, 256);
+    const detail::DesignTable table(clusters);
+    Index alike = 0;
+    for (Index k = 0; k < sample; ++k) {
+        const Index i = k * (m - 1) / sample;
+        alike += table.same(i, i + 1);
+    }
+    return 2 * alike > sample;
+}
+
 // The designs of m clusters; nothing where they hardly repeat or are more than `most`.
 inline std::optional<Designs> find_designs(const ClusterBlocks& clusters, Index m, Index most) {
     if (!detail::designs_repeat(clusters, m)) return std::nullopt;

@@ -78,14 +78,6 @@ void sum_own_columns(const ClusterBlocks& clusters, const OwnColumns& columns, c
 
 // Below this number of columns sums run in packs; above it, packs are stacked into matrix products.
 inline constexpr int max_p1_in_packs = 12;
-// Sizes that the compiler gets to know: loops unroll, and the small matrices stay in registers.
-#ifndef LMMFAST_MAX_FIXED_Q
-#define LMMFAST_MAX_FIXED_Q 3
-#endif
-#ifndef LMMFAST_MAX_FIXED_P1
-#define LMMFAST_MAX_FIXED_P1 6
-#endif
-inline constexpr int max_fixed_q = LMMFAST_MAX_FIXED_Q, max_fixed_p1 = LMMFAST_MAX_FIXED_P1;
 
 template <int Q, int P1>
 void sum_blocks_in_packs(const ClusterBlocks& clusters, const double* Lambda, Index begin, Index end,
@@ -160,9 +152,10 @@ inline void sum_own_columns(const ClusterBlocks& clusters, const OwnColumns& col
     });
 }
 
-// Whether a pass may leave out the columns of X that are columns of Z.
+// Whether a pass leaves out the columns of X that are columns of Z: where the compiler knows the sizes.
 inline bool own_columns_suffice(const ClusterBlocks& clusters, bool with_kr) {
-    return clusters.z_in_x && !with_kr && !clusters.counts && clusters.layout.p1 <= max_p1_in_packs;
+    const auto [q, p1] = clusters.layout;
+    return clusters.z_in_x && !with_kr && !clusters.counts && q <= max_fixed_q && p1 <= max_fixed_p1;
 }
 
 // Whether a pass is over before further threads, some 30 microseconds each, would have paid: counted in

@@ -75,7 +75,7 @@ void for_each_pack(const ClusterBlocks& clusters, Index n_clusters, const double
     const Index n_tasks = (clusters.n_blocks + blocks_each - 1) / blocks_each;
     parallel_for(n_tasks, n_threads, interrupt, [&](Index task) {
         const Index end = std::min(clusters.n_blocks, (task + 1) * blocks_each);
-        with_fixed_size<detail::max_fixed_q>(clusters.layout.q, [&](auto Q) {
+        with_fixed_size<max_fixed_q>(clusters.layout.q, [&](auto Q) {
             BlockFactor<Q.value, 0> factor(clusters.layout, Lambda);
             LogProduct det;
             for (Index k = task * blocks_each; k < end; ++k)

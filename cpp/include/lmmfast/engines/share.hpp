@@ -90,15 +90,17 @@ class DesignReducer {
     int k_;
 };
 
-// Whether passes over `left` clusters save more than putting m clusters together costs. Operations are
-// counted: those of a cluster in a pass, those of a row in a QR decomposition, which reading and the search
-// for designs make three times as dear, and six passes a fit.
-inline bool sharing_pays(const Layout& layout, Index m, Index left) {
-    constexpr Index passes = 6;
+// Whether `passes` passes over `left` clusters save more than putting m clusters together costs. Operations
+// are counted: those of a cluster in a pass, dearer where sizes are not known to the compiler; those of a row
+// in a QR decomposition, which does fewer at a time, and of fetching it, which costs little only where
+// clusters of one design are neighbours. All in units of some 0.07 ns, measured.
+inline bool sharing_pays(const Layout& layout, Index m, Index left, bool neighbours_alike, Index passes) {
     const Index q = layout.q, p1 = layout.p1, k = q * p1;
-    const Index in_pass = MomentLayout{layout.q, layout.p1}.size() / 2 + 2 * q * q * (q + p1),
-                in_qr = 3 * k * k;
-    return 2 * left < m && passes * (m - left) * in_pass > m * in_qr;
+    const bool fixed = q <= max_fixed_q && p1 <= max_fixed_p1;
+    const Index in_pass =
+        (MomentLayout{layout.q, layout.p1}.size() / 2 + 2 * q * q * (q + p1)) * (fixed ? 1 : 2);
+    const Index together = 4 * k * k + (neighbours_alike ? 60 : 400);
+    return 2 * left < m && passes * (m - left) * in_pass > m * together;
 }
 
 // Clusters that are reduced together: of one design, and not too many, so that threads share the work.
@@ -156,19 +158,21 @@ inline std::vector<ColumnMajor> reduced_rows(const ClusterBlocks& clusters, cons
 
 }  // namespace detail
 
-// The m clusters with those of one design put together; nothing where that would not be faster.
-// The same bits for any number of threads. `clusters` must be ordinary ones, without counts.
-inline std::optional<SharedClusters> share_designs(const ClusterBlocks& clusters, Index m, int n_threads,
-                                                   Interrupt& interrupt) {
+// The m clusters with those of one design put together; nothing where that would not be faster within so
+// many passes. The same bits for any number of threads. `clusters` must be ordinary ones, without counts.
+inline std::optional<SharedClusters> share_designs(const ClusterBlocks& clusters, Index m, Index passes,
+                                                   int n_threads, Interrupt& interrupt) {
     constexpr Index few_clusters = 64;
     const Layout& layout = clusters.layout;
     const Index k = Index{layout.q} * layout.p1;
     if (m < few_clusters) return std::nullopt;
+    const bool alike = neighbours_are_alike(clusters, m);
+    if (!detail::sharing_pays(layout, m, 0, alike, passes)) return std::nullopt;
     const std::optional<Designs> designs = find_designs(clusters, m, m / 2);
     if (!designs) return std::nullopt;
     Index left = 0;
     for (const Index count : designs->counts) left += std::min(count, k);
-    if (!detail::sharing_pays(layout, m, left)) return std::nullopt;
+    if (!detail::sharing_pays(layout, m, left, alike, passes)) return std::nullopt;
 
     const std::vector<Index> order = detail::members(*designs);
     const auto rows = detail::reduced_rows(clusters, *designs, order, n_threads, interrupt);
