@@ -119,9 +119,7 @@ def gather(keys: GroupKeys, n_jobs: int | None = None) -> Clusters:
     return Clusters(distinct, keys.labels, ptr, order)
 
 
-def _runs(
-    values: NDArray[Any], n_jobs: int | None
-) -> tuple[NDArray[np.int64], NDArray[Any], bool]:
+def _runs(values: NDArray[Any], n_jobs: int | None) -> tuple[NDArray[np.int64], NDArray[Any], bool]:
     """Where runs of equal keys begin and the rows end, the key of each, whether keys ascend."""
     if values.dtype.kind in "iu" and values.flags.c_contiguous and values.dtype.isnative:
         found: tuple[NDArray[np.int64], NDArray[Any], bool]

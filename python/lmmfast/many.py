@@ -268,9 +268,7 @@ class _SharedDesign:
         W = rows if everything else (Y - shift) / unit - self.X @ B
         return _Working(W, scale, shift, scale * unit, B / scale, size)
 
-    def _compress(
-        self, working: _Working, threads: int
-    ) -> tuple[Array, Array, Array, list[int]]:
+    def _compress(self, working: _Working, threads: int) -> tuple[Array, Array, Array, list[int]]:
         """R, Q'X and Q'w of every cluster; the products of [X w] whole and beyond Z; `z_in_x`."""
         basis, clusters, W = self.basis, self.clusters, working.W
         k = W.shape[1]

@@ -192,7 +192,7 @@ class SizedResponsePack final : public ResponsePack {
     std::optional<OwnColumns> own_;
     std::vector<Pack> Lambda_, projected_;  // (q, q); (n_clusters, q)
     std::vector<Pack> items_;
-    std::vector<Pack> designs_;            // logdet, G, G G where clusters were put together
+    std::vector<Pack> designs_;  // logdet, G, G G where clusters were put together
     std::optional<PackSums<Q, P1>> sums_;
     std::optional<OwnSums<own_Q, own_P>> own_sums_;  // where own columns are enough
     double logdet_[Pack::size];
