@@ -7,8 +7,9 @@
 
 #include "lmmfast/lanes.hpp"
 
-// Everything a function calls becomes part of it, so that packs stay in registers.
-#if defined(__GNUC__) || defined(__clang__)
+// Everything a function calls becomes part of it, so that packs stay in registers. Not in sanitized code,
+// which takes minutes to compile then.
+#if (defined(__GNUC__) || defined(__clang__)) && !defined(__SANITIZE_ADDRESS__)
 #define LMMFAST_FLATTEN __attribute__((flatten))
 #else
 #define LMMFAST_FLATTEN
