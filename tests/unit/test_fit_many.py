@@ -49,6 +49,25 @@ def test_same_as_one_at_a_time(q, reml):
         assert_same(fits, k, lf.fit(Y[:, k], X, groups, Z, reml=reml))
 
 
+@pytest.mark.parametrize("p", [2, 3])
+@pytest.mark.parametrize("q", [1, 2])
+def test_repeated_designs(q, p):
+    """Subjects of one design are put together, those of rare ones stay: the same fits."""
+    rng = np.random.default_rng(q)
+    sizes = np.r_[np.full(60, 5), np.full(30, 3), [1, 2, 4, 4]]
+    groups, t = (
+        np.repeat(np.arange(len(sizes)), sizes),
+        np.concatenate([np.arange(k) for k in sizes]),
+    )
+    X = np.column_stack([np.ones(len(t)), t, np.sin(t)])[:, :p]
+    b = rng.standard_normal((len(sizes), 2, 11)) * [[[1.0], [0.3]]]
+    Y = X @ rng.standard_normal((p, 11)) + rng.standard_normal((len(t), 11))
+    Y += b[groups, 0] + b[groups, 1] * t[:, None]
+    fits = lf.fit_many(Y, X, groups, X[:, :q])
+    for k in range(Y.shape[1]):
+        assert_same(fits, k, lf.fit(Y[:, k], X, groups, X[:, :q]))
+
+
 @pytest.mark.parametrize("structure", [lf.D.diag(), lf.D.identity(), lf.D.cs(hom=True)])
 def test_structures_weights_and_offset(structure):
     Y, X, groups, Z = problem(7, r=9)
