@@ -1,4 +1,4 @@
-"""Columns of Z that are columns of X: found in all rows; passes without them give the same totals."""
+"""Columns of Z that are columns of X: found in all rows; passes without them give the same."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def test_a_response_that_is_a_column_of_Z_is_none_of_X(core):
 
 @cores
 def test_the_border_refuses_what_are_no_columns(core):
-    data, places = sample(2, 2)
+    data, _ = sample(2, 2)
     blocks, sums = data.compressed(core)
     for wrong in ([0], [0, 0], [0, 3], [-1, 0]):
         with pytest.raises(ValueError, match="z_in_x must"):
