@@ -90,6 +90,11 @@ void measure_totals(Data& data) {
 void measure_totals_kr(Data& data) {
     evaluate_moments(data.blocks(), data.Lambda.data(), data.sums.perp.data(), true, 1, data.interrupt);
 }
+void measure_totals_own(Data& data) {
+    ClusterBlocks blocks = data.blocks();
+    blocks.z_in_x = data.sums.z_in_x.data();
+    evaluate_moments(blocks, data.Lambda.data(), data.sums.perp.data(), false, 1, data.interrupt);
+}
 void measure_random_effects(Data& data) {
     random_effects(data.blocks(), n_clusters, data.Lambda.data(), data.Lambda.data(), data.c.data(),
                    data.b.data(), 1, data.interrupt);
@@ -109,11 +114,18 @@ void pack(Data& data) {
     data.sums = compress(data.layout, data.rows, data.fields[0].of_cluster, 1, data.interrupt);
 }
 
+// The same with the columns of Z among those of X.
+void pack_own(Data& data) {
+    for (std::size_t k = 0; k < data.rows.Z.size(); ++k) data.rows.Z[k] = data.rows.X[k];
+    pack(data);
+}
+
 constexpr Kernel kernels[] = {
     {"compress q=2 p=4, sorted", 2, 4, false, nothing, measure_compress},
     {"compress q=2 p=4, shuffled", 2, 4, true, nothing, measure_compress},
     {"totals q=1 p=4", 1, 4, false, pack, measure_totals},
     {"totals q=2 p=4", 2, 4, false, pack, measure_totals},
+    {"totals q=2 p=4, own columns", 2, 4, false, pack_own, measure_totals_own},
     {"totals q=2 p=4, second order", 2, 4, false, pack, measure_totals_kr},
     {"totals q=3 p=20", 3, 20, false, pack, measure_totals},
     {"random effects q=2 p=4", 2, 4, false, pack, measure_random_effects},
