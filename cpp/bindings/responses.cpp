@@ -88,7 +88,7 @@ py::dict fit_responses(const MatrixArray& data, int q, int p1, Index n_clusters,
     without_gil([&](Interrupt& interrupt) {
         auto responses =
             ManyResponses::from_blocks(clusters, n_clusters, p, n, perp.data(), constants.data());
-        share_designs(responses);
+        put_designs_together(responses, n_threads, interrupt);
         maximise_each(responses, problem, covariance, options, n_threads, interrupt,
                       [&](Index k, const Optimum& found) { rows.write(k, found); });
     });

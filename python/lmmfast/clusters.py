@@ -121,7 +121,8 @@ def gather(keys: GroupKeys, n_jobs: int | None = None) -> Clusters:
 
 def _runs(values: NDArray[Any], n_jobs: int | None) -> tuple[NDArray[np.int64], NDArray[Any], bool]:
     """Where runs of equal keys begin and the rows end, the key of each, whether keys ascend."""
-    if values.dtype.kind in "iu" and values.flags.c_contiguous and values.dtype.isnative:
+    readable = values.flags.c_contiguous and values.flags.aligned and values.dtype.isnative
+    if values.dtype.kind in "iu" and readable:
         found: tuple[NDArray[np.int64], NDArray[Any], bool]
         found = core.find_runs(values, n_threads(n_jobs) if len(values) > MANY_ROWS else 1)
         return found
@@ -150,7 +151,7 @@ def _gather_integers(
     labels = (distinct.astype(np.uint64) + zero).astype(run_keys.dtype)
     if len(distinct) == len(run_keys):
         return Clusters(run_keys, keys.labels, starts, None)
-    values = np.ascontiguousarray(keys.values)
+    values = np.require(keys.values, requirements=["C", "A"])
     ptr, order = core.group_rows(values, low, count, n_threads(n_jobs))
     ptr = np.append(ptr[distinct], len(order)) if len(distinct) < count else ptr
     return Clusters(labels, keys.labels, ptr, order)

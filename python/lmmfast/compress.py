@@ -137,7 +137,7 @@ def compress_once(
         perp += part.perp
         log_weights += part.log_weights
         rank_Z += part.rank_Z
-        z_in_x = part.z_in_x if first == 0 or part.z_in_x == z_in_x else []
+        z_in_x = part.z_in_x if first == 0 else common(z_in_x, part.z_in_x)
     return CompressedClusters(
         blocks=blocks,
         q=q,
@@ -151,6 +151,11 @@ def compress_once(
         basis=basis,
         z_in_x=z_in_x,
     )
+
+
+def common(a: list[int], b: list[int]) -> list[int]:
+    """`z_in_x` of two sets of rows together."""
+    return a if a == b else []
 
 
 def _compress_batch(

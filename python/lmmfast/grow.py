@@ -16,7 +16,13 @@ from numpy.typing import NDArray
 from lmmfast._dispatch import core
 from lmmfast.basis import Basis
 from lmmfast.clusters import Clusters
-from lmmfast.compress import CompressedClusters, aligned_zeros, better_basis, compress_once
+from lmmfast.compress import (
+    CompressedClusters,
+    aligned_zeros,
+    better_basis,
+    common,
+    compress_once,
+)
 from lmmfast.design import Design, check_finite
 from lmmfast.errors import DataError
 
@@ -213,7 +219,7 @@ def _grow_once(
             perp=total.perp + added.perp,
             log_weights=total.log_weights + added.log_weights,
             rank_Z=total.rank_Z + added.rank_Z,
-            z_in_x=total.z_in_x if added.z_in_x == total.z_in_x else [],
+            z_in_x=common(total.z_in_x, added.z_in_x),
         )
     if len(known):
         total = _extend(total, design, *_rows_of(part, known), joined.position[known], n_threads)
@@ -289,5 +295,5 @@ def _extend(
         perp=total.perp + perp,
         log_weights=total.log_weights + log_weights,
         rank_Z=total.rank_Z + rank_Z - rank_before,
-        z_in_x=total.z_in_x if z_in_x == total.z_in_x else [],
+        z_in_x=common(total.z_in_x, z_in_x),
     )

@@ -7,11 +7,9 @@ grow with their number (cpp/include/lmmfast/many_responses.hpp).
 from __future__ import annotations
 
 import warnings
-from collections import deque
-from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import chain, islice
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -34,7 +32,7 @@ from lmmfast.fitting import Options, Prepared, prepare_design
 from lmmfast.identify import check_clusters, residual_sums
 from lmmfast.many_result import NO_FIT, ManyFits
 from lmmfast.optimum import compiled_terms, is_compiled, limit_reason
-from lmmfast.responses import open_responses
+from lmmfast.responses import Responses, open_responses
 from lmmfast.terms import BlockCovariance
 
 # Numbers of a chunk of responses: few enough for a cache, many enough to pay for the call.
@@ -131,7 +129,7 @@ def fit_many(
     known = None if offset is None else np.asarray(offset, dtype=float)
     if known is not None and known.shape != (design.n_obs,):
         raise DataError(f"the offset has shape {known.shape}, but Y has {design.n_obs} rows")
-    parts = list(shared.fit_each(responses.blocks(_at_once(design.n_obs)), known))
+    parts = shared.fit_all(responses, known)
     result = ManyFits.join(
         parts, responses.names(sum(len(p.llf) for p in parts)), design, data.keep, covariance, reml
     )
@@ -195,22 +193,15 @@ class _SharedDesign:
         """The working basis."""
         return self.data.basis
 
-    def fit_each(self, blocks: Iterator[Array], offset: Array | None) -> Iterator[ManyFits]:
-        """Fit blocks of responses, several at a time on a thread each; few blocks are in memory."""
-        threads = n_threads(self.options.n_jobs)
-        first = list(islice(blocks, 2))
-        if threads == 1 or len(first) < 2:
-            for block in chain(first, blocks):
-                yield self.fit(block, offset, threads)
-            return
+    def fit_all(self, responses: Responses, offset: Array | None) -> list[ManyFits]:
+        """Fit block after block; small ones that lie in memory side by side, on a thread each."""
+        at_once, threads = _at_once(self.design.n_obs), n_threads(self.options.n_jobs)
+        blocks = responses.blocks(at_once)
+        small = self.design.n_obs * FEWEST_AT_ONCE <= CHUNK_NUMBERS
+        if threads == 1 or not small or responses.n_in_memory < threads * at_once:
+            return [self.fit(block, offset, threads) for block in blocks]
         with ThreadPoolExecutor(threads) as pool:
-            running: deque[Future[ManyFits]] = deque()
-            for block in chain(first, blocks):
-                running.append(pool.submit(self.fit, block, offset, 1))
-                if len(running) > threads:
-                    yield running.popleft().result()
-            for part in running:
-                yield part.result()
+            return list(pool.map(lambda block: self.fit(block, offset, 1), blocks))
 
     def fit(self, Y: Array, offset: Array | None, threads: int) -> ManyFits:
         """Fit a block of responses (n, k)."""

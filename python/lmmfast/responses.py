@@ -19,13 +19,21 @@ class Responses:
     ----------
     first : ndarray (n, k)
         The first columns as the user holds them.
-    more : iterator of arrays (n, k)
+    more : iterator of arrays (n, k) or None
+        None where the first columns are all there are.
     y_names : sequence of str or None
     """
 
-    def __init__(self, first: Any, more: Iterator[Any], y_names: Sequence[str] | None) -> None:
+    def __init__(
+        self, first: Any, more: Iterator[Any] | None, y_names: Sequence[str] | None
+    ) -> None:
         self._first, self._more, self._names = first, more, y_names
         self.n_rows = len(first)
+
+    @property
+    def n_in_memory(self) -> int:
+        """Number of responses that lie in memory, 0 unless all do."""
+        return 0 if self._more is not None else int(self._first.shape[1])
 
     def blocks(self, at_once: int) -> Iterator[Array]:
         """Blocks (n, at most ``at_once``) of float64.
@@ -35,7 +43,7 @@ class Responses:
         DataError
             If a block is not a matrix of numbers with n rows.
         """
-        for block in chain([self._first], self._more):
+        for block in chain([self._first], self._more or ()):
             array = _matrix(block)
             if len(array) != self.n_rows:
                 raise DataError(
@@ -73,9 +81,9 @@ def open_responses(Y: Any, y_names: Sequence[str] | None) -> Responses:
         )
         return Responses(_matrix(next(blocks)), blocks, names)
     if isinstance(Y, np.ndarray) or not isinstance(Y, Iterable):
-        return Responses(_matrix(Y), iter(()), y_names)
+        return Responses(_matrix(Y), None, y_names)
     if isinstance(Y, Sequence):  # rows of a matrix
-        return Responses(_matrix(np.asarray(Y)), iter(()), y_names)
+        return Responses(_matrix(np.asarray(Y)), None, y_names)
     more = iter(Y)
     first = next(more, None)
     if first is None:

@@ -66,3 +66,13 @@ def test_strided_keys():
     rng = np.random.default_rng(4)
     values = rng.integers(0, 50, (20_000, 3))[:, 1]
     check(values, gather(GroupKeys(values)))
+
+
+@pytest.mark.parametrize("n", [100, 2 * MANY_ROWS])
+def test_keys_that_lie_anyhow_in_memory(n):
+    values = np.sort(np.random.default_rng(2).integers(0, n // 3, n))
+    unaligned = np.frombuffer(b"x" + values.tobytes(), np.int64, offset=1)
+    strided = np.repeat(values, 2)[::2]
+    swapped = values.astype(values.dtype.newbyteorder())
+    for keys in (unaligned, strided, swapped, values[::-1], unaligned[::-1]):
+        check(np.asarray(keys), gather(GroupKeys(keys)))

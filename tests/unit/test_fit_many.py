@@ -113,6 +113,30 @@ def test_same_bits_for_any_number_of_threads_and_any_neighbours():
     np.testing.assert_allclose(reverse.llf[::-1], one.llf, rtol=1e-13)
 
 
+@pytest.mark.parametrize("unbalanced", [True, False])
+def test_same_bits_for_any_number_of_threads_over_several_chunks(unbalanced):
+    Y, X, groups, Z = problem(8, r=1100, unbalanced=unbalanced)
+    one = lf.fit_many(Y, X, groups, Z, n_jobs=1)
+    for n_jobs in (2, 3):
+        many = lf.fit_many(Y, X, groups, Z, n_jobs=n_jobs)
+        assert np.array_equal(one.llf, many.llf)
+        assert np.array_equal(one.theta, many.theta)
+
+
+def test_a_generator_may_use_its_array_again():
+    Y, X, groups, Z = problem(9, r=40)
+
+    def blocks():
+        room = np.empty((len(Y), 10))
+        for k in range(0, 40, 10):
+            room[:] = Y[:, k : k + 10]
+            yield room
+
+    whole = lf.fit_many(Y, X, groups, Z, n_jobs=2)
+    streamed = lf.fit_many(blocks(), X, groups, Z, n_jobs=2)
+    np.testing.assert_allclose(streamed.llf, whole.llf, rtol=1e-13)
+
+
 def test_chunks_iterables_and_tables_give_the_same():
     Y, X, groups, Z = problem(6, r=300)
     whole = lf.fit_many(Y, X, groups, Z)

@@ -109,7 +109,7 @@ class SizedResponsePack final : public ResponsePack {
           items_(static_cast<std::size_t>(batch_packs) *
                  WhitenedLayout<Q, P1>{data.layout.q, data.layout.p1}.size()) {
         std::iota(all_columns_.begin(), all_columns_.end(), 0);
-        if (!data.z_in_x.empty()) own_.emplace(data.layout, data.z_in_x.data());
+        if (own_P > 0 && !data.z_in_x.empty()) own_.emplace(data.layout, data.z_in_x.data());
     }
 
     void set_response(int lane, Index response) override {
@@ -124,11 +124,11 @@ class SizedResponsePack final : public ResponsePack {
         const auto [q, p1] = data_.layout;
         if (own_ && without_kr) {
             own_sums_.emplace(q, own_->n_own());
-            add_clusters<own_Q, own_P>(own_->columns(), *own_sums_);
+            add_clusters<own_Q, own_P>(own_->columns(), *own_sums_, own_logdet_);
         }
         if (!own_ || with_kr) {
             sums_.emplace(q, p1, with_kr);
-            add_clusters<Q, P1>(all_columns_, *sums_);
+            add_clusters<Q, P1>(all_columns_, *sums_, logdet_);
         }
         if (!data_.counts.empty()) add_designs();
     }
@@ -139,7 +139,7 @@ class SizedResponsePack final : public ResponsePack {
         if (own_ && !with_kr) {
             flat_.resize(static_cast<std::size_t>(OwnLayout{q, own_->n_own()}.size()));
             own_sums_->write_lane(lane, flat_.data());
-            flat_[0] = logdet_[lane];
+            flat_[0] = own_logdet_[lane];
             return assemble(layout, all_columns(*own_, flat_.data()).data(), perp);
         }
         flat_.resize(sums_->size());
@@ -151,7 +151,7 @@ class SizedResponsePack final : public ResponsePack {
 
   private:
     template <int q, int n_columns, class Sums>
-    void add_clusters(const std::vector<int>& columns, Sums& sums) {
+    void add_clusters(const std::vector<int>& columns, Sums& sums, double* logdet) {
         BlockFactor<q, n_columns, Pack> factor({data_.layout.q, static_cast<int>(columns.size())},
                                                Lambda_.data());
         const int size = factor.layout().size();
@@ -167,7 +167,7 @@ class SizedResponsePack final : public ResponsePack {
             n = 0;
         }
         sums.add(items_.data(), n);
-        det.write(logdet_);
+        det.write(logdet);
     }
     // The sums without A.
     void add_designs() {
@@ -195,7 +195,7 @@ class SizedResponsePack final : public ResponsePack {
     std::vector<Pack> designs_;  // logdet, G, G G where clusters were put together
     std::optional<PackSums<Q, P1>> sums_;
     std::optional<OwnSums<own_Q, own_P>> own_sums_;  // where own columns are enough
-    double logdet_[Pack::size];
+    double logdet_[Pack::size], own_logdet_[Pack::size];
     std::vector<double> flat_;
 };
 

@@ -59,45 +59,44 @@ inline void reduce_rows(Eigen::ArrayXXd& rows, double* out) {
 }  // namespace detail
 
 // Does so where at most half of the clusters are left.
-inline void share_designs(ManyResponses& data) {
+inline void put_designs_together(ManyResponses& data, int n_threads, Interrupt& interrupt) {
     const int q = data.layout.q, size = data.design_size(), K = n_pairs(q);
-    const Index n = data.n_responses(), m = data.n_clusters;
     const auto designs = detail::clusters_by_design(data);
     const auto left_of = [&](const std::vector<Index>& members) {
         return std::min<Index>(static_cast<Index>(members.size()), q + 1);
     };
     Index left = 0;
     for (const auto& members : designs) left += left_of(members);
-    if (2 * left > m) return;
+    if (2 * left > data.n_clusters) return;
 
-    std::vector<double> design, projected(static_cast<std::size_t>(n * left * q));
-    Eigen::ArrayXXd rows;
-    std::vector<double> reduced(static_cast<std::size_t>((q + 1) * q));
-    Index at = 0;
+    std::vector<double> design;
     for (const auto& members : designs) {
-        const auto m_c = static_cast<Index>(members.size()), k = left_of(members);
-        const bool together = m_c > k;
-        for (Index c = 0; c < k; ++c) {
+        const auto m = static_cast<double>(members.size());
+        const bool together = left_of(members) < static_cast<Index>(members.size());
+        for (Index c = 0; c < left_of(members); ++c) {
             const double* from = data.design.data() + members[static_cast<std::size_t>(c)] * size;
-            const double factor = !together ? 1.0 : c == 0 ? std::sqrt(static_cast<double>(m_c)) : 0.0;
+            const double factor = !together ? 1.0 : c == 0 ? std::sqrt(m) : 0.0;
             for (int f = 0; f < size; ++f) design.push_back(from[f] * (f < K ? 1.0 : factor));
-            data.counts.push_back(!together ? 1.0 : c == 0 ? static_cast<double>(m_c) : 0.0);
+            data.counts.push_back(!together ? 1.0 : c == 0 ? m : 0.0);
         }
-        for (Index r = 0; r < n; ++r) {
-            const double* from = data.projected.data() + r * m * q;
-            double* to = projected.data() + (r * left + at) * q;
-            rows.resize(m_c, q);
-            for (Index i = 0; i < m_c; ++i)
-                for (int a = 0; a < q; ++a) rows(i, a) = from[members[static_cast<std::size_t>(i)] * q + a];
-            if (together) {
-                detail::reduce_rows(rows, to);
-                continue;
-            }
-            for (Index i = 0; i < m_c; ++i)
-                for (int a = 0; a < q; ++a) to[i * q + a] = rows(i, a);
-        }
-        at += k;
     }
+    std::vector<double> projected(static_cast<std::size_t>(data.n_responses() * left * q));
+    parallel_for(data.n_responses(), n_threads, interrupt, [&](Index r) {
+        const double* from = data.projected.data() + r * data.n_clusters * q;
+        double* to = projected.data() + r * left * q;
+        Eigen::ArrayXXd rows;
+        for (const auto& members : designs) {
+            const auto m = static_cast<Index>(members.size());
+            rows.resize(m, q);
+            for (Index i = 0; i < m; ++i)
+                for (int a = 0; a < q; ++a) rows(i, a) = from[members[static_cast<std::size_t>(i)] * q + a];
+            if (left_of(members) < m)
+                detail::reduce_rows(rows, to);
+            else
+                Eigen::Map<Eigen::ArrayXXd>(to, q, m) = rows.transpose();
+            to += left_of(members) * q;
+        }
+    });
     data.n_clusters = left;
     data.design = std::move(design);
     data.projected = std::move(projected);

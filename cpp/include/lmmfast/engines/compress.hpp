@@ -61,12 +61,11 @@ class BlockCompressor {
             while (last < end && fits(last) && row((last + 1) * lanes) - begin <= staged_.capacity()) ++last;
         stage(first, last);
         // The rows of the next blocks come from memory while these are reduced, a part of them at a time.
-        const Index next = row(last * lanes),
-                    more = std::min<Index>(row(last * lanes) - row(first * lanes), row(end * lanes) - next);
+        const Index next = row(last * lanes);
+        const Index more = std::min<Index>(staged_.capacity(), row(end * lanes) - next);
         for (Index b = first; b < last; ++b) {
-            const Index from = next + more * (b - first) / (last - first),
-                        to = next + more * (b + 1 - first) / (last - first);
-            staged_.prefetch(from, to - from);
+            const Index n = more / (last - first) + 1, from = next + (b - first) * n;
+            staged_.prefetch(from, std::clamp<Index>(next + more - from, 0, n));
             compress_small(b, out + (b - first) * block_size());
         }
         if (last == first + 1) compress_larges(first, out);
@@ -125,10 +124,7 @@ class BlockCompressor {
         Tile::Segments segments;
         for (int lane = 0; lane < lanes; ++lane) segments.begin[lane] = begins[lane];
         for (int lane = 0; lane < lanes; ++lane) segments.size[lane] = begins[lane + 1] - begins[lane];
-        // Sizes that the compiler knows keep columns in registers.
-        const int n = segments.longest();
-        tile_.set_rows(n <= 4 ? 4 : n <= 8 ? 8 : n);
-        tile_.set_segments(segments, 0);
+        tile_.begin(segments);
         if (tile_.n_rows() == 4)
             reduce_staged<4>(out);
         else if (tile_.n_rows() == 8)
@@ -155,28 +151,23 @@ class BlockCompressor {
             changed |= same_as_[j] != before;
         }
         if (changed) set_active();
-        note_same_columns([&](int j) { return same_as_[j]; });
+        note_same_columns(0, n);
     }
     // The same for a cluster that is longer than the tile, whose columns are all reduced.
     void find_same_columns(const Tile::Segments& strands) {
         for (int lane = 0; lane < lanes; ++lane)
-            if (const int n = strands.size[lane]; n > 0)
-                note_same_columns([&](int j) {
-                    for (int k = 0; k < layout_.q; ++k)
-                        if (staged_.same(j, k, n, strands.begin[lane])) return k;
-                    return -1;
-                });
+            if (strands.size[lane] > 0) note_same_columns(strands.begin[lane], strands.size[lane]);
     }
-    // found(j): the column of Z that column j of X is in some rows.
-    template <class Found>
-    void note_same_columns(const Found& found) {
+    // Which columns of X have been columns of Z in all rows so far, these among them.
+    void note_same_columns(int begin, int n) {
         const bool first = always_same_as_.empty();
         if (first) always_same_as_.assign(static_cast<std::size_t>(n_columns_), -1);
-        for (int j = layout_.q; j < n_columns_ - 1; ++j)
-            if (first)
-                always_same_as_[j] = found(j);
-            else if (always_same_as_[j] >= 0 && found(j) != always_same_as_[j])
-                always_same_as_[j] = -1;
+        for (int j = layout_.q; j < n_columns_ - 1; ++j) {
+            int& z = always_same_as_[j];
+            for (int k = 0; first && k < layout_.q && z < 0; ++k)
+                if (staged_.same(j, k, n, begin)) z = k;
+            if (z >= 0 && !staged_.same(j, z, n, begin)) z = -1;
+        }
     }
     // The columns that go through the tile, and where their products with the columns of Q go.
     void set_active() {

@@ -20,6 +20,21 @@ struct Designs {
 
 namespace detail {
 
+inline const double* design_of(const ClusterBlocks& clusters, Index i) {
+    return clusters.block(i / lanes) + i % lanes;
+}
+inline std::uint64_t bits(double x) {
+    std::uint64_t out;
+    std::memcpy(&out, &x, sizeof out);
+    return out;
+}
+inline bool same_design(const ClusterBlocks& clusters, Index i, Index j) {
+    const double *a = design_of(clusters, i), *b = design_of(clusters, j);
+    for (int f = 0; f < n_pairs(clusters.layout.q); ++f)
+        if (bits(a[f * lanes]) != bits(b[f * lanes])) return false;
+    return true;
+}
+
 // Hash table of designs, each known by one of its clusters.
 class DesignTable {
   public:
@@ -37,12 +52,7 @@ class DesignTable {
         first_.push_back(i);
         return slots_[slot] = static_cast<std::int32_t>(first_.size() - 1);
     }
-    bool same(Index i, Index j) const {
-        const double *a = R(i), *b = R(j);
-        for (int f = 0; f < n_fields_; ++f)
-            if (bits(a[f * lanes]) != bits(b[f * lanes])) return false;
-        return true;
-    }
+    bool same(Index i, Index j) const { return same_design(clusters_, i, j); }
     // Whether all eight of a block are of cluster i's design.
     bool same_block(Index i, Index block) const {
         const double *a = R(i), *b = clusters_.block(block);
@@ -54,12 +64,7 @@ class DesignTable {
     }
 
   private:
-    const double* R(Index i) const { return clusters_.block(i / lanes) + i % lanes; }
-    static std::uint64_t bits(double x) {
-        std::uint64_t out;
-        std::memcpy(&out, &x, sizeof out);
-        return out;
-    }
+    const double* R(Index i) const { return design_of(clusters_, i); }
     std::size_t next(std::size_t slot) const { return (slot + 1) & (slots_.size() - 1); }
     std::size_t start(Index i) const {
         std::uint64_t hash = 0;
@@ -98,11 +103,10 @@ inline bool designs_repeat(const ClusterBlocks& clusters, Index m) {
 // Whether most clusters of a sample are of the same design as the next one.
 inline bool neighbours_are_alike(const ClusterBlocks& clusters, Index m) {
     const Index sample = std::min<Index>(m - 1, 256);
-    const detail::DesignTable table(clusters);
     Index alike = 0;
     for (Index k = 0; k < sample; ++k) {
         const Index i = k * (m - 1) / sample;
-        alike += table.same(i, i + 1);
+        alike += detail::same_design(clusters, i, i + 1);
     }
     return 2 * alike > sample;
 }

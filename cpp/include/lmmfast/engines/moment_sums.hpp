@@ -61,14 +61,8 @@ class PackSums {
     }
 
     std::size_t size() const { return sums_.size(); }
-    void write(double* out) const {
-        for (std::size_t e = 0; e < sums_.size(); ++e) out[e] = sums_[e].sum();
-    }
-    // The sums of one lane of each pack.
-    void write_lane(int lane, double* out) const {
-        const double* of_lane = reinterpret_cast<const double*>(sums_.data()) + lane;
-        for (std::size_t e = 0; e < sums_.size(); ++e) out[e] = of_lane[e * Pack::size];
-    }
+    void write(double* out) const { detail::write_sums(sums_, out); }
+    void write_lane(int lane, double* out) const { detail::write_lane(sums_, lane, out); }
 
   private:
     void add_G(const Pack* items, int n) {

@@ -102,9 +102,7 @@ class NestedCompressor {
             segments.begin[i] = static_cast<int>(ptr[i] - first_row);
             segments.size[i] = size;
         }
-        const int longest = segments.longest();
-        tile_.set_rows(longest <= 4 ? 4 : longest <= 8 ? 8 : longest);
-        tile_.set_segments(segments, 0);
+        tile_.begin(segments);
         if (tile_.n_rows() == 4)
             compress_tile<4>(stage, out);
         else if (tile_.n_rows() == 8)

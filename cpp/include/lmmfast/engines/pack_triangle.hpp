@@ -1,6 +1,8 @@
 // Lower triangles of products summed over items, as many sums at a time as fit into registers.
 #pragma once
 
+#include <vector>
+
 #include "lmmfast/packs.hpp"
 
 namespace lmmfast::detail {
@@ -72,6 +74,15 @@ class PackTriangle {
         return j;
     }
 };
+
+// The sums over all lanes, and those of one lane of each pack.
+inline void write_sums(const std::vector<Pack>& sums, double* out) {
+    for (std::size_t e = 0; e < sums.size(); ++e) out[e] = sums[e].sum();
+}
+inline void write_lane(const std::vector<Pack>& sums, int lane, double* out) {
+    const double* of_lane = reinterpret_cast<const double*>(sums.data()) + lane;
+    for (std::size_t e = 0; e < sums.size(); ++e) out[e] = of_lane[e * Pack::size];
+}
 
 // x x'
 struct SquareOf {

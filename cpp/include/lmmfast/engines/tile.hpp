@@ -38,6 +38,12 @@ class Tile {
     }
     void clear(int c) { std::fill_n(column(c, 0), packs_per_block * n_rows_, Pack::zero()); }
 
+    // Clusters from their first rows on. Numbers of rows that the compiler knows keep columns in registers.
+    void begin(const Segments& segments) {
+        const int n = segments.longest();
+        set_rows(n <= 4 ? 4 : n <= 8 ? 8 : n);
+        set_segments(segments, 0);
+    }
     // Which rows of which cluster there are, from row `first` on. Staged values may be read up to a pack
     // beyond the last of them.
     void set_segments(const Segments& segments, int first) {
