@@ -91,7 +91,7 @@ def pack(design: Any, threads: int) -> Any:
     from lmmfast.clusters import gather
     from lmmfast.compress import compress
 
-    basis = choose_basis(design, np.empty(0, dtype=np.intp))
+    basis = choose_basis(design, np.empty(0, dtype=np.intp), trust_sample=True)
     return compress(design, gather(design.keys), basis, threads)
 
 

@@ -1,10 +1,6 @@
 // Eight clusters side by side: the scalar of the kernels is a vector of eight doubles.
 #pragma once
 
-// Eigen's fast square roots give away the last bits.
-#ifndef EIGEN_FAST_MATH
-#define EIGEN_FAST_MATH 0
-#endif
 // Threads may have little stack (128 kB with musl): Eigen's temporaries go to the heap early.
 #ifndef EIGEN_STACK_ALLOCATION_LIMIT
 #define EIGEN_STACK_ALLOCATION_LIMIT 32768

@@ -2,6 +2,8 @@
 #pragma once
 
 #include <cmath>
+#include <cstdint>
+#include <cstring>
 #include <type_traits>
 #include <utility>
 
@@ -29,6 +31,13 @@ struct Pack {
     void store(double* p) const { Eigen::internal::pstore(p, v); }
     void store_unaligned(double* p) const { Eigen::internal::pstoreu(p, v); }
     double sum() const { return Eigen::internal::predux(v); }
+    // Whether all bits are
+    bool is_zero() const {
+        std::uint64_t words[size], any = 0;
+        std::memcpy(words, &v, sizeof v);
+        for (const std::uint64_t word : words) any |= word;
+        return any == 0;
+    }
     Pack sqrt() const { return {Eigen::internal::psqrt(v)}; }
     Pack log() const {
         double x[size];
@@ -57,7 +66,8 @@ static_assert(lanes % Pack::size == 0);
 
 // Transposes: lane k of pack r becomes base[from[k] + r], r = 0 … n - 1, n at most Pack::size. Reads a pack
 // from each place.
-inline void load_transposed(const double* base, const int* from, int n, Pack* out) {
+template <class Offset>
+inline void load_transposed(const double* base, const Offset* from, int n, Pack* out) {
 #ifdef EIGEN_VECTORIZE_AVX512
     // In halves of four rows: clusters k and k + 2 share a register, so that two steps are enough.
     const auto pair = [&](int k, int row) {

@@ -14,6 +14,7 @@
 
 #include "lmmfast/clusters.hpp"
 #include "lmmfast/engines/cross_products.hpp"
+#include "lmmfast/engines/direct_rows.hpp"
 #include "lmmfast/engines/tile.hpp"
 #include "lmmfast/packs.hpp"
 #include "lmmfast/parallel.hpp"
@@ -45,7 +46,8 @@ class BlockCompressor {
           rows_(rows),
           n_columns_(layout.q + layout.p1),
           staged_(rows, lanes * Tile::max_rows),
-          tile_(n_columns_),
+          direct_(rows, n_columns_),
+          tile_(n_columns_ + 1),
           same_as_(static_cast<std::size_t>(n_columns_), -1),
           fields_(static_cast<std::size_t>(layout.n_fields()) * packs_per_block),
           perp_(layout.p1, rows.n_single),
@@ -53,22 +55,11 @@ class BlockCompressor {
         set_active();
     }
 
-    // Some blocks of eight clusters from block `first` on into `out` (n_fields, lanes) each: as many as can
-    // be staged at once. Returns the first of `end` blocks that is left.
+    // Some blocks of eight clusters from block `first` on into `out` (n_fields, lanes) each. Returns the
+    // first of `end` blocks that is left.
     Index compress(Index first, Index end, double* out) {
-        Index last = first + 1;
-        if (const Index begin = row(first * lanes); fits(first))
-            while (last < end && fits(last) && row((last + 1) * lanes) - begin <= staged_.capacity()) ++last;
-        stage(first, last);
-        // The rows of the next blocks come from memory while these are reduced, a part of them at a time.
-        const Index next = row(last * lanes);
-        const Index more = std::min<Index>(staged_.capacity(), row(end * lanes) - next);
-        for (Index b = first; b < last; ++b) {
-            const Index n = more / (last - first) + 1, from = next + (b - first) * n;
-            staged_.prefetch(from, std::clamp<Index>(next + more - from, 0, n));
-            compress_small(b, out + (b - first) * block_size());
-        }
-        if (last == first + 1) compress_larges(first, out);
+        Index last = compress_directly(first, std::min(first + lanes, end), out);
+        if (last == first) last = compress_staged(first, end, out);
         add_projected(out, last - first);
         return last;
     }
@@ -90,6 +81,43 @@ class BlockCompressor {
     }
 
   private:
+    // Blocks whose rows need no staging: from `first` on up to `last`, or to the first that does.
+    Index compress_directly(Index first, Index last, double* out) {
+        if (!direct_planned_ || !direct_.possible()) return first;
+        while (last > first && row(last * lanes) + DirectRows::beyond > row(rows_.n_clusters)) --last;
+        const Index* ptr = rows_.ptr + first * lanes;
+        for (Index b = first; b < last; ++b, ptr += lanes, out += block_size()) {
+            const Index begin = ptr[0], n = ptr[lanes] - begin;
+            Tile::Segments segments;
+            for (int lane = 0; lane < lanes; ++lane) {
+                segments.begin[lane] = static_cast<int>(ptr[lane] - begin);
+                segments.size[lane] = static_cast<int>(ptr[lane + 1] - ptr[lane]);
+            }
+            if (segments.longest() > Tile::max_rows) return b;
+            tile_.begin(segments);
+            if (!direct_.load(begin, begin + n, segments, tile_)) return b;
+            reduce_rows<false>(out);
+        }
+        return last;
+    }
+    // As many blocks as can be staged at once.
+    Index compress_staged(Index first, Index end, double* out) {
+        Index last = first + 1;
+        if (const Index begin = row(first * lanes); fits(first))
+            while (last < end && fits(last) && row((last + 1) * lanes) - begin <= staged_.capacity()) ++last;
+        stage(first, last);
+        // The rows of the next blocks come from memory while these are reduced, a part of them at a time.
+        const Index next = row(last * lanes);
+        const Index more = std::min<Index>(staged_.capacity(), row(end * lanes) - next);
+        for (Index b = first; b < last; ++b) {
+            const Index n = more / (last - first) + 1, from = next + (b - first) * n;
+            staged_.prefetch(from, std::clamp<Index>(next + more - from, 0, n));
+            compress_small(b, out + (b - first) * block_size());
+        }
+        if (last == first + 1) compress_larges(first, out);
+        return last;
+    }
+
     Index block_size() const { return Index{layout_.n_fields()} * lanes; }
     Index row(Index cluster) const { return rows_.ptr[std::min(cluster, rows_.n_clusters)]; }
     Index size(Index i) const { return row(i + 1) - row(i); }
@@ -125,12 +153,7 @@ class BlockCompressor {
         for (int lane = 0; lane < lanes; ++lane) segments.begin[lane] = begins[lane];
         for (int lane = 0; lane < lanes; ++lane) segments.size[lane] = begins[lane + 1] - begins[lane];
         tile_.begin(segments);
-        if (tile_.n_rows() == 4)
-            reduce_staged<4>(out);
-        else if (tile_.n_rows() == 8)
-            reduce_staged<8>(out);
-        else
-            load_and_reduce(out);
+        reduce_rows<true>(out);
     }
     void compress_larges(Index block, double* out) {
         for (int lane = 0; lane < lanes; ++lane)
@@ -151,6 +174,8 @@ class BlockCompressor {
             changed |= same_as_[j] != before;
         }
         if (changed) set_active();
+        if (changed || !direct_planned_) direct_.plan(active_, same_as_);
+        direct_planned_ = true;
         note_same_columns(0, n);
     }
     // The same for a cluster that is longer than the tile, whose columns are all reduced.
@@ -179,46 +204,56 @@ class BlockCompressor {
             for (int k = 0; k < layout_.q; ++k) targets_.push_back(field(k, c) * lanes);
     }
 
-    // Gram-Schmidt; R and Q'A go to `out`, the rest is summed into perp.
-    void load_and_reduce(double* out) {
-        for (std::size_t c = 0; c < active_.size(); ++c)
-            tile_.load<0>(static_cast<int>(c), staged_.column(active_[c]));
-        reduce<0, 0>(out);
+    // Gram-Schmidt; R and Q'A go to `out`, the rest is summed into perp. Of rows that are staged, or that the
+    // tile holds but for its constant columns.
+    template <bool Staged>
+    void reduce_rows(double* out) {
+        switch (tile_.n_rows()) {
+            case 4:
+                return reduce_few<Staged, 4>(out);
+            case 8:
+                return reduce_few<Staged, 8>(out);
+            default:
+                for (std::size_t c = 0; c < active_.size(); ++c)
+                    for (int g = 0; g < packs_per_block; ++g)
+                        fetch<Staged, 0>(static_cast<int>(c), g, tile_.column(static_cast<int>(c), g));
+                reduce<Staged, 0, 0>(out);
+        }
     }
-    template <int N>
-    void reduce_staged(double* out) {
+    template <bool Staged, int N>
+    void reduce_few(double* out) {
         switch (layout_.q) {
             case 1:
-                return reduce<N, 1>(out);
+                return reduce<Staged, N, 1>(out);
             case 2:
-                return reduce<N, 2>(out);
+                return reduce<Staged, N, 2>(out);
             default:
-                return reduce<N, 0>(out);
+                return reduce<Staged, N, 0>(out);
         }
     }
     // If N is zero on what the tile holds, else on N staged rows, of which columns go through registers to
     // the tile. Q fixes q; 0: any.
-    template <int N, int Q>
+    template <bool Staged, int N, int Q>
     void reduce(double* out) {
-        for (int g = 0; g < packs_per_block; ++g) reduce_pack<N, Q>(g, out + g * Pack::size);
+        for (int g = 0; g < packs_per_block; ++g) reduce_pack<Staged, N, Q>(g, out + g * Pack::size);
         for (int j = layout_.q; j < n_columns_ - 1; ++j)
             if (same_as_[j] >= 0) copy_same(j, same_as_[j], out);
         if (perp_.as_products()) add_perp_panel();
     }
-    template <int N, int Q>
+    template <bool Staged, int N, int Q>
     LMMFAST_FLATTEN void reduce_pack(int g, double* out) {
         const int q = Q > 0 ? Q : layout_.q, n_active = static_cast<int>(active_.size());
-        for (int c = 0; c < q; ++c) reduce_column<N, 0>(g, c, c, out);
-        for (int c = q; c < n_active; ++c) reduce_column<N, Q>(g, c, q, out);
+        for (int c = 0; c < q; ++c) reduce_column<Staged, N, 0>(g, c, c, out);
+        for (int c = q; c < n_active; ++c) reduce_column<Staged, N, Q>(g, c, q, out);
     }
     // Column c less its parts along the first n_before columns. Before fixes their number; 0: any.
-    template <int N, int Before>
+    template <bool Staged, int N, int Before>
     void reduce_column(int g, int c, int n_before, double* out) {
         const int q = layout_.q, n = tile_.n_rows();
         Pack* column = tile_.column(c, g);
         Pack registers[N > 0 ? N : 1];
         Pack* a = N > 0 ? registers : column;
-        if constexpr (N > 0) fetch<N>(active_[c], g, a);
+        if constexpr (N > 0) fetch<Staged, N>(c, g, a);
         const int* target = &targets_[static_cast<std::size_t>(c) * q];
         const Pack norm2 = c < q ? dot<N>(a, a, n) : Pack::zero();
         const auto take_out = [&](int k) { project_out<N>(tile_.column(k, g), a, n).store(out + target[k]); };
@@ -230,13 +265,15 @@ class BlockCompressor {
         if constexpr (N > 0) unroll<N>([&](auto i) { column[i] = a[i]; });
         if (c >= q && !perp_.as_products()) add_perp<N>(c, g, a, n);
     }
-    template <int N>
-    void fetch(int c, int g, Pack* a) const {
-        const double* staged = staged_.column(c);
-        if (staged_.is_constant(c))
+    template <bool Staged, int N>
+    void fetch(int c, int g, Pack* a) {
+        const double* staged = staged_.column(active_[c]);
+        if (staged_.is_constant(active_[c]))
             tile_.fetch_constant<N>(g, staged[0], a);
-        else
+        else if constexpr (Staged)
             tile_.fetch<N>(g, staged, a);
+        else if constexpr (N > 0)
+            unroll<N>([&](auto i) { a[i] = tile_.column(c, g)[i]; });
     }
     // A column of Z whose square was norm2 before the others were taken out of it.
     template <int N>
@@ -329,6 +366,7 @@ class BlockCompressor {
         double* fields = reinterpret_cast<double*>(fields_.data());
         std::fill(same_as_.begin(), same_as_.end(), -1);
         set_active();
+        direct_planned_ = false;
         const Pack rank_before = rank_;
         std::array<Index, lanes + 1> strand;
         for (int lane = 0; lane <= lanes; ++lane) strand[lane] = begin + n * lane / lanes;
@@ -346,7 +384,9 @@ class BlockCompressor {
             tile_.set_rows(carried + segments.longest());
             if (carried) carry_strands(fields);
             tile_.set_segments(segments, carried);
-            load_and_reduce(fields);
+            for (std::size_t c = 0; c < active_.size(); ++c)
+                tile_.load<0>(static_cast<int>(c), staged_.column(active_[c]));
+            reduce<true, 0, 0>(fields);
             done += step;
             first = false;
         }
@@ -386,7 +426,7 @@ class BlockCompressor {
                     tile_.set(c, q + k, 0, strands[f * lanes + lane]);
                 }
             }
-            reduce<0, 0>(fields);
+            reduce<true, 0, 0>(fields);
         }
     }
 
@@ -394,6 +434,7 @@ class BlockCompressor {
     const Rows& rows_;
     int n_columns_;
     StagedRows staged_;
+    DirectRows direct_;
     Tile tile_;
     std::vector<int> same_as_;         // (q + p1,): the column of Z that a column of X is; -1: none
     std::vector<int> always_same_as_;  // the same of all rows so far; empty: no rows yet
@@ -402,6 +443,7 @@ class BlockCompressor {
     std::vector<int> active_, targets_;  // (n_active,), (n_active, q)
     std::vector<int> begins_;            // where clusters begin among the staged rows, from a block on
     Index first_staged_ = 0;             // that block
+    bool direct_planned_ = false;        // for the columns that are the same now
     std::vector<double> panel_;
     Pack rank_ = Pack::zero();
     Index rank_of_large_ = 0;

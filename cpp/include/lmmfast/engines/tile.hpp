@@ -68,22 +68,27 @@ class Tile {
     // The same of pack g alone, to anywhere.
     template <int N>
     void fetch(int g, const double* staged, Pack* to) const {
+        transpose<N>(g, staged, to);
+        for (int r = 0; r < (N > 0 ? N : n_rows_ - first_); ++r) to[r] = masked(g, r, to[r]);
+    }
+    // And with whatever follows the rows of a shorter cluster.
+    template <int N>
+    void transpose(int g, const double* staged, Pack* to) const {
         const int n = N > 0 ? N : n_rows_ - first_;
-        const Pack* mask = &masks_[g * max_rows];
         for (int r = 0; r < n; r += Pack::size) {
             const int* from = &from_[r / Pack::size * lanes + g * Pack::size];
-            Pack square[Pack::size];
             const int used = N > 0 && N % Pack::size == 0 ? Pack::size : std::min(Pack::size, n - r);
-            load_transposed(staged, from, used, square);
-            for (int k = 0; k < used; ++k) to[r + k].v = Eigen::internal::pand(mask[r + k].v, square[k].v);
+            load_transposed(staged, from, used, to + r);
         }
     }
+    // Row `first` + r of the clusters that have it, zeros of the others.
+    Pack masked(int g, int r, Pack row) const { return {Eigen::internal::pand(mask(g, r).v, row.v)}; }
+    Pack mask(int g, int r) const { return masks_[g * max_rows + r]; }
     // The same of a column that has one number in all rows.
     template <int N>
     void fetch_constant(int g, double value, Pack* to) const {
         const Pack all = Pack::all(value);
-        for (int r = 0; r < (N > 0 ? N : n_rows_ - first_); ++r)
-            to[r].v = Eigen::internal::pand(masks_[g * max_rows + r].v, all.v);
+        for (int r = 0; r < (N > 0 ? N : n_rows_ - first_); ++r) to[r] = masked(g, r, all);
     }
 
   private:
