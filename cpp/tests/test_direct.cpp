@@ -87,6 +87,7 @@ struct Compressed {
     }
 };
 
+// Whether the rows of a block need no staging where the first columns of X are those of Z
 bool is_possible(const Problem& problem) {
     const int q = static_cast<int>(problem.q), p = static_cast<int>(problem.p);
     std::vector<int> active, same_as(static_cast<std::size_t>(q + p + 1), -1);
@@ -96,7 +97,17 @@ bool is_possible(const Problem& problem) {
     }
     detail::DirectRows direct(problem.rows, q + p + 1);
     direct.plan(active, same_as);
-    return direct.possible();
+    if (!direct.possible()) return false;
+    detail::Tile tile(q + p + 2);
+    detail::Tile::Segments segments;
+    constexpr Index first = 8;
+    const std::int64_t* ptr = &problem.ptr[first];
+    for (int lane = 0; lane < lanes; ++lane) {
+        segments.begin[lane] = static_cast<int>(ptr[lane] - ptr[0]);
+        segments.size[lane] = static_cast<int>(ptr[lane + 1] - ptr[lane]);
+    }
+    tile.begin(segments);
+    return direct.load(ptr[0], ptr[lanes], segments, tile);
 }
 
 void check(const Problem& problem, bool z_in_x = true, bool as_expected = true) {
@@ -137,7 +148,38 @@ int main() {
             check_possible(problem);  // the constant of Z is no column
             problem.rows.X[0] = Column(&one, 0);
             check_possible(problem);  // nor is that of X
+            problem.rows.y = Column(&one, 0, 1.5, 0.5);
+            check_possible(problem);  // a response that each row of X gives by itself
         }
+    // Sums kept as products, of one response and of several side by side.
+    Problem wide(14, 2);
+    check_possible(wide);
+    wide.rows.n_single = 3;
+    check_possible(wide);
+    // Several columns of X that are one of Z. (Which of them is meant is all the same.)
+    Problem twice(5, 2);
+    twice.X.col(3) = twice.X.col(1);
+    twice.rows.X[3].shift = twice.rows.X[1].shift;
+    twice.rows.X[3].scale_inv = twice.rows.X[1].scale_inv;
+    check_possible(twice);
+    // x1 is z1 in long clusters that come first; then it is z0 as well, and in one row not z1.
+    Problem later(2, 2);
+    constexpr Index n_long = 8, behind = n_long * 100;
+    for (std::size_t i = 0; i < later.ptr.size(); ++i) {
+        const auto k = static_cast<std::int64_t>(i);
+        later.ptr[i] = k <= n_long ? 100 * k : behind + 3 * (k - n_long);
+    }
+    later.Z.col(0) = Eigen::VectorXd::LinSpaced(later.n, 1.0, 2.0);
+    later.Z.col(1) = Eigen::VectorXd::LinSpaced(later.n, 2.0, 5.0);
+    later.Z.col(0).tail(later.n - behind) = later.Z.col(1).tail(later.n - behind);
+    later.X.leftCols(2) = later.Z;
+    later.Z(1250, 1) += 0.5;
+    for (int k = 0; k < 2; ++k) {
+        later.rows.X[k] = Column(later.X.data() + k, later.X.cols());
+        later.rows.Z[k] = Column(later.Z.data() + k, 2);
+    }
+    later.rows.n_clusters = 208;
+    check(later, false);
     // What is not so in one row, among the first that are staged and far behind them.
     for (const Index row : {0, 100, 5000, 9999}) {
         Problem other(4, 2);

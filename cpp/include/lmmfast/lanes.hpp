@@ -8,6 +8,11 @@
 #include <Eigen/Core>
 #include <cstdint>
 
+#if EIGEN_FAST_MATH
+#error \
+    "Eigen's fast square roots give away the last bits: compile with EIGEN_FAST_MATH=0, as lmmfast::core does"
+#endif
+
 namespace lmmfast {
 
 using Index = std::int64_t;

@@ -48,18 +48,21 @@ class BlockCompressor {
           staged_(rows, lanes * Tile::max_rows),
           direct_(rows, n_columns_),
           tile_(n_columns_ + 1),
-          same_as_(static_cast<std::size_t>(n_columns_), -1),
+          all_(n_columns_),
+          columns_(n_columns_),
           fields_(static_cast<std::size_t>(layout.n_fields()) * packs_per_block),
           perp_(layout.p1, rows.n_single),
           projected_(layout.p1, rows.n_single) {
-        set_active();
+        set_active(all_);
+        set_active(columns_);
     }
 
     // Some blocks of eight clusters from block `first` on into `out` (n_fields, lanes) each. Returns the
     // first of `end` blocks that is left.
     Index compress(Index first, Index end, double* out) {
-        Index last = compress_directly(first, std::min(first + lanes, end), out);
-        if (last == first) last = compress_staged(first, end, out);
+        Index last = compress_directly(first, std::min(first + blocks_at_once, end), out);
+        // One block is enough to see which columns are the same.
+        if (last == first) last = compress_staged(first, direct_planned_ ? end : first + 1, out);
         add_projected(out, last - first);
         return last;
     }
@@ -81,6 +84,16 @@ class BlockCompressor {
     }
 
   private:
+    static constexpr Index blocks_at_once = 8;  // that need no staging
+
+    // Columns of [Z A] that go through the tile
+    struct Columns {
+        std::vector<int> same_as;          // (q + p1,): the column of Z that a column of X is; -1: none
+        std::vector<int> active, targets;  // (n_active,), (n_active, q): where products with Q go
+
+        explicit Columns(int n_columns) : same_as(static_cast<std::size_t>(n_columns), -1) {}
+    };
+
     // Blocks whose rows need no staging: from `first` on up to `last`, or to the first that does.
     Index compress_directly(Index first, Index last, double* out) {
         if (!direct_planned_ || !direct_.possible()) return first;
@@ -88,6 +101,7 @@ class BlockCompressor {
         const Index* ptr = rows_.ptr + first * lanes;
         for (Index b = first; b < last; ++b, ptr += lanes, out += block_size()) {
             const Index begin = ptr[0], n = ptr[lanes] - begin;
+            if (n > Index{lanes} * Tile::max_rows) return b;
             Tile::Segments segments;
             for (int lane = 0; lane < lanes; ++lane) {
                 segments.begin[lane] = static_cast<int>(ptr[lane] - begin);
@@ -164,19 +178,22 @@ class BlockCompressor {
     // Columns of X that are columns of Z in these rows: Q'x is a column of R, and nothing is left of x.
     void find_same_columns(int n) {
         if (n == 0) return;
-        bool changed = false;
+        bool changed = !direct_planned_;
         for (int j = layout_.q; j < n_columns_ - 1; ++j) {
-            const int before = same_as_[j];
-            if (before >= 0 && staged_.same(j, before, n)) continue;
-            same_as_[j] = -1;
-            for (int k = 0; k < layout_.q && same_as_[j] < 0; ++k)
-                if (staged_.same(j, k, n)) same_as_[j] = k;
-            changed |= same_as_[j] != before;
+            int& z = columns_.same_as[j];
+            const int before = z >= 0 || always_same_as_.empty() ? z : always_same_as_[j];
+            const auto is_same = [&](int k) { return k >= 0 && staged_.same(j, k, n); };
+            int found = is_same(before) ? before : -1;
+            for (int k = 0; k < layout_.q && found < 0; ++k)
+                if (is_same(k)) found = k;
+            changed |= found != z;
+            z = found;
         }
-        if (changed) set_active();
-        if (changed || !direct_planned_) direct_.plan(active_, same_as_);
-        direct_planned_ = true;
         note_same_columns(0, n);
+        if (!changed) return;
+        set_active(columns_);
+        direct_.plan(columns_.active, columns_.same_as);
+        direct_planned_ = true;
     }
     // The same for a cluster that is longer than the tile, whose columns are all reduced.
     void find_same_columns(const Tile::Segments& strands) {
@@ -194,14 +211,13 @@ class BlockCompressor {
             if (z >= 0 && !staged_.same(j, z, n, begin)) z = -1;
         }
     }
-    // The columns that go through the tile, and where their products with the columns of Q go.
-    void set_active() {
-        active_.clear();
-        targets_.clear();
+    void set_active(Columns& columns) const {
+        columns.active.clear();
+        columns.targets.clear();
         for (int c = 0; c < n_columns_; ++c)
-            if (same_as_[c] < 0) active_.push_back(c);
-        for (const int c : active_)
-            for (int k = 0; k < layout_.q; ++k) targets_.push_back(field(k, c) * lanes);
+            if (columns.same_as[c] < 0) columns.active.push_back(c);
+        for (const int c : columns.active)
+            for (int k = 0; k < layout_.q; ++k) columns.targets.push_back(field(k, c) * lanes);
     }
 
     // Gram-Schmidt; R and Q'A go to `out`, the rest is summed into perp. Of rows that are staged, or that the
@@ -214,7 +230,7 @@ class BlockCompressor {
             case 8:
                 return reduce_few<Staged, 8>(out);
             default:
-                for (std::size_t c = 0; c < active_.size(); ++c)
+                for (std::size_t c = 0; c < columns_.active.size(); ++c)
                     for (int g = 0; g < packs_per_block; ++g)
                         fetch<Staged, 0>(static_cast<int>(c), g, tile_.column(static_cast<int>(c), g));
                 reduce<Staged, 0, 0>(out);
@@ -237,12 +253,12 @@ class BlockCompressor {
     void reduce(double* out) {
         for (int g = 0; g < packs_per_block; ++g) reduce_pack<Staged, N, Q>(g, out + g * Pack::size);
         for (int j = layout_.q; j < n_columns_ - 1; ++j)
-            if (same_as_[j] >= 0) copy_same(j, same_as_[j], out);
+            if (columns_.same_as[j] >= 0) copy_same(j, columns_.same_as[j], out);
         if (perp_.as_products()) add_perp_panel();
     }
     template <bool Staged, int N, int Q>
     LMMFAST_FLATTEN void reduce_pack(int g, double* out) {
-        const int q = Q > 0 ? Q : layout_.q, n_active = static_cast<int>(active_.size());
+        const int q = Q > 0 ? Q : layout_.q, n_active = static_cast<int>(columns_.active.size());
         for (int c = 0; c < q; ++c) reduce_column<Staged, N, 0>(g, c, c, out);
         for (int c = q; c < n_active; ++c) reduce_column<Staged, N, Q>(g, c, q, out);
     }
@@ -254,7 +270,7 @@ class BlockCompressor {
         Pack registers[N > 0 ? N : 1];
         Pack* a = N > 0 ? registers : column;
         if constexpr (N > 0) fetch<Staged, N>(c, g, a);
-        const int* target = &targets_[static_cast<std::size_t>(c) * q];
+        const int* target = &columns_.targets[static_cast<std::size_t>(c) * q];
         const Pack norm2 = c < q ? dot<N>(a, a, n) : Pack::zero();
         const auto take_out = [&](int k) { project_out<N>(tile_.column(k, g), a, n).store(out + target[k]); };
         if constexpr (Before > 0)
@@ -267,8 +283,8 @@ class BlockCompressor {
     }
     template <bool Staged, int N>
     void fetch(int c, int g, Pack* a) {
-        const double* staged = staged_.column(active_[c]);
-        if (staged_.is_constant(active_[c]))
+        const double* staged = staged_.column(columns_.active[c]);
+        if (staged_.is_constant(columns_.active[c]))
             tile_.fetch_constant<N>(g, staged[0], a);
         else if constexpr (Staged)
             tile_.fetch<N>(g, staged, a);
@@ -289,9 +305,9 @@ class BlockCompressor {
     template <int N>
     void add_perp(int c, int g, const Pack* a, int n) {
         const int q = layout_.q;
-        Pack* sums = &perp_.sum(active_[c] - q, 0);
-        for (int k = q; k < c; ++k) sums[active_[k] - q] += dot<N>(a, tile_.column(k, g), n);
-        sums[active_[c] - q] += dot<N>(a, a, n);
+        Pack* sums = &perp_.sum(columns_.active[c] - q, 0);
+        for (int k = q; k < c; ++k) sums[columns_.active[k] - q] += dot<N>(a, tile_.column(k, g), n);
+        sums[columns_.active[c] - q] += dot<N>(a, a, n);
     }
     // Q'x of a column of X that is column k of Z
     void copy_same(int j, int k, double* out) const {
@@ -304,26 +320,18 @@ class BlockCompressor {
         }
     }
     void add_perp_panel() {
-        const int n = tile_.n_rows() * lanes, n_active = static_cast<int>(active_.size());
+        const int n = tile_.n_rows() * lanes, n_active = static_cast<int>(columns_.active.size());
         panel_.resize(static_cast<std::size_t>(layout_.p1) * n);
         std::fill(panel_.begin(), panel_.end(), 0.0);
         for (int c = layout_.q; c < n_active; ++c)
             std::copy_n(reinterpret_cast<const double*>(tile_.column(c, 0)), n,
-                        &panel_[static_cast<std::size_t>(active_[c] - layout_.q) * n]);
+                        &panel_[static_cast<std::size_t>(columns_.active[c] - layout_.q) * n]);
         perp_.add_panel(panel_.data(), n);
     }
 
     static Pack less(Pack a, Pack b) { return {Eigen::internal::pcmp_lt(a.v, b.v)}; }
     static Pack both(Pack mask, Pack a) { return {Eigen::internal::pand(mask.v, a.v)}; }
 
-    // call(i) for every row
-    template <int N, class Call>
-    static void for_rows(int n, const Call& call) {
-        if constexpr (N > 0)
-            unroll<N>(call);
-        else
-            for (int i = 0; i < n; ++i) call(i);
-    }
     template <int N>
     static Pack dot(const Pack* a, const Pack* b, int n) {
         if constexpr (N > 0) {
@@ -364,9 +372,7 @@ class BlockCompressor {
         const int q = layout_.q, room = Tile::max_rows - q;
         const Index n = end - begin;
         double* fields = reinterpret_cast<double*>(fields_.data());
-        std::fill(same_as_.begin(), same_as_.end(), -1);
-        set_active();
-        direct_planned_ = false;
+        std::swap(columns_, all_);  // for now
         const Pack rank_before = rank_;
         std::array<Index, lanes + 1> strand;
         for (int lane = 0; lane <= lanes; ++lane) strand[lane] = begin + n * lane / lanes;
@@ -384,8 +390,8 @@ class BlockCompressor {
             tile_.set_rows(carried + segments.longest());
             if (carried) carry_strands(fields);
             tile_.set_segments(segments, carried);
-            for (std::size_t c = 0; c < active_.size(); ++c)
-                tile_.load<0>(static_cast<int>(c), staged_.column(active_[c]));
+            for (std::size_t c = 0; c < columns_.active.size(); ++c)
+                tile_.load<0>(static_cast<int>(c), staged_.column(columns_.active[c]));
             reduce<true, 0, 0>(fields);
             done += step;
             first = false;
@@ -395,6 +401,7 @@ class BlockCompressor {
             out_lane[f * lanes] = fields[f * lanes];
             std::fill_n(fields + f * lanes + 1, lanes - 1, 0.0);
         }
+        std::swap(columns_, all_);
         rank_ = rank_before;
         for (int k = 0; k < q; ++k) rank_of_large_ += fields[layout_.r(k, k) * lanes] > 0.0;
     }
@@ -436,14 +443,14 @@ class BlockCompressor {
     StagedRows staged_;
     DirectRows direct_;
     Tile tile_;
-    std::vector<int> same_as_;         // (q + p1,): the column of Z that a column of X is; -1: none
+    Columns all_;                      // every column by itself
+    Columns columns_;                  // those that are reduced: not those of X that are columns of Z
     std::vector<int> always_same_as_;  // the same of all rows so far; empty: no rows yet
     std::vector<Pack> fields_;         // (n_fields, lanes) of a large cluster
     CrossProducts perp_, projected_;
-    std::vector<int> active_, targets_;  // (n_active,), (n_active, q)
-    std::vector<int> begins_;            // where clusters begin among the staged rows, from a block on
-    Index first_staged_ = 0;             // that block
-    bool direct_planned_ = false;        // for the columns that are the same now
+    std::vector<int> begins_;      // where clusters begin among the staged rows, from a block on
+    Index first_staged_ = 0;       // that block
+    bool direct_planned_ = false;  // for the columns that are the same now
     std::vector<double> panel_;
     Pack rank_ = Pack::zero();
     Index rank_of_large_ = 0;

@@ -7,8 +7,6 @@
 
 #include <array>
 #include <cmath>
-#include <cstdint>
-#include <cstring>
 #include <vector>
 
 #include "lmmfast/engines/tile.hpp"
@@ -40,7 +38,7 @@ class DirectRows {
         std::vector<Wanted> wanted;
         for (int j = 0; j < p; ++j) {
             const int z = same_as[q + j];
-            if (z >= 0 && !can_stand_for(rows_.X[j], rows_.Z[z])) return;
+            if (z >= 0 && !read_for_both(rows_.X[j], rows_.Z[z])) return;
             int& x_slot = slot[z < 0 ? q + j : z];
             wanted.push_back({rows_.X[j], -rows_.beta[j], x_slot});
             x_slot = spare_slot_;
@@ -106,9 +104,9 @@ class DirectRows {
         constant.read(0, nullptr, 1, &value);
         return value;
     }
-    // Whether what is read of x, and found out about it, holds of z too; if that hangs on their bits, these
-    // are compared from now on.
-    bool can_stand_for(const Column& x, const Column& z) {
+    // Lets x be read for z too, whose numbers have been the same so far; their bits are compared from now on.
+    // False where the same bits would not be the same numbers.
+    bool read_for_both(const Column& x, const Column& z) {
         if (is_constant(x) != is_constant(z)) return false;
         if (is_constant(x) && value_of(x) != value_of(z)) return false;
         if (z.stride == 0) return true;
@@ -136,7 +134,8 @@ class DirectRows {
                 read.add(*of_column[together.columns[k]]);
             }
         }
-        return is_readable(rows_.y);
+        if (rows_.y.stride == 0) constant_ += value_of(rows_.y);
+        return rows_.y.stride == 0 || is_readable(rows_.y);
     }
 
     template <int N>
@@ -157,18 +156,22 @@ class DirectRows {
                     load_table<N, 1>(read, first, segments, g, tile, residual, different);
             }
             Pack* to = tile.column(residual_slot_, g);
-            for_rows<N>(tile, [&](auto r) { to[r] = tile.masked(g, r, residual[r]); });
+            for_rows<N>(tile.n_rows(), [&](auto r) { to[r] = tile.masked(g, r, residual[r]); });
         }
         return Pack{different}.is_zero();
     }
     template <int N>
     void load_response(Index first, const Tile::Segments& segments, int g, const Tile& tile, Pack* y) const {
+        if (rows_.y.stride == 0) {
+            for_rows<N>(tile.n_rows(), [&](auto r) { y[r] = Pack::all(constant_); });
+            return;
+        }
         const Read response(rows_.y);
         if (response.stride == 1) {
             tile.transpose<N>(g, response.data + first, y);
         } else {
             const TableRows rows(response, first, segments, g);
-            for_rows<N>(tile, [&](auto r) {
+            for_rows<N>(tile.n_rows(), [&](auto r) {
                 Pack x[SideBySide::max_width];
                 rows.template get<1>(r, x);
                 y[r] = x[0];
@@ -176,7 +179,7 @@ class DirectRows {
         }
         const Pack shift = Pack::all(rows_.y.shift), scale_inv = Pack::all(rows_.y.scale_inv),
                    constant = Pack::all(constant_);
-        for_rows<N>(tile, [&](auto r) { y[r] = multiply_add(y[r] - shift, scale_inv, constant); });
+        for_rows<N>(tile.n_rows(), [&](auto r) { y[r] = multiply_add(y[r] - shift, scale_inv, constant); });
     }
     // A column whose rows lie behind one another
     template <int N>
@@ -218,7 +221,7 @@ class DirectRows {
             minus_beta[k] = Pack::all(read.minus_beta[begin + k]);
             to[k] = tile.column(read.slot[begin + k], g);
         });
-        for_rows<N>(tile, [&](auto r) {
+        for_rows<N>(tile.n_rows(), [&](auto r) {
             using namespace Eigen::internal;
             const Pack* x = get(r);
             if constexpr (BeginsConstant) different = por(different, pxor(x[0].v, expected.v));
@@ -229,15 +232,6 @@ class DirectRows {
             });
         });
     }
-    // call(r) for every row of the tile
-    template <int N, class Call>
-    static void for_rows(const Tile& tile, const Call& call) {
-        if constexpr (N > 0)
-            unroll<N>(call);
-        else
-            for (int r = 0; r < tile.n_rows(); ++r) call(r);
-    }
-
     // Rows of a pack of clusters in a table
     struct TableRows {
         const double* data;
@@ -261,7 +255,7 @@ class DirectRows {
     std::vector<Read> reads_;
     SameBits pairs_;
     int residual_slot_ = 0;
-    double constant_ = 0.0;  // what columns of one number add to the residual
+    double constant_ = 0.0;  // what columns of one number give the residual
 };
 
 }  // namespace lmmfast::detail

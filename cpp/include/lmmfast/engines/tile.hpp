@@ -9,6 +9,15 @@
 
 namespace lmmfast::detail {
 
+// call(r) for N rows, or for n of them if N is zero
+template <int N, class Call>
+void for_rows(int n, const Call& call) {
+    if constexpr (N > 0)
+        unroll<N>(call);
+    else
+        for (int r = 0; r < n; ++r) call(r);
+}
+
 // [Z A] of eight clusters: column c of pack g of clusters holds its rows one after the other, at
 // (c * packs_per_block + g) * n_rows. Clusters with fewer rows end in zeros.
 class Tile {
@@ -69,26 +78,29 @@ class Tile {
     template <int N>
     void fetch(int g, const double* staged, Pack* to) const {
         transpose<N>(g, staged, to);
-        for (int r = 0; r < (N > 0 ? N : n_rows_ - first_); ++r) to[r] = masked(g, r, to[r]);
+        for_rows<N>(n_rows_ - first_, [&](auto r) { to[r] = masked(g, r, to[r]); });
     }
-    // And with whatever follows the rows of a shorter cluster.
+    // The same with whatever follows the rows of a shorter cluster.
     template <int N>
     void transpose(int g, const double* staged, Pack* to) const {
         const int n = N > 0 ? N : n_rows_ - first_;
         for (int r = 0; r < n; r += Pack::size) {
             const int* from = &from_[r / Pack::size * lanes + g * Pack::size];
+            Pack square[Pack::size];  // rows beyond the last come too
             const int used = N > 0 && N % Pack::size == 0 ? Pack::size : std::min(Pack::size, n - r);
-            load_transposed(staged, from, used, to + r);
+            load_transposed(staged, from, used, square);
+            for (int k = 0; k < used; ++k) to[r + k] = square[k];
         }
     }
-    // Row `first` + r of the clusters that have it, zeros of the others.
-    Pack masked(int g, int r, Pack row) const { return {Eigen::internal::pand(mask(g, r).v, row.v)}; }
-    Pack mask(int g, int r) const { return masks_[g * max_rows + r]; }
     // The same of a column that has one number in all rows.
     template <int N>
     void fetch_constant(int g, double value, Pack* to) const {
         const Pack all = Pack::all(value);
-        for (int r = 0; r < (N > 0 ? N : n_rows_ - first_); ++r) to[r] = masked(g, r, all);
+        for_rows<N>(n_rows_ - first_, [&](auto r) { to[r] = masked(g, r, all); });
+    }
+    // Row `first` + r of the clusters that have it, zeros of the others.
+    Pack masked(int g, int r, Pack row) const {
+        return {Eigen::internal::pand(masks_[g * max_rows + r].v, row.v)};
     }
 
   private:
