@@ -246,6 +246,8 @@ def packing_table(stages: list[Figures]) -> list[str]:
                     seconds(f["sum"]),
                     seconds(packing),
                     times(packing / f["sum"]),
+                    seconds(f["rows_pass"][i]),
+                    times(f["rows_pass"][i] / f["sum"]),
                     seconds(frame),
                     times(frame / packing - 1),
                     megabytes(f["arrays_peak"] - f["packed_bytes"]) if last else "",
@@ -254,9 +256,9 @@ def packing_table(stages: list[Figures]) -> list[str]:
             )
     head = (
         *("workload", "clusters", "rows", "threads", "NumPy sum s", "arrays s", "ratio"),
-        *("frame s", "formula", "arrays extra MB", "frame extra MB"),
+        *("rows s", "ratio", "frame s", "formula", "arrays extra MB", "frame extra MB"),
     )
-    return table(head, rows, "lrrrrrrrrrr")
+    return table(head, rows, "lrrrrrrrrrrrr")
 
 
 def threads_table(stages: list[Figures]) -> list[str]:

@@ -43,6 +43,7 @@ def from_arrays(job: dict[str, Any], threads: list[int], best: Best) -> dict[str
     return figures | {
         "sum": best(lambda: (data.X.sum(), data.y.sum())),
         "arrays": [best(partial(pack_arrays, data, k)) for k in threads],
+        "rows_pass": pass_over_rows(data, threads, best),
         "arrays_peak": peak(partial(pack_arrays, data, threads[-1])),
         "fit": [best(partial(whole, n_jobs=k)) for k in threads],
     }
@@ -78,6 +79,17 @@ def pack_arrays(data: simulate.Arrays, threads: int) -> Any:
     return pack(ArrayDesign(*data), threads)
 
 
+def pass_over_rows(data: simulate.Arrays, threads: list[int], best: Best) -> list[float]:
+    """Seconds of packing where clusters and working basis are known."""
+    from lmmfast.clusters import gather
+    from lmmfast.compress import compress
+    from lmmfast.design_array import ArrayDesign
+
+    design = ArrayDesign(*data)
+    known = design, gather(design.keys), basis_of(design)
+    return [best(partial(compress, *known, k)) for k in threads]
+
+
 def pack_frame(frame: Any, workload: Workload, threads: int) -> Any:
     """From a data frame and a formula to packed clusters."""
     from lmmfast.design_formula import FormulaDesign
@@ -87,12 +99,18 @@ def pack_frame(frame: Any, workload: Workload, threads: int) -> Any:
 
 def pack(design: Any, threads: int) -> Any:
     """The stages of a fit up to the iteration."""
-    from lmmfast.basis import choose_basis
     from lmmfast.clusters import gather
     from lmmfast.compress import compress
 
-    basis = choose_basis(design, np.empty(0, dtype=np.intp), trust_sample=True)
+    basis = basis_of(design)
     return compress(design, gather(design.keys), basis, threads)
+
+
+def basis_of(design: Any) -> Any:
+    """The working basis as a fit chooses it first."""
+    from lmmfast.basis import choose_basis
+
+    return choose_basis(design, trust_sample=True)
 
 
 def peak(work: Callable[[], Any]) -> float:
