@@ -1,6 +1,5 @@
 // Rows laid side by side straight from the user's memory give what staging them gives, wherever the columns
 // lie, and whatever turns out not to be as it was taken to be.
-#include <functional>
 #include <numeric>
 
 #include "check.hpp"
@@ -99,13 +98,9 @@ bool is_possible(const Problem& problem) {
     direct.plan(active, same_as);
     if (!direct.possible()) return false;
     detail::Tile tile(q + p + 2);
-    detail::Tile::Segments segments;
     constexpr Index first = 8;
     const std::int64_t* ptr = &problem.ptr[first];
-    for (int lane = 0; lane < lanes; ++lane) {
-        segments.begin[lane] = static_cast<int>(ptr[lane] - ptr[0]);
-        segments.size[lane] = static_cast<int>(ptr[lane + 1] - ptr[lane]);
-    }
+    const auto segments = detail::Tile::Segments::behind_one_another(ptr, ptr[0]);
     tile.begin(segments);
     return direct.load(ptr[0], ptr[lanes], segments, tile);
 }

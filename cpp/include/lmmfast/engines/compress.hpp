@@ -15,6 +15,7 @@
 #include "lmmfast/clusters.hpp"
 #include "lmmfast/engines/cross_products.hpp"
 #include "lmmfast/engines/direct_rows.hpp"
+#include "lmmfast/engines/same_columns.hpp"
 #include "lmmfast/engines/tile.hpp"
 #include "lmmfast/packs.hpp"
 #include "lmmfast/parallel.hpp"
@@ -48,6 +49,7 @@ class BlockCompressor {
           staged_(rows, lanes * Tile::max_rows),
           direct_(rows, n_columns_),
           tile_(n_columns_ + 1),
+          same_(layout.q, n_columns_),
           all_(n_columns_),
           columns_(n_columns_),
           fields_(static_cast<std::size_t>(layout.n_fields()) * packs_per_block),
@@ -75,12 +77,7 @@ class BlockCompressor {
         sums.min_weight = staged_.min_weight();
         sums.as_expected = staged_.as_expected();
         sums.rank_Z = rank_of_large_ + static_cast<Index>(rank_.sum());
-        for (int k = 0; k < layout_.q; ++k) {
-            const auto x = std::find(always_same_as_.begin(), always_same_as_.end(), k);
-            if (x != always_same_as_.end())
-                sums.z_in_x.push_back(static_cast<int>(x - always_same_as_.begin()) - layout_.q);
-        }
-        if (static_cast<int>(sums.z_in_x.size()) < layout_.q) sums.z_in_x.clear();
+        sums.z_in_x = same_.z_in_x();
     }
 
   private:
@@ -102,11 +99,7 @@ class BlockCompressor {
         for (Index b = first; b < last; ++b, ptr += lanes, out += block_size()) {
             const Index begin = ptr[0], n = ptr[lanes] - begin;
             if (n > Index{lanes} * Tile::max_rows) return b;
-            Tile::Segments segments;
-            for (int lane = 0; lane < lanes; ++lane) {
-                segments.begin[lane] = static_cast<int>(ptr[lane] - begin);
-                segments.size[lane] = static_cast<int>(ptr[lane + 1] - ptr[lane]);
-            }
+            const auto segments = Tile::Segments::behind_one_another(ptr, begin);
             if (segments.longest() > Tile::max_rows) return b;
             tile_.begin(segments);
             if (!direct_.load(begin, begin + n, segments, tile_)) return b;
@@ -163,10 +156,7 @@ class BlockCompressor {
     // Those clusters of a block that fit into the tile; the lanes of the others become zeros.
     void compress_small(Index block, double* out) {
         const int* begins = &begins_[static_cast<std::size_t>(block - first_staged_) * lanes];
-        Tile::Segments segments;
-        for (int lane = 0; lane < lanes; ++lane) segments.begin[lane] = begins[lane];
-        for (int lane = 0; lane < lanes; ++lane) segments.size[lane] = begins[lane + 1] - begins[lane];
-        tile_.begin(segments);
+        tile_.begin(Tile::Segments::behind_one_another(begins, 0));
         reduce_rows<true>(out);
     }
     void compress_larges(Index block, double* out) {
@@ -175,41 +165,13 @@ class BlockCompressor {
                 compress_large(row(i), row(i + 1), out + lane);
     }
 
-    // Columns of X that are columns of Z in these rows: Q'x is a column of R, and nothing is left of x.
+    // Columns of X that are columns of Z in n staged rows: Q'x is a column of R, and nothing is left of x.
     void find_same_columns(int n) {
-        if (n == 0) return;
-        bool changed = !direct_planned_;
-        for (int j = layout_.q; j < n_columns_ - 1; ++j) {
-            int& z = columns_.same_as[j];
-            const int before = z >= 0 || always_same_as_.empty() ? z : always_same_as_[j];
-            const auto is_same = [&](int k) { return k >= 0 && staged_.same(j, k, n); };
-            int found = is_same(before) ? before : -1;
-            for (int k = 0; k < layout_.q && found < 0; ++k)
-                if (is_same(k)) found = k;
-            changed |= found != z;
-            z = found;
-        }
-        note_same_columns(0, n);
-        if (!changed) return;
+        if (n == 0 || (!same_.find(staged_, n) && direct_planned_)) return;
+        columns_.same_as = same_.now();
         set_active(columns_);
         direct_.plan(columns_.active, columns_.same_as);
         direct_planned_ = true;
-    }
-    // The same for a cluster that is longer than the tile, whose columns are all reduced.
-    void find_same_columns(const Tile::Segments& strands) {
-        for (int lane = 0; lane < lanes; ++lane)
-            if (strands.size[lane] > 0) note_same_columns(strands.begin[lane], strands.size[lane]);
-    }
-    // Which columns of X have been columns of Z in all rows so far, these among them.
-    void note_same_columns(int begin, int n) {
-        const bool first = always_same_as_.empty();
-        if (first) always_same_as_.assign(static_cast<std::size_t>(n_columns_), -1);
-        for (int j = layout_.q; j < n_columns_ - 1; ++j) {
-            int& z = always_same_as_[j];
-            for (int k = 0; first && k < layout_.q && z < 0; ++k)
-                if (staged_.same(j, k, n, begin)) z = k;
-            if (z >= 0 && !staged_.same(j, z, n, begin)) z = -1;
-        }
     }
     void set_active(Columns& columns) const {
         columns.active.clear();
@@ -386,7 +348,8 @@ class BlockCompressor {
                 segments.size[lane] = static_cast<int>(std::clamp<Index>(left, 0, step));
                 staged_.read(strand[lane] + done, segments.size[lane], segments.begin[lane]);
             }
-            find_same_columns(segments);
+            for (int lane = 0; lane < lanes; ++lane)
+                if (segments.size[lane] > 0) same_.note(staged_, segments.begin[lane], segments.size[lane]);
             tile_.set_rows(carried + segments.longest());
             if (carried) carry_strands(fields);
             tile_.set_segments(segments, carried);
@@ -443,10 +406,10 @@ class BlockCompressor {
     StagedRows staged_;
     DirectRows direct_;
     Tile tile_;
-    Columns all_;                      // every column by itself
-    Columns columns_;                  // those that are reduced: not those of X that are columns of Z
-    std::vector<int> always_same_as_;  // the same of all rows so far; empty: no rows yet
-    std::vector<Pack> fields_;         // (n_fields, lanes) of a large cluster
+    SameColumns same_;
+    Columns all_;               // every column by itself
+    Columns columns_;           // those that are reduced: not those of X that are columns of Z
+    std::vector<Pack> fields_;  // (n_fields, lanes) of a large cluster
     CrossProducts perp_, projected_;
     std::vector<int> begins_;      // where clusters begin among the staged rows, from a block on
     Index first_staged_ = 0;       // that block

@@ -27,6 +27,17 @@ class Tile {
     struct Segments {
         std::array<int, lanes> begin{}, size{};
 
+        // From where each begins, and the last ends, counted from `origin`
+        template <class Row>
+        static Segments behind_one_another(const Row* begins, Row origin) {
+            Segments segments;
+            for (int lane = 0; lane < lanes; ++lane) {
+                segments.begin[lane] = static_cast<int>(begins[lane] - origin);
+                segments.size[lane] = static_cast<int>(begins[lane + 1] - begins[lane]);
+            }
+            return segments;
+        }
+
         int longest() const {
             int n = 0;
             for (const int s : size) n = std::max(n, s);
