@@ -6,14 +6,15 @@ from typing import Any
 
 
 def build_info() -> dict[str, Any]:
-    """Version, instruction set in use, those usable here, and the default number of threads."""
+    """Version, instruction sets (in use, built, usable here), and the default number of threads."""
     import lmmfast
-    from lmmfast._dispatch import level, usable_levels
+    from lmmfast._dispatch import built_levels, level, usable_levels
     from lmmfast._threads import n_threads
 
     return {
         "version": lmmfast.__version__,
         "cpu": level,
+        "cpu_built": built_levels(),
         "cpu_usable": usable_levels(),
         "threads": n_threads(),
     }

@@ -1,6 +1,7 @@
 """Load the one build of the kernels that suits this machine.
 
-The extension is compiled once per instruction set; exactly one build is loaded. The environment
+The extension is compiled once per instruction set (all of them in a wheel, that of the machine when
+built from source); exactly one build is loaded. The environment
 variable ``LMMFAST_CPU`` (``base``, ``v3`` or ``v4``) pins a level: results agree between levels to
 rounding, not to the last bit.
 """
@@ -15,10 +16,18 @@ from types import ModuleType
 from lmmfast import _cpu
 
 
+LEVELS = ("base", "v3", "v4")
+
+
+def built_levels() -> list[str]:
+    """Instruction sets that this installation was built for, slowest first."""
+    return [level for level in LEVELS if importlib.util.find_spec(f"lmmfast._core_{level}")]
+
+
 def usable_levels() -> list[str]:
     """Instruction sets that this machine can run and this installation was built for."""
-    built = (level for level in _cpu.levels() if importlib.util.find_spec(f"lmmfast._core_{level}"))
-    return list(built)
+    runs = _cpu.levels()
+    return [level for level in built_levels() if level in runs]
 
 
 def load(level: str | None = None) -> tuple[ModuleType, str]:
@@ -32,8 +41,19 @@ def load(level: str | None = None) -> tuple[ModuleType, str]:
     Returns
     -------
     module, level
+
+    Raises
+    ------
+    ImportError
+        The level is not usable here, or none is.
     """
     levels = usable_levels()
+    if not levels:
+        raise ImportError(
+            f"lmmfast was built for {', '.join(built_levels()) or 'no instruction set'}, and this "
+            f"machine runs {', '.join(_cpu.levels())}: install it from source on this machine, or "
+            "with the environment variable LMMFAST_LEVELS=all for every machine"
+        )
     wanted = level or os.environ.get("LMMFAST_CPU") or levels[-1]
     if wanted not in levels:
         raise ImportError(

@@ -60,12 +60,21 @@ def test_LMMFAST_CPU_unknown():
     last = result.stderr.splitlines()[-1]
     assert "ImportError" in last
     assert "LMMFAST_CPU='v9'" in last
-    assert "base" in last
+    assert lf.build_info()["cpu"] in last
 
 
 def test_LMMFAST_CPU_pins_a_build():
+    slowest = lf.build_info()["cpu_usable"][0]
     code = "from lmmfast import _dispatch; print(_dispatch.level)"
-    assert run_python(code, LMMFAST_CPU="base").stdout.strip() == "base"
+    assert run_python(code, LMMFAST_CPU=slowest).stdout.strip() == slowest
+
+
+def test_built_for_another_machine():
+    code = "from lmmfast import _cpu; _cpu.levels = lambda: []; import lmmfast; lmmfast.fit"
+    result = run_python(code)
+    last = result.stderr.splitlines()[-1]
+    assert last.startswith(f"ImportError: lmmfast was built for {lf.build_info()['cpu_built'][0]}")
+    assert "LMMFAST_LEVELS=all" in last
 
 
 INTERRUPTED = """
