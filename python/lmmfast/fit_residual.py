@@ -31,7 +31,8 @@ from lmmfast.residual import definitions
 from lmmfast.residual.engines import DenseEngine, MarkovEngine, suits_markov
 from lmmfast.residual.model import ResidualModel, bind
 from lmmfast.residual.start import inside, start_params
-from lmmfast.scoring import EXACT_START_ROWS, Point, Search, maximise, roughly
+from lmmfast.residual_search import climb_roughly, maximise
+from lmmfast.scoring import EXACT_START_ROWS, Point, Search
 from lmmfast.terms import BlockCovariance
 
 if TYPE_CHECKING:
@@ -167,7 +168,7 @@ class ResidualFit:
         """Judge the end by the Hessian itself; of many rows Fisher's information is as good."""
         if self.design.n_obs > EXACT_START_ROWS:
             return point
-        search.difference = True
+        search.difference, search.barrier = True, point.barrier
         again = search.try_evaluate(point.phi, "certificate")
         return point if again is None else again
 
@@ -221,7 +222,7 @@ class ResidualFit:
         point = sample.try_evaluate(phi, "start") if rough else None
         if point is None:
             return phi
-        point = roughly(sample, point)
+        point = climb_roughly(sample, point)
         nu = self.covariance.residual.nuggets(self.covariance.kappa(point.phi))
         eigenvalues = np.linalg.eigvalsh(point.D)
         within = (eigenvalues > _AWAY).all() and ((nu > _AWAY) & (nu < 1 - _AWAY)).all()
@@ -234,7 +235,7 @@ class ResidualFit:
             raise UnsupportedModelError(
                 "start= of a model with a residual structure must be a fit of the same model"
             )
-        return np.asarray(phi)
+        return self.covariance.well_inside(np.asarray(phi), _LEAST_ROOM)
 
 
 # From this many clusters on starts are compared on some of them, at least and at most so many.
@@ -244,6 +245,8 @@ _SAMPLE_CLUSTERS = (500, 5000)
 _WORTH_A_CLIMB = 100_000
 # Variances relative to the residual one, and fractions, this far from the ends of their ranges.
 _AWAY = 0.01
+# Least eigenvalue of the residual correlations at a start that the user gives.
+_LEAST_ROOM = 1e-8
 
 
 def _highest(evaluate: Callable[[Array], Any], candidates: list[Array]) -> tuple[Array, Any] | None:

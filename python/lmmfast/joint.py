@@ -15,8 +15,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lmmfast.barrier import LogDeterminant
 from lmmfast.covariance import Array
 from lmmfast.engine import Engine, Totals
+from lmmfast.residual import ranges
 from lmmfast.residual.edges import edges, free
 from lmmfast.residual.layout import ResidualParameters
 from lmmfast.terms import BlockCovariance
@@ -80,6 +82,36 @@ class JointCovariance(BlockCovariance):
     def kappa(self, phi: Array) -> Array:
         """Working parameters of the residual structure."""
         return self.residual.kappa(phi[self.n_random :])
+
+    @property
+    def is_bounded(self) -> bool:
+        """Whether some search parameters give no covariance matrix."""
+        return ranges.is_bounded(self.residual)
+
+    def contains(self, phi: Array) -> bool:
+        """Whether the covariance matrix of the residuals is positive definite over all visits."""
+        return ranges.contains(self.residual, self.kappa(phi))
+
+    def part_within(self, phi: Array, step: Array) -> float:
+        """The part of a step that stays clear of the edge of the range."""
+        own = phi[self.n_random :], step[self.n_random :]
+        return ranges.part_within(self.residual, *own)
+
+    def well_inside(self, phi: Array, least: float) -> Array:
+        """Search parameters as at phi, but this far from the edge of the range at least."""
+        kappa = ranges.well_inside(self.residual, self.kappa(phi), least)
+        return np.append(phi[: self.n_random], self.residual.phi(kappa))
+
+    def log_determinant(self, phi: Array) -> LogDeterminant:
+        """Log determinant of the correlations over all visits, by all search parameters."""
+        own = ranges.log_determinant(self.residual, self.kappa(phi))
+        before = np.zeros(self.n_random)
+        return LogDeterminant(
+            own.value,
+            np.append(before, own.g),
+            _beside(np.diag(before), own.bent),
+            np.append(before, own.straight),
+        )
 
     def totals(self, engine: Any, phi: Array, with_kr: bool) -> Totals:
         """Totals at phi."""

@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 
+from lmmfast.barrier import Barrier, metric
 from lmmfast.covariance import Array
 from lmmfast.engine import Engine, ResidualEngine
 from lmmfast.errors import ConvergenceError
@@ -52,6 +53,9 @@ SLOW = 0.03
 HESSIAN_STEP = 1e-5
 # Steps from a smaller decrement tell rounding, not curvature.
 SECANT_END = 1e-12
+# A step of which less than this part stays within the range of the parameters goes to its edge.
+AT_EDGE = 0.1
+EDGE = "the search came to the edge of the range of the residual covariance"
 # Up to this many rows the information at the start is exact for REML: X may use up what little
 # there is about a variance.
 EXACT_START_ROWS = 10_000
@@ -76,6 +80,14 @@ class Point:
     flat : float
         Largest gradient, in standard errors, along directions in which the Hessian is not
         positive.
+    H : ndarray (n_params, n_params)
+        Negative Hessian of the log-likelihood.
+    barrier : Barrier or None
+        Included in the decrement, in ``values`` and ``vectors`` (not orthogonal then).
+    raised : float
+        What the barrier adds to the log-likelihood.
+    W : ndarray (n_params, n_params) or None
+        Metric of the barrier on top of ``scale``.
     """
 
     phi: Array
@@ -87,11 +99,25 @@ class Point:
     vectors: Array
     decrement: float
     flat: float
+    H: Array
+    barrier: Barrier | None = None
+    raised: float = 0.0
+    W: Array | None = None
 
     @property
     def loglik(self) -> float:
         """Profiled log-likelihood."""
         return self.evaluation.loglik
+
+    @property
+    def height(self) -> float:
+        """What is maximised: the log-likelihood and, near an edge, the barrier."""
+        return self.loglik + self.raised
+
+    def length(self, step: Array) -> float:
+        """Length of a step in standard errors."""
+        scaled = step / self.scale
+        return float(np.linalg.norm(scaled if self.W is None else np.linalg.solve(self.W, scaled)))
 
     @property
     def smallest_eigenvalue(self) -> float:
@@ -110,6 +136,7 @@ class Search:
     callback: Callable[[dict[str, Any]], None] | None = None
     with_kr: bool = False
     difference: bool = False
+    barrier: Barrier | None = None
     stopped: bool = False
     secants: list[tuple[Array, Array]] = field(default_factory=list)
     trace: list[dict[str, Any]] = field(default_factory=list)
@@ -136,13 +163,22 @@ class Search:
         ----------
         since : Point, optional
             Where the step came from: the change of the gradient corrects the Hessian.
+
+        Raises
+        ------
+        ConvergenceError
+            There is no likelihood at phi, or no covariance matrix.
         """
+        if not self.covariance.contains(phi):
+            raise ConvergenceError("the residual covariance is not positive definite here")
         Lambda = self.covariance.Lambda(phi)
         totals = self.covariance.totals(self.engine, phi, self.with_kr)
         evaluation = Evaluation(self.problem, totals)
         H = self._differenced_hessian(phi, evaluation) if self.difference else None
-        point = make_point(self.covariance, phi, Lambda, evaluation, H)
-        if since is not None and H is None and SECANT_END < since.decrement < 1.0:
+        point = make_point(self.covariance, phi, Lambda, evaluation, H, self.barrier)
+        if H is not None or self.barrier is not None:
+            since = None
+        if since is not None and SECANT_END < since.decrement < 1.0:
             self.secants.append((phi - since.phi, since.g - point.g))
             point = corrected(point, self.secants[-len(phi) :])
         entry = trace_entry(
@@ -253,6 +289,7 @@ def make_point(
     Lambda: Array,
     evaluation: Evaluation,
     H: Array | None = None,
+    barrier: Barrier | None = None,
 ) -> Point:
     """Pull score and information back to the search parameters (eq. 4.4-4.6).
 
@@ -260,6 +297,8 @@ def make_point(
     ----------
     H : ndarray (n_params, n_params), optional
         Negative Hessian, where it is known otherwise.
+    barrier : Barrier, optional
+        What is maximised besides.
     """
     J, curvature = covariance.jacobian(phi), covariance.curvature(phi)
     g = J @ evaluation.score
@@ -268,14 +307,28 @@ def make_point(
         info = evaluation.observed_info if exact else evaluation.profile_info
         H = J @ info @ J.T - curvature @ evaluation.score
     scale = search_scale(covariance, J, curvature, evaluation)
-    return Point(
+    point = Point(
         phi=phi,
         D=Lambda @ Lambda.T,
         evaluation=evaluation,
         g=g,
         scale=scale,
+        H=H,
         **_directions(H * np.outer(scale, scale), scale * g),
     )
+    return point if barrier is None else raised(covariance, point, barrier)
+
+
+def raised(covariance: BlockCovariance, point: Point, barrier: Barrier) -> Point:
+    """Add a barrier to the height, the gradient and the Hessian of a point without one."""
+    logdet, scale = covariance.log_determinant(point.phi), point.scale
+    g = point.g + barrier.weight * logdet.g
+    W, whitened = metric(logdet, barrier, scale)
+    rest = (point.H + barrier.weight * np.diag(logdet.straight)) * np.outer(scale, scale)
+    found = _directions(W @ rest @ W + whitened, W @ (scale * g))
+    found["vectors"] = W @ found["vectors"]
+    value = barrier.weight * logdet.value
+    return replace(point, g=g, barrier=barrier, raised=value, W=W, **found)
 
 
 def _directions(H: Array, g: Array) -> dict[str, Any]:
@@ -345,12 +398,7 @@ def _climb(search: Search, point: Point) -> tuple[Point, str]:
     """Find a maximum from one point."""
     if search.covariance.linear:
         point = _natural_steps(search, point)
-    return _root_steps(search, point)
-
-
-def roughly(search: Search, point: Point) -> Point:
-    """Climb to a third of a standard error from a maximum."""
-    return _root_steps(search, point, ROUGH_TOLERANCE)[0]
+    return root_steps(search, point)
 
 
 def is_optimal(point: Point, tolerance: float = DECREMENT_TOLERANCE) -> bool:
@@ -434,7 +482,7 @@ def floor_eigenvalues(D: Array, old: Array, floor: float = CONE_FLOOR) -> tuple[
     return (root * np.maximum(values, floor)) @ root.T, True
 
 
-def _root_steps(search: Search, point: Point, tolerance: float | None = None) -> tuple[Point, str]:
+def root_steps(search: Search, point: Point, tolerance: float | None = None) -> tuple[Point, str]:
     """Newton's method on phi in a trust region; follows negative curvature away from saddles."""
     radius = np.inf
     stalled = 0
@@ -446,11 +494,14 @@ def _root_steps(search: Search, point: Point, tolerance: float | None = None) ->
             return point, search.limit
         search.with_kr = search.kr_is_affordable and point.decrement < 1.0
         step, predicted = trust_step(point, radius)
-        step, predicted = shortened(search.covariance, point, step, predicted)
+        part = search.covariance.part_within(point.phi, step)
+        if part < AT_EDGE and search.barrier is None:
+            return point, EDGE
+        step, predicted = shortened(search.covariance, point, step, predicted, part)
         new = search.try_evaluate(point.phi + step, "root", point if search.learns else None)
-        length = float(np.linalg.norm(step / point.scale))
+        length = point.length(step)
         noise = _noise(point, search.problem.n_obs)
-        gain = -np.inf if new is None else new.loglik - point.loglik
+        gain = -np.inf if new is None else new.height - point.height
         if new is not None and (gain > 1e-3 * predicted or abs(gain) <= noise):
             stalled = stalled + 1 if new.decrement > 0.5 * point.decrement else 0
             if gain > 0.7 * predicted:
@@ -478,12 +529,12 @@ def _root_steps(search: Search, point: Point, tolerance: float | None = None) ->
 
 
 def shortened(
-    covariance: BlockCovariance, point: Point, step: Array, predicted: float
+    covariance: BlockCovariance, point: Point, step: Array, predicted: float, t: float = 1.0
 ) -> tuple[Array, float]:
-    """Shorten a step that goes too far in a logarithm or an angle."""
+    """Shorten a step to a part t, or to less if it goes too far in a logarithm or an angle."""
     if covariance.longest_steps is None:
         return step, predicted
-    t = float(np.min(covariance.longest_steps / np.maximum(np.abs(step), 1e-300), initial=1.0))
+    t = float(np.min(covariance.longest_steps / np.maximum(np.abs(step), 1e-300), initial=t))
     if t >= 1:
         return step, predicted
     slope = float(point.g @ step)

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lmmfast.barrier import LogDeterminant
 from lmmfast.covariance import Array, RandomStructure, vech_pairs
 from lmmfast.engine import Engine, Totals
 
@@ -76,6 +77,28 @@ class BlockCovariance:
     def longest_steps(self) -> Array | None:
         """Longest sensible step of each search parameter, (n_params,); None: any."""
         return None
+
+    @property
+    def is_bounded(self) -> bool:
+        """Whether some search parameters give no covariance matrix: D and its root always do."""
+        return False
+
+    def contains(self, phi: Array) -> bool:
+        """Whether phi gives covariance matrices."""
+        return True
+
+    def part_within(self, phi: Array, step: Array) -> float:
+        """The part of a step that stays clear of the edge of the range: there is none."""
+        return 1.0
+
+    def well_inside(self, phi: Array, least: float) -> Array:
+        """Search parameters as at phi, away from the edge of the range."""
+        return phi
+
+    def log_determinant(self, phi: Array) -> LogDeterminant:
+        """Log determinant of what has to be positive definite, by phi: there is nothing."""
+        n = self.n_params
+        return LogDeterminant(0.0, np.zeros(n), np.zeros((n, n)), np.zeros(n))
 
     def totals(self, engine: Any, phi: Array, with_kr: bool) -> Totals:
         """Totals at phi."""

@@ -46,6 +46,10 @@ def _of(parameters: ResidualParameters, stratum: Stratum, kappa: Array) -> list[
         if abs(psi[0]) > np.log(1 / AT_END):
             end = "1" if psi[0] > 0 else f"-1/{parameters.T - 1}"
             out.append(f"the common correlation of {columns}{where} is {end}")
+    elif correlation.kind in ("banded_toeplitz", "unstructured"):
+        C = definitions.TABLES[correlation.kind](psi, parameters.T)
+        if np.linalg.eigvalsh(C)[0] < AT_END:
+            out.append(f"the correlation matrix of {columns}{where} is singular")
     return out
 
 

@@ -76,7 +76,8 @@ def _moderate(model: ResidualModel, n_psi: int) -> Array:
     if correlation.kind in definitions.DISTANCES and correlation.kind != "ar1":
         return np.array([np.log(3.0)])  # of the median distance
     # Partial autocorrelations and the like that differ, so that nothing is equal by chance.
-    return np.asarray(0.4 * 0.8 ** np.arange(n_psi), dtype=np.float64)
+    psi = np.asarray(0.4 * 0.8 ** np.arange(n_psi), dtype=np.float64)
+    return _dominated(np.tanh(psi)) if correlation.kind == "banded_toeplitz" else psi
 
 
 def _log_sds(r: Array, G: Array | None) -> Array:
@@ -160,9 +161,13 @@ def _table_psi(kind: str, E: Array, T: int, bands: int | None) -> Array:
     by_lag = np.array([np.mean(np.diag(E, k)) for k in range(1, T)])
     if kind == "banded_toeplitz":
         assert bands is not None
-        rho = by_lag[:bands]  # within the diagonally dominant ones
-        return np.arctanh(rho * min(1.0, 0.45 / max(float(np.abs(rho).sum()), 1e-300)))
+        return _dominated(by_lag[:bands])
     return _partial(by_lag)
+
+
+def _dominated(rho: Array) -> Array:
+    """Parameters of a banded matrix with correlations rho, shrunk until the diagonal dominates."""
+    return np.arctanh(rho * min(1.0, 0.45 / max(float(np.abs(rho).sum()), 1e-300)))
 
 
 def _partial(rho: Array) -> Array:
