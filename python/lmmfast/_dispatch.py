@@ -15,7 +15,6 @@ from types import ModuleType
 
 from lmmfast import _cpu
 
-
 LEVELS = ("base", "v3", "v4")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from lmmfast.errors import LmmWarning
@@ -21,6 +22,7 @@ def lmm_by(
     weights: Any = None,
     offset: Any = None,
     D: Any = None,
+    context: Mapping[str, Any] | None = None,
     missing: str = "drop",
     rank_deficient: str = "drop",
     n_jobs: int | None = None,
@@ -37,7 +39,7 @@ def lmm_by(
     by : str or sequence of str
         Columns whose values, or combinations of values, tell the segments apart. Rows may come in
         any order.
-    reml, weights, offset, D, missing, rank_deficient, n_jobs, max_iter
+    reml, weights, offset, D, context, missing, rank_deficient, n_jobs, max_iter
         See `lmmfast.lmm`. Rows that miss a value of `by` belong to no segment and are left out, or
         refused.
 
@@ -78,7 +80,7 @@ def lmm_by(
     from lmmfast.segments import segments
 
     options = Options(reml, rank_deficient, n_jobs=n_jobs, max_iter=max_iter)
-    parsed = parse_formula(formula)
+    parsed = parse_formula(formula, context=context)
     parts = segments(data, by, weights=weights, offset=offset, missing=missing)
     parsed = write_out_dot(parsed, parts.table, weights, offset, parts.by)
     fitter = SegmentFitter(parsed, parts, options, missing, D)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -62,6 +62,8 @@ class FormulaDesign:
         Columns of the clusters; needed without random effects.
     residual : ResidualStructure, optional
         Structure of the residuals.
+    context : mapping, optional
+        Functions and values that the formula uses beside the columns.
 
     Raises
     ------
@@ -89,9 +91,10 @@ class FormulaDesign:
         D: Any = None,
         groups: Any = None,
         residual: ResidualStructure | None = None,
+        context: Mapping[str, Any] | None = None,
     ) -> None:
         if isinstance(formula, str):
-            formula = parse_formula(formula, groups, residual is not None)
+            formula = parse_formula(formula, groups, residual is not None, context)
         table = open_table(data)
         self.residual: ResidualStructure | None = None
         others: dict[str, Column] = {}
@@ -101,11 +104,11 @@ class FormulaDesign:
         group = parsed.group_columns
         _check_columns_exist(group, table)
         terms = {
-            "y": parse_terms(parsed.response, intercept=False),
+            "y": parse_terms(parsed.response_term, intercept=False),
             "X": parse_terms(parsed.fixed),
             **{f"Z{k}": parse_terms(term.lhs) for k, term in enumerate(parsed.terms)},
         }
-        uses = _factor_uses(terms, table)
+        uses = _factor_uses(terms, table, parsed.context)
         names = sorted(frozenset().union(*(use.columns for use in uses.values())))
         self._frame = model_frame(
             table, names, group, weights=weights, offset=offset, missing=missing, others=others
@@ -113,7 +116,7 @@ class FormulaDesign:
         _check_response(terms["y"][0], self._frame)
         #: Whether each row's columns depend on that row alone, and on the levels of factor columns.
         self.rowwise = all(_scope_in(use, self._frame) == ROWWISE for use in uses.values())
-        parts = _build_parts(terms, uses, self._frame)
+        parts = _build_parts(terms, uses, self._frame, parsed.context)
         if len(parts["y"].names) != 1:
             raise DataError(f"the response {parsed.response!r} must be one column of numbers")
         self.factor_keys: list[GroupKeys] = [
@@ -347,9 +350,9 @@ def write_out_dot(
         return parsed
     used = {weights if isinstance(weights, str) else None, *excluded}
     used |= {offset if isinstance(offset, str) else None, *parsed.group_columns}
-    for term in parse_terms(parsed.response, intercept=False):
+    for term in parse_terms(parsed.response_term, intercept=False):
         for factor in term.factors:
-            used |= analyse_factor(factor, table.names).columns
+            used |= analyse_factor(factor, table.names, parsed.context).columns
     others = [name for name in table.names if name not in used]
     return replace(parsed, fixed=expand_dot(parsed.fixed, others))
 
@@ -360,13 +363,15 @@ def _check_columns_exist(names: tuple[str, ...], table: Table) -> None:
             raise FormulaError(f"{name!r} is not a column of the data{suggest(name, table.names)}")
 
 
-def _factor_uses(terms: dict[str, list[Any]], table: Table) -> dict[str, FactorUse]:
+def _factor_uses(
+    terms: dict[str, list[Any]], table: Table, context: Mapping[str, Any]
+) -> dict[str, FactorUse]:
     """Find what each factor of the model needs, by its expression."""
     uses: dict[str, FactorUse] = {}
     for term in (term for part in terms.values() for term in part):
         for factor in term.factors:
             if factor.expr not in uses:
-                uses[factor.expr] = analyse_factor(factor, table.names)
+                uses[factor.expr] = analyse_factor(factor, table.names, context)
                 _check_columns_exist(tuple(sorted(uses[factor.expr].columns)), table)
     return uses
 
@@ -381,7 +386,10 @@ def _check_response(term: Any, frame: ModelFrame) -> None:
 
 
 def _build_parts(
-    terms: dict[str, list[Any]], uses: dict[str, FactorUse], frame: ModelFrame
+    terms: dict[str, list[Any]],
+    uses: dict[str, FactorUse],
+    frame: ModelFrame,
+    context: Mapping[str, Any],
 ) -> dict[str, Part]:
     """Fix names, levels and states; split each part into simple columns and formulaic's."""
     scopes = {expr: _scope_in(use, frame) for expr, use in uses.items()}
@@ -391,11 +399,11 @@ def _build_parts(
     states: tuple[dict[str, Any], dict[str, Any]] = ({}, {})
     if learning:
         seen = sorted(frozenset().union(*(uses[f.expr].columns for f in learning)))
-        states = learn_state(learning, frame.view(slice(None)).to_pandas(seen))
+        states = learn_state(learning, frame.view(slice(None)).to_pandas(seen), context)
     whole = any(scope == WHOLE for scope in scopes.values())
     step = 1 if whole else max(1, frame.n_obs // _SAMPLE_ROWS)
     sample = frame.view(slice(None, None, step)).to_pandas(names)
-    specs = build_specs(terms, sample, *states)
+    specs = build_specs(terms, sample, *states, context)
     return {name: _split_part(spec, uses, frame) for name, spec in specs.items()}
 
 

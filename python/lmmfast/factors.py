@@ -10,20 +10,21 @@ from __future__ import annotations
 import ast
 import builtins
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from lmmfast.errors import FormulaError
-from lmmfast.formulaic_compat import is_lookup, is_python, transform_names
+from lmmfast.formula_language import FUNCTIONS
+from lmmfast.formulaic_compat import function_names, is_lookup, is_python, transform_names
 
 ROWWISE, LEARNED, WHOLE = 0, 1, 2  # in the order of what they ask for
 
 _ROWWISE_CALLS = frozenset(
-    "log log2 log10 exp exp2 exp10 I Q abs Treatment Poly Sum Helmert Diff".split()
-)
+    "log log2 log10 exp exp2 I Q abs Treatment Poly Sum Helmert Diff".split()
+) | frozenset(FUNCTIONS)
 # Their state (knots, means, levels) is learnt from all rows, then applied to any rows.
 _LEARNING_CALLS = frozenset("bs cr cs cc poly center scale standardize C".split())
 _ROWWISE_NUMPY = frozenset("where clip nan_to_num round".split())
@@ -64,7 +65,9 @@ class FactorUse:
     levels_of: str | None = None
 
 
-def analyse_factor(factor: Any, names: Collection[str]) -> FactorUse:
+def analyse_factor(
+    factor: Any, names: Collection[str], context: Mapping[str, Any] | None = None
+) -> FactorUse:
     """Find the columns and the scope of a factor.
 
     Parameters
@@ -72,11 +75,13 @@ def analyse_factor(factor: Any, names: Collection[str]) -> FactorUse:
     factor : formulaic.parser.types.Factor
     names : collection of str
         Columns of the data: they hide formulaic's own names, such as a column ``np``.
+    context : mapping, optional
+        Functions and values of the user's.
 
     Raises
     ------
     FormulaError
-        The expression is not valid Python.
+        The expression is not valid Python, or calls a function that nobody has defined.
     """
     if is_lookup(factor):
         return FactorUse(frozenset({factor.expr}))
@@ -87,7 +92,9 @@ def analyse_factor(factor: Any, names: Collection[str]) -> FactorUse:
         tree = ast.parse(code, mode="eval").body
     except SyntaxError as error:
         raise FormulaError(f"cannot read the expression {factor.expr!r}: {error.msg}") from None
-    columns = {aliases.get(name, name) for name in _free_names(tree, names)}
+    known = frozenset(context or ())
+    _check_functions(tree, factor.expr, known.union(names))
+    columns = {aliases.get(name, name) for name in _free_names(tree, names, known)}
     first = tree.args[0] if isinstance(tree, ast.Call) and tree.args else None
     levels_of = None
     if _called(tree) == "C" and isinstance(first, ast.Name) and not _has_levels(tree):
@@ -106,15 +113,28 @@ def _without_backticks(expr: str) -> tuple[str, dict[str, str]]:
     return re.sub(r"`([^`]+)`", alias, expr), aliases
 
 
-def _free_names(tree: ast.AST, names: Collection[str]) -> set[str]:
+def _check_functions(tree: ast.AST, expr: str, defined: Collection[str]) -> None:
+    """Name a function that cannot be called, before formulaic fails to find it."""
+    for node in ast.walk(tree):
+        name = _called(node)
+        if name is None or name in defined or name in function_names() or hasattr(builtins, name):
+            continue
+        if name == "offset":
+            raise FormulaError("offset(...) in a formula is not supported: use offset=")
+        numpy = f", write np.{name}(...)" if hasattr(np, name) else ""
+        raise FormulaError(
+            f"{expr!r} calls {name}(), which formulas do not have: pass your function as "
+            f"context={{{name!r}: {name}}}{numpy} or compute the column first"
+        )
+
+
+def _free_names(tree: ast.AST, names: Collection[str], context: Collection[str]) -> set[str]:
     """Names that must come from the data; what is only called is a function."""
     functions, bound, quoted = set(), set(), set()
     for node in ast.walk(tree):
         called = _called(node)
         if isinstance(node, ast.Call) and called:
             functions.add(id(node.func))
-            if called == "offset":
-                raise FormulaError("offset(...) in a formula is not supported: use offset=")
             if called == "Q" and node.args and isinstance(node.args[0], ast.Constant):
                 quoted.add(str(node.args[0].value))
         if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
@@ -129,7 +149,7 @@ def _free_names(tree: ast.AST, names: Collection[str]) -> set[str]:
         for node in ast.walk(tree)
         if isinstance(node, ast.Name) and id(node) not in functions and node.id not in bound
     }
-    known = transform_names() | frozenset(dir(builtins))
+    known = transform_names().union(dir(builtins), context)
     return {name for name in found if name in names or name not in known} | quoted
 
 

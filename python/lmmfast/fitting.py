@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -75,6 +75,7 @@ def lmm(
     weights: Any = None,
     offset: Any = None,
     D: Any = None,
+    context: Mapping[str, Any] | None = None,
     missing: str = "drop",
     rank_deficient: str = "drop",
     engine: str = "auto",
@@ -108,6 +109,9 @@ def lmm(
         Known part of the mean.
     D : RandomStructure or list of them, optional
         Covariance structures of the terms (``lmmfast.D.diag()``, …) in place of unstructured.
+    context : mapping, optional
+        Functions and values that the formula uses beside the columns, such as ``{"f": f}``; the fit
+        keeps them for predictions. Columns of the data come first.
     missing : {"drop", "raise"}
         Leave out rows with missing values (``fit.n_dropped`` counts them), or refuse them.
     rank_deficient : {"drop", "raise"}
@@ -156,6 +160,7 @@ def lmm(
         D=D,
         groups=groups,
         residual=wanted_structure(residual, engine),
+        context=context,
     )
     return fit_design(design, options)
 

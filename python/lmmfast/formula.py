@@ -9,11 +9,12 @@ The fixed part and the left sides of bars are formulaic's.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from lmmfast.errors import FormulaError, UnsupportedModelError
+from lmmfast.formula_language import response_expression
 from lmmfast.formulaic_compat import Token, parse_terms, tokenize
 
 STRUCTURES = ("us", "diag", "identity", "cs")
@@ -22,6 +23,7 @@ _KNOWN_ELSEWHERE = frozenset(
     "ar1 hetar1 ou toep homtoep homcs homdiag exp gau mat rr propto equalto".split()
 )
 _WRAPPED = re.compile(r"([A-Za-z_]\w*)\((.*)\)\Z", re.DOTALL)
+_FACTOR = re.compile(r"(?:as\.)?factor\(\s*([A-Za-z_.][\w.]*|`[^`]+`)\s*\)")
 _HOM = {"TRUE": True, "True": True, "T": True, "FALSE": False, "False": False, "F": False}
 
 
@@ -50,6 +52,8 @@ class ParsedFormula:
     terms: tuple[BarTerm, ...]
     text: str = ""  # the whole as written
     clusters: tuple[str, ...] = ()  # columns whose combinations are the clusters without terms
+    response_term: str = ""  # the response for formulaic: a name, or arithmetic in braces
+    context: Mapping[str, Any] = field(default_factory=dict)  # the user's functions and values
 
     @property
     def factors(self) -> tuple[tuple[str, ...], ...]:
@@ -73,7 +77,12 @@ class ParsedFormula:
         return ", ".join(self.factor_names)
 
 
-def parse_formula(text: str, groups: Any = None, residual: bool = False) -> ParsedFormula:
+def parse_formula(
+    text: str,
+    groups: Any = None,
+    residual: bool = False,
+    context: Mapping[str, Any] | None = None,
+) -> ParsedFormula:
     """Split a formula into response, fixed part and random-effects terms.
 
     Parameters
@@ -84,6 +93,8 @@ def parse_formula(text: str, groups: Any = None, residual: bool = False) -> Pars
         Columns whose combinations are the clusters; needed without random effects.
     residual : bool
         Whether the residuals have a structure, so that no random effects are needed.
+    context : mapping, optional
+        Functions and values that the formula uses beside the columns.
 
     Raises
     ------
@@ -94,13 +105,15 @@ def parse_formula(text: str, groups: Any = None, residual: bool = False) -> Pars
     """
     if not isinstance(text, str):
         raise FormulaError(f"a formula is a string, not {type(text).__name__}")
+    if context is not None and not isinstance(context, Mapping):
+        raise FormulaError("context= maps names to functions or values, such as {'f': f}")
     tokens = tokenize(text)
     tilde = _find_tilde(text, tokens)
     response = text[: tokens[tilde].start].strip()
     if not response:
         raise FormulaError(f"{text!r} has no response: write it to the left of '~'")
     spans = _bar_spans(text, tokens, tilde)
-    _check_response(response)
+    response_term = _read_response(response)
     terms: list[BarTerm] = []
     cuts = []
     for first, last in spans:
@@ -123,7 +136,9 @@ def parse_formula(text: str, groups: Any = None, residual: bool = False) -> Pars
 
     fixed = _without(text, tokens[tilde].start + 1, cuts)
     parse_terms(expand_dot(fixed, ["_"]))
-    return ParsedFormula(response, fixed, tuple(terms), text, clusters)
+    return ParsedFormula(
+        response, fixed, tuple(terms), text, clusters, response_term, dict(context or {})
+    )
 
 
 def _read_clusters(groups: Any) -> tuple[str, ...]:
@@ -143,14 +158,19 @@ def expand_dot(fixed: str, names: Sequence[str]) -> str:
     """Replace the ``.`` of a formula (all other columns) by the sum of `names`."""
     total = "(" + (" + ".join(f"`{name}`" for name in names) or "1") + ")"
     for token in reversed(tokenize(fixed)):
-        if token.text == "." and token.kind in ("value", "name"):
+        if _is_dot(fixed, token):
             fixed = fixed[: token.start] + total + fixed[token.end :]
     return fixed
 
 
 def has_dot(fixed: str) -> bool:
     """Tell whether the fixed part uses ``.``."""
-    return any(t.text == "." and t.kind in ("value", "name") for t in tokenize(fixed))
+    return any(_is_dot(fixed, token) for token in tokenize(fixed))
+
+
+def _is_dot(text: str, token: Token) -> bool:
+    """Tell ``.`` from a quoted column of that name."""
+    return token.text == "." and text[token.start] == "." and token.kind in ("value", "name")
 
 
 def _find_tilde(text: str, tokens: list[Token]) -> int:
@@ -163,9 +183,12 @@ def _find_tilde(text: str, tokens: list[Token]) -> int:
     return found[0]
 
 
-def _check_response(response: str) -> None:
-    if len(parse_terms(response, intercept=False)) != 1:
+def _read_response(response: str) -> str:
+    """Return the response as one term: its arithmetic is that of numbers, not of terms."""
+    term = response_expression(response, tokenize(response))
+    if len(parse_terms(term, intercept=False)) != 1:
         raise FormulaError(f"the response {response!r} must be one variable or expression")
+    return term
 
 
 def _bar_spans(text: str, tokens: list[Token], tilde: int) -> list[tuple[int, int]]:
@@ -311,6 +334,7 @@ def _read_groups(tokens: list[Token], text: str) -> list[tuple[str, ...]]:
     """Read ``a``, ``a:b``, or ``a/b/c``, which is short for ``a``, ``a:b`` and ``a:b:c``."""
     if not tokens:
         raise FormulaError(f"{text!r} has no group after '|'")
+    tokens = [_group_of_factor(t) for t in tokens]
     names, joins = tokens[0::2], tokens[1::2]
     plain = all(t.kind == "name" for t in names) and all(t.text in (":", "/") for t in joins)
     if not plain or len(names) != len(joins) + 1:
@@ -324,6 +348,12 @@ def _read_groups(tokens: list[Token], text: str) -> list[tuple[str, ...]]:
         raise FormulaError(f"the group of {text!r} names a column twice")
     ends = [k for k, join in enumerate(joins, 1) if join.text == "/"]
     return [tuple(columns[:end]) for end in [*ends, len(columns)]]
+
+
+def _group_of_factor(token: Token) -> Token:
+    """``factor(g)`` is g: groups are categories anyway."""
+    found = _FACTOR.fullmatch(token.text) if token.kind == "python" else None
+    return token if found is None else replace(token, kind="name", text=found.group(1).strip("`"))
 
 
 def _check_columns(terms: list[BarTerm]) -> None:

@@ -138,7 +138,7 @@ class FormulaSpec:
         frame = view.to_pandas(sorted(frozenset().union(*(p.evaluated for p in parts.values()))))
         models = {name: part.model for name, part in parts.items()}
         try:
-            return evaluate(models, frame, new_data=new_data)
+            return evaluate(models, frame, self.formula.context, new_data=new_data)
         except MissingAfterEvaluationError as error:
             if error.row is None:
                 raise
@@ -148,7 +148,7 @@ class FormulaSpec:
             expression = _outside_range(error) if new_data else None
             if expression is None:
                 raise
-            row = view.original_row(_first_row_refused(models, frame))
+            row = view.original_row(_first_row_refused(models, frame, self.formula.context))
             raise DataError(
                 f"{expression!r} is outside the range that it had in the fit, first in row {row} "
                 "(counting from 0): leave these rows out, or fit with extrapolation='clip' or "
@@ -294,13 +294,15 @@ def _outside_range(error: FormulaError) -> str | None:
     return None if found is None else found.group(1)
 
 
-def _first_row_refused(models: dict[str, Any], frame: pd.DataFrame) -> int:
+def _first_row_refused(
+    models: dict[str, Any], frame: pd.DataFrame, context: Mapping[str, Any]
+) -> int:
     """Position of the first row that cannot be evaluated, by halving."""
     low, high = 0, len(frame)  # the first `low` rows can be evaluated, the first `high` cannot
     while high - low > 1:
         middle = (low + high) // 2
         try:
-            evaluate(models, frame.iloc[low:middle], new_data=True)
+            evaluate(models, frame.iloc[low:middle], context, new_data=True)
             low = middle
         except FormulaError:
             high = middle

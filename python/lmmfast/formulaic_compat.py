@@ -18,15 +18,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lmmfast.errors import DataError, FormulaError
+from lmmfast.formula_language import FUNCTIONS, MAX_NAME, check_n_terms, check_size, to_formulaic
 
 ModelSpec: TypeAlias = Any  # formulaic.ModelSpec
 Term: TypeAlias = Any  # formulaic.parser.types.Term
 
-# formulaic's own exp10(x) is x**10 (1.2): ours is found first.
-CONTEXT: Mapping[str, Any] = {"exp10": lambda x: 10.0**x}
-
 # `warnings.catch_warnings` swaps a global list: two fits in two threads must not interleave there.
 _WARNINGS_LOCK = threading.Lock()
+
+# What formulaic's parser raises, beside its own errors, for texts that make no sense.
+_ODD = (
+    AttributeError, AssertionError, LookupError, NotImplementedError, OverflowError, RecursionError,
+    RuntimeError, TypeError,
+)  # fmt: skip
 
 _CLOSED_BY_QUOTE = "`{%"
 
@@ -54,16 +58,24 @@ def tokenize(source: str) -> list[Token]:
         tokenize as split,
     )
 
+    check_size(source)
     tokens = []
     try:
         for token in split(source):
             # Closing backticks and braces are not counted in formulaic's `source_end`.
             closing = 1 if source[token.source_start] in _CLOSED_BY_QUOTE else 0
             end = token.source_end + 1 + closing
+            if end - token.source_start > MAX_NAME and token.kind.value == "name":
+                raise FormulaError(f"a name of {end - token.source_start:,} characters")
             tokens.append(Token(token.kind.value, token.token, token.source_start, end))
     except FormulaicError as error:
-        raise FormulaError(f"cannot read {source!r}: {plain_message(error)}") from None
+        raise FormulaError(f"cannot read {shortened(source)}: {plain_message(error)}") from None
     return tokens
+
+
+def shortened(text: str) -> str:
+    """Quote a text in a message, at most 200 characters of it."""
+    return repr(text if len(text) <= 200 else text[:197] + "...")
 
 
 def plain_message(error: Exception) -> str:
@@ -90,21 +102,43 @@ def _parse(text: str, intercept: bool) -> tuple[Term, ...]:
     from formulaic.formula import SimpleFormula
     from formulaic.parser import DefaultFormulaParser
 
+    translated = to_formulaic(text, tokenize(text))
     parser = DefaultFormulaParser(include_intercept=intercept)
     try:
-        formula = Formula(text, _parser=parser, _context={})
+        tree = parser.get_ast(translated, context={})
     except (FormulaicError, SyntaxError, ValueError) as error:
-        raise FormulaError(f"cannot read {text!r}: {plain_message(error)}") from None
+        raise FormulaError(f"cannot read {shortened(text)}: {plain_message(error)}") from None
+    except _ODD as error:
+        raise _out_of_place(text, error) from None
+    check_n_terms(text, tree)
+    try:
+        formula = Formula(translated, _parser=parser, _context={})
+    except (FormulaicError, SyntaxError, ValueError) as error:
+        raise FormulaError(f"cannot read {shortened(text)}: {plain_message(error)}") from None
+    except _ODD as error:
+        raise _out_of_place(text, error) from None
     if not isinstance(formula, SimpleFormula):
         raise FormulaError(f"{text!r} must be a single sum of terms, without '~' and '|'")
     return tuple(formula)
+
+
+def _out_of_place(text: str, error: Exception) -> FormulaError:
+    return FormulaError(
+        f"cannot read {shortened(text)}: an operator or a parenthesis is out of place "
+        f"({type(error).__name__} in the parser)"
+    )
 
 
 def transform_names() -> frozenset[str]:
     """Names that a formula can use although no column has them (``log``, ``bs``, ``np``, ...)."""
     from formulaic.transforms import TRANSFORMS
 
-    return frozenset(TRANSFORMS) | frozenset(CONTEXT)
+    return frozenset(TRANSFORMS)
+
+
+def function_names() -> frozenset[str]:
+    """Functions that every formula can call."""
+    return transform_names() | frozenset(FUNCTIONS)
 
 
 def is_lookup(factor: Any) -> bool:
@@ -117,7 +151,9 @@ def is_python(factor: Any) -> bool:
     return bool(factor.eval_method.value == "python")
 
 
-def learn_state(factors: Iterable[Any], frame: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+def learn_state(
+    factors: Iterable[Any], frame: Any, context: Mapping[str, Any]
+) -> tuple[dict[str, Any], dict[str, Any]]:
     """Evaluate factors on all rows; return formulaic's transform state and encoder state."""
     from formulaic.formula import SimpleFormula
     from formulaic.model_spec import ModelSpec
@@ -125,7 +161,7 @@ def learn_state(factors: Iterable[Any], frame: Any) -> tuple[dict[str, Any], dic
 
     formula = SimpleFormula([Term([factor]) for factor in factors])
     spec = ModelSpec(formula=formula, ensure_full_rank=False, na_action="raise", output="pandas")
-    learnt = _materialize(spec, frame).model_spec
+    learnt = _materialize(spec, frame, context).model_spec
     return learnt.transform_state, learnt.encoder_state
 
 
@@ -134,6 +170,7 @@ def build_specs(
     sample: Any,
     transform_state: dict[str, Any],
     encoder_state: dict[str, Any],
+    context: Mapping[str, Any],
 ) -> dict[str, ModelSpec]:
     """Fix the columns of each part of the model from a sample of rows.
 
@@ -145,6 +182,8 @@ def build_specs(
         Some rows; the categorical columns carry all their levels.
     transform_state, encoder_state : dict
         What `learn_state` found on all rows.
+    context : mapping
+        Functions and values of the user's.
     """
     from formulaic.formula import SimpleFormula
     from formulaic.model_spec import ModelSpec, ModelSpecs
@@ -159,7 +198,7 @@ def build_specs(
         )
         for name, terms in parts.items()
     }
-    matrices = _materialize(ModelSpecs(**drafts), sample)
+    matrices = _materialize(ModelSpecs(**drafts), sample, context)
     specs = {name: matrices[name].model_spec for name in parts}
     # A factor that two parts share is encoded once, and only one part remembers its levels.
     encoders: dict[str, Any] = {}
@@ -177,7 +216,11 @@ def restrict(spec: ModelSpec, entries: list[Any]) -> ModelSpec:
 
 
 def evaluate(
-    specs: Mapping[str, ModelSpec], frame: Any, *, new_data: bool = False
+    specs: Mapping[str, ModelSpec],
+    frame: Any,
+    context: Mapping[str, Any],
+    *,
+    new_data: bool = False,
 ) -> dict[str, list[NDArray[np.float64]]]:
     """Evaluate parts of a model on some rows.
 
@@ -196,26 +239,31 @@ def evaluate(
     """
     from formulaic.model_spec import ModelSpecs
 
-    matrices = _materialize(ModelSpecs(**specs), frame, check_levels=new_data)
-    return {
-        name: [
-            matrices[name].iloc[:, j].to_numpy(dtype=np.float64)
-            for j in range(matrices[name].shape[1])
-        ]
-        for name in specs
-    }
+    matrices = _materialize(ModelSpecs(**specs), frame, context, check_levels=new_data)
+    try:
+        return {
+            name: [
+                matrices[name].iloc[:, j].to_numpy(dtype=np.float64)
+                for j in range(matrices[name].shape[1])
+            ]
+            for name in specs
+        }
+    except (TypeError, ValueError) as error:
+        raise FormulaError(f"the formula does not evaluate to numbers: {error}") from None
 
 
-def _materialize(spec: Any, frame: Any, *, check_levels: bool = True) -> Any:
+def _materialize(
+    spec: Any, frame: Any, context: Mapping[str, Any], *, check_levels: bool = True
+) -> Any:
     from formulaic.errors import DataMismatchWarning
 
     if not check_levels:
-        return _materialize_unchecked(spec, frame)
+        return _materialize_unchecked(spec, frame, context)
     with _WARNINGS_LOCK, warnings.catch_warnings():
         # formulaic codes a level outside the nominated ones as the reference level and warns.
         warnings.simplefilter("error", DataMismatchWarning)
         try:
-            return _materialize_unchecked(spec, frame)
+            return _materialize_unchecked(spec, frame, context)
         except DataMismatchWarning:
             names = ", ".join(sorted(f.expr for f in _factors(spec) if "C(" in f.expr))
             raise DataError(
@@ -224,23 +272,25 @@ def _materialize(spec: Any, frame: Any, *, check_levels: bool = True) -> Any:
             ) from None
 
 
-def _materialize_unchecked(spec: Any, frame: Any) -> Any:
+def _materialize_unchecked(spec: Any, frame: Any, context: Mapping[str, Any]) -> Any:
     from formulaic.errors import DataMismatchWarning, FormulaicError
 
     try:
         with np.errstate(all="ignore"):  # log(0) is found later, with its row
-            return spec.get_model_matrix(frame, context=CONTEXT)
+            return spec.get_model_matrix(frame, context={**FUNCTIONS, **context})
     except DataMismatchWarning:
         raise
     except (FormulaicError, ArithmeticError, LookupError, TypeError, ValueError) as error:
         found = re.search(r"nulls in `(.*)`: .* contains null values", str(error))
         if found is None:
             raise FormulaError(f"cannot evaluate the formula: {plain_message(error)}") from error
-        row = _first_missing_row(spec, found.group(1), frame)
+        row = _first_missing_row(spec, found.group(1), frame, context)
         raise MissingAfterEvaluationError(found.group(1), row) from None
 
 
-def _first_missing_row(spec: Any, expression: str, frame: Any) -> int | None:
+def _first_missing_row(
+    spec: Any, expression: str, frame: Any, context: Mapping[str, Any]
+) -> int | None:
     """Row of `frame` in which an expression is missing first."""
     from formulaic.formula import SimpleFormula
     from formulaic.model_spec import ModelSpec
@@ -251,7 +301,8 @@ def _first_missing_row(spec: Any, expression: str, frame: Any) -> int | None:
         return None
     alone = ModelSpec(formula=SimpleFormula([Term([factor])]), na_action="ignore", output="pandas")
     with np.errstate(all="ignore"):
-        missing = alone.get_model_matrix(frame, context=CONTEXT).isna().to_numpy().any(axis=1)
+        made = alone.get_model_matrix(frame, context={**FUNCTIONS, **context})
+    missing = made.isna().to_numpy().any(axis=1)
     return int(np.argmax(missing)) if missing.any() else None
 
 
