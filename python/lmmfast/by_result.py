@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,11 +18,13 @@ if TYPE_CHECKING:
     from lmmfast.result import LMMResult
 
 
-class LMMByResult:
+class LMMByResult(Mapping[Any, "LMMResult"]):
     """The fits of one model to each of S segments; made by `lmmfast.lmm_by`.
 
-    Every table and series has the segments as its index, sorted. It can be pickled; without the
-    data no single segment can be fitted again.
+    A mapping of the segments to their fits: ``result[segment]``, ``for segment in result``,
+    ``result.items()`` fit a segment again when they are asked for its `LMMResult`. Every table and
+    series has the segments as its index, sorted. It can be pickled; without the data no single
+    segment can be fitted again.
 
     Attributes
     ----------
@@ -48,6 +51,17 @@ class LMMByResult:
     def __len__(self) -> int:
         """Return the number of segments."""
         return len(self.segments)
+
+    def __iter__(self) -> Iterator[Any]:
+        """Run through the labels of the segments."""
+        return iter(self.segments.tolist())
+
+    def __contains__(self, segment: object) -> bool:
+        """Tell whether there is such a segment."""
+        return self._position(segment) is not None
+
+    __eq__ = object.__eq__  # not that of dicts, which would fit all segments
+    __hash__ = object.__hash__
 
     # -- a row per segment -----------------------------------------------------------------------
 
@@ -162,14 +176,20 @@ class LMMByResult:
             raise DataError(
                 "fitting a segment again needs the data, which a saved result does not hold"
             )
-        try:
-            position = self.segments.get_loc(segment)
-        except (KeyError, TypeError):
-            position = None
-        if not isinstance(position, int):
+        position = self._position(segment)
+        if position is None:
             names = ", ".join(self.by)
             raise KeyError(f"{segment!r} is no segment of {names!r}; see .segments")
         return self._fitter.fit(position)
+
+    def _position(self, segment: object) -> int | None:
+        from pandas.errors import InvalidIndexError
+
+        try:
+            position = self.segments.get_loc(segment)
+        except (KeyError, TypeError, InvalidIndexError):
+            return None
+        return position if isinstance(position, int) else None
 
     def __getitem__(self, segment: Any) -> LMMResult:
         """Return `fit` of a segment."""

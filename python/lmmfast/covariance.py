@@ -29,8 +29,13 @@ class RandomStructure(ABC):
     """The covariance structure of one random-effects term with q columns."""
 
     name: str
+    written: str  # as a user makes it
     #: Which changes of the basis of Z keep D within the structure: "affine", "scale" or "common".
     invariance: str
+
+    def __repr__(self) -> str:
+        """Return the structure as written."""
+        return self.written
 
     @abstractmethod
     def n_params(self, q: int) -> int:
@@ -105,10 +110,11 @@ def psd_root(D: Array) -> Array:
     return np.asarray((R * signs[:, None]).T)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Unstructured(RandomStructure):
     """Any covariance matrix; Lambda is its lower triangular root."""
 
+    written = "D.unstructured()"
     name = "unstructured"
     invariance = "affine"
 
@@ -150,10 +156,11 @@ class Unstructured(RandomStructure):
         ]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Diagonal(RandomStructure):
     """Independent random effects, a variance each."""
 
+    written = "D.diag()"
     name = "diagonal"
     invariance = "scale"
 
@@ -185,10 +192,11 @@ class Diagonal(RandomStructure):
         return [f"var({name}|{group})" for name in names]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Identity(RandomStructure):
     """Independent random effects with one variance: D = v I."""
 
+    written = "D.identity()"
     name = "identity"
     invariance = "common"
 
@@ -217,13 +225,14 @@ class Identity(RandomStructure):
         return [f"var({','.join(names)}|{group})"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class CompoundSymmetry(RandomStructure):
     """One variance v and one covariance c: D = (v - c) I + c J, c from -v/(q - 1) to v.
 
     Root parameters are the square roots of the two eigenvalues, v - c and v + (q - 1) c.
     """
 
+    written = "D.cs(hom=True)"
     name = "compound symmetry"
     invariance = "common"
 
@@ -260,7 +269,7 @@ class CompoundSymmetry(RandomStructure):
         return [f"var({','.join(names)}|{group})", f"cov({','.join(names)}|{group})"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class HeterogeneousCS(RandomStructure):
     """A standard deviation each and one correlation rho, from -1/(q - 1) to 1.
 
@@ -270,6 +279,7 @@ class HeterogeneousCS(RandomStructure):
     turns the sign of rho, and the root parameters are the standard deviations themselves.
     """
 
+    written = "D.cs()"
     name = "heterogeneous compound symmetry"
     invariance = "scale"
 
@@ -374,7 +384,7 @@ class D:
     --------
     >>> import lmmfast as lf
     >>> lf.D.diag()
-    Diagonal()
+    D.diag()
     """
 
     @staticmethod

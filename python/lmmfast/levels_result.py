@@ -61,8 +61,13 @@ class LevelsResult(LMMResult):
             check_scales(design, b, "the random effects")
         return effects
 
-    @cached_property
+    @property
     def group_labels(self) -> dict[str, Array]:  # type: ignore[override]
+        """Levels of each factor in sorted order."""
+        return {name: labels.copy() for name, labels in self._group_labels.items()}
+
+    @cached_property
+    def _group_labels(self) -> dict[str, Array]:  # type: ignore[override]
         """Levels of each grouping factor in the order of ``random_effects``."""
         levels: Any = self._need(self._clusters, "the groups")
         return {
@@ -77,8 +82,8 @@ class LevelsResult(LMMResult):
 
         found = {}
         for name, b, columns in zip(self.factor_names, self._effects, self._columns, strict=True):
-            index = pd.Index(self.group_labels[name], name=name)
-            found[name] = pd.DataFrame(b, index, [self.z_names[k] for k in columns])
+            index = pd.Index(self._group_labels[name], name=name)
+            found[name] = pd.DataFrame(b, index, [self.z_names[k] for k in columns], copy=True)
         return found
 
     @property
@@ -116,7 +121,7 @@ class LevelsResult(LMMResult):
     @property
     def _factor_effects(self) -> list[FactorEffects]:
         return [
-            FactorEffects(name, columns, b, self.group_labels[name])
+            FactorEffects(name, columns, b, self._group_labels[name])
             for name, columns, b in zip(
                 self.factor_names, self._columns, self._effects, strict=True
             )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from lmmfast.covariance import Array
 from lmmfast.design import natural_names
+from lmmfast.inference.wald import coefficient_table
 from lmmfast.terms import BlockCovariance
 
 if TYPE_CHECKING:
@@ -29,9 +30,52 @@ NO_FIT = (
 )
 
 
+@dataclass(frozen=True, eq=False)
+class ResponseFit:
+    """The fit of one of many responses: what `ManyFits` holds of it, named as in `LMMResult`.
+
+    Attributes
+    ----------
+    y_name : str
+    params, bse : pandas.Series (p,)
+    D : pandas.DataFrame (q, q)
+    theta : pandas.Series (n_theta,)
+    sigma2, llf, decrement : float
+    status : str
+    evaluations : int
+    method : str
+        "REML" or "ML".
+    """
+
+    y_name: str
+    params: pd.Series[float]
+    bse: pd.Series[float]
+    D: pd.DataFrame
+    theta: pd.Series[float]
+    sigma2: float
+    llf: float
+    decrement: float
+    status: str
+    evaluations: int
+    method: str
+
+    @property
+    def converged(self) -> bool:
+        """Whether there is a certified optimum."""
+        return self.status.startswith("converged")
+
+    def tidy(self, alpha: float = 0.05) -> pd.DataFrame:
+        """One row for each fixed effect, columns as in `LMMResult.tidy`."""
+        return coefficient_table(self.params, self.bse, alpha)
+
+    def conf_int(self, alpha: float = 0.05) -> pd.DataFrame:
+        """Wald intervals of the fixed effects, columns ``conf_low`` and ``conf_high``."""
+        return self.tidy(alpha)[["conf_low", "conf_high"]]
+
+
 @dataclass(eq=False)
 class ManyFits:
-    """Fits of many responses on one design.
+    """Fits of many responses on one design; ``fits[k]`` or ``fits["name"]`` is one of them.
 
     Attributes
     ----------
@@ -119,6 +163,42 @@ class ManyFits:
     def __len__(self) -> int:
         return len(self.llf)
 
+    def __getitem__(self, response: int | str) -> ResponseFit:
+        """Return one fit, by its position or its name.
+
+        Raises
+        ------
+        KeyError
+            There is no response of this name.
+        IndexError
+            There are fewer responses.
+        """
+        import pandas as pd
+
+        if isinstance(response, str):
+            if response not in self.y_names:
+                raise KeyError(f"{response!r} is no response of these fits; see .y_names")
+            k = self.y_names.index(response)
+        else:
+            k = range(len(self))[response]
+        return ResponseFit(
+            y_name=self.y_names[k],
+            params=pd.Series(self.beta[k], index=self.x_names, copy=True),
+            bse=pd.Series(self.bse[k], index=self.x_names, copy=True),
+            D=pd.DataFrame(self.D[k], index=self.z_names, columns=self.z_names, copy=True),
+            theta=pd.Series(self.theta[k], index=self.theta_names, copy=True),
+            sigma2=float(self.sigma2[k]),
+            llf=float(self.llf[k]),
+            decrement=float(self.decrement[k]),
+            status=str(self.status[k]),
+            evaluations=int(self.evaluations[k]),
+            method=self.method,
+        )
+
+    def __iter__(self) -> Iterator[ResponseFit]:
+        """Run through the fits."""
+        return (self[k] for k in range(len(self)))
+
     @property
     def converged(self) -> NDArray[np.bool_]:
         """Which responses have a certified optimum, (r,)."""
@@ -148,8 +228,6 @@ class ManyFits:
             One minus the level of the intervals.
         """
         import pandas as pd
-
-        from lmmfast.inference.wald import coefficient_table
 
         r, p = self.beta.shape
         table = coefficient_table(pd.Series(self.beta.ravel()), pd.Series(self.bse.ravel()), alpha)

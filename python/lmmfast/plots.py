@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Container, Mapping, Sequence
-from statistics import NormalDist
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,6 +12,7 @@ from lmmfast.covariance import Array
 from lmmfast.errors import DataError, LmmError, UnsupportedModelError
 from lmmfast.formula_spec import FormulaSpec
 from lmmfast.frame import RowView
+from lmmfast.inference.wald import normal_quantile
 from lmmfast.tables import open_table, suggest
 
 if TYPE_CHECKING:
@@ -185,7 +185,7 @@ def population_line(
     value = np.asarray(fit.predict(newdata), dtype=float)
     X = np.column_stack(fit.spec.columns(newdata, random=False).X)[:, fit._keep]
     error = np.sqrt(np.einsum("ij,jk,ik->i", X, fit.cov_params().to_numpy(), X))
-    half = -NormalDist().inv_cdf(alpha / 2) * error
+    half = normal_quantile(alpha) * error
     return value, value - half, value + half
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import textwrap
-from statistics import NormalDist
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -11,6 +10,7 @@ from numpy.typing import NDArray
 
 from lmmfast.covariance import Array
 from lmmfast.errors import UnsupportedModelError
+from lmmfast.inference.wald import normal_quantile
 from lmmfast.plots import LINE, OBSERVED, SUBJECT, new_axes, new_panels
 
 if TYPE_CHECKING:
@@ -139,7 +139,7 @@ def _draw_effects(ax: Axes, panel: Panel, alpha: float, named: bool) -> None:
     if m > MOST_DRAWN:
         order = order[np.linspace(0, m - 1, MOST_DRAWN).round().astype(int)]
     b, y = panel.b[order], np.arange(len(order))
-    half = -NormalDist().inv_cdf(alpha / 2) * panel.sd[order]
+    half = normal_quantile(alpha) * panel.sd[order]
     thin = m > THIN_FROM
     ax.axvline(0.0, color=LINE, lw=1, zorder=1.5)
     shade, width = (THIN, 0.4) if thin else (OBSERVED, 1.2)

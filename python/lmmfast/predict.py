@@ -53,7 +53,7 @@ def fitted(fit: LMMResult, level: str) -> Array | pd.Series[float]:
 
 
 def residuals(fit: LMMResult, kind: str, level: str | None) -> Array | pd.Series[float]:
-    """Residuals of the rows used; see `LMMResult.resid`."""
+    """Residuals of the rows used; see `LMMResult.residuals`."""
     check_choice("kind", kind, ("response", "pearson", "normalized"))
     if level is None:
         level = "population" if kind == "normalized" else "conditional"
@@ -90,7 +90,7 @@ def predict(
 ) -> Array | pd.Series[float]:
     """Predictions for new rows; see `LMMResult.predict`."""
     factors = fit._factors_at(level)
-    check_choice("new_levels", new_levels, ("population", "error"))
+    check_choice("new_levels", new_levels, ("population", "missing", "error"))
     if newdata is None:
         return fitted(fit, level)
     given = {"newdata": newdata, "groups": groups, "Z": Z, "offset": offset}
@@ -115,6 +115,9 @@ def predict(
     for missing in (batch.missing, *(key.missing for key in keys)):
         if missing is not None:
             out[missing] = np.nan
+    if new_levels == "missing":
+        for position in positions:
+            out[position < 0] = np.nan
     if batch.offset is not None:
         out += batch.offset
     elif offset is not None:
@@ -194,7 +197,7 @@ def _known_groups(
     if keys.missing is not None:
         position = np.where(keys.missing, -1, position)
         unknown &= ~keys.missing
-    if not unknown.any():
+    if not unknown.any() or new_levels == "missing":
         return position
     count = f"{int(unknown.sum())} of {n_rows} rows belong to groups of {effects.name!r}"
     if new_levels == "error":

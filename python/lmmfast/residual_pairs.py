@@ -89,9 +89,9 @@ class Sample:
     def _residuals(self, rows: Index) -> Array:
         """Residuals with a mean square of one."""
         if self.normalized:
-            r = np.asarray(self.fit.resid("normalized"))[rows]
+            r = np.asarray(self.fit.residuals("normalized"))[rows]
         else:
-            r = np.asarray(self.fit.resid("response", level="population"))[rows] / self.sd
+            r = np.asarray(self.fit.residuals("response", level="population"))[rows] / self.sd
         return r / np.sqrt(np.mean(r**2))
 
     # -- lags --------------------------------------------------------------------------------------

@@ -183,9 +183,9 @@ class LMMResult:
         """Variance parameters on their natural scale: those of each term, then sigma2."""
         import pandas as pd
 
-        return pd.Series(self._estimates.theta, index=self.theta_names)
+        return pd.Series(self._estimates.theta, index=self.theta_names, copy=True)
 
-    @cached_property
+    @property
     def theta_cov(self) -> pd.DataFrame:
         """Inverse of the expected information for theta (REML: of the restricted likelihood).
 
@@ -484,9 +484,13 @@ class LMMResult:
         check_scales(self._need(self._design, "the random effects"), b, "the random effects")
         return clusters.reported(b)
 
-    @cached_property
+    @property
     def group_labels(self) -> Array:
         """Groups in sorted order (m,)."""
+        return self._group_labels.copy()
+
+    @cached_property
+    def _group_labels(self) -> Array:
         clusters = self._need(self._clusters, "the groups")
         return clusters.reported(np.asarray(clusters.labels))
 
@@ -495,8 +499,8 @@ class LMMResult:
         """Predictions (BLUPs) of the random effects, a row per group, a column per effect."""
         import pandas as pd
 
-        index = pd.Index(self.group_labels, name=self.group_name)
-        return pd.DataFrame(self._effects, index=index, columns=self.z_names)
+        index = pd.Index(self._group_labels, name=self.group_name)
+        return pd.DataFrame(self._effects, index=index, columns=self.z_names, copy=True)
 
     @property
     def random_effects_cov(self) -> Array:
@@ -521,7 +525,7 @@ class LMMResult:
         """Effects of each grouping factor."""
         columns = np.arange(len(self.z_names))
         return [
-            prediction.FactorEffects(self.group_name, columns, self._effects, self.group_labels)
+            prediction.FactorEffects(self.group_name, columns, self._effects, self._group_labels)
         ]
 
     def _row_effects(self, level: str) -> Callable[[list[Array], slice], Array]:
@@ -586,7 +590,14 @@ class LMMResult:
         """
         return prediction.fitted(self, level)
 
-    def resid(self, kind: str = "response", level: str | None = None) -> Array | pd.Series[float]:
+    @property
+    def resid(self) -> Array | pd.Series[float]:
+        """Y less ``fittedvalues`` for the rows used; other kinds: `residuals`."""
+        return self.residuals()
+
+    def residuals(
+        self, kind: str = "response", level: str | None = None
+    ) -> Array | pd.Series[float]:
         """Residuals of the rows used.
 
         Parameters
@@ -619,9 +630,9 @@ class LMMResult:
             X beta, or X beta + Z b with the predicted effects of each row's group. Of several
             grouping factors also the name of one, or a list of names: with its effects and those
             of the factors that it is nested in.
-        new_levels : {"population", "error"}
+        new_levels : {"population", "missing", "error"}
             What to do with groups that the fit did not have: predict their population value and
-            warn with their number, or raise.
+            warn with their number, return NaN, or raise.
         groups, Z : array, optional
             For models fitted to arrays, with random effects; of several grouping factors as in
             `lmmfast.fit`.
@@ -832,19 +843,21 @@ class LMMResult:
         return self.summary()._repr_html_()
 
     def remove_data(self) -> LMMResult:
-        """Let go of the data and the clusters; what needs them is computed first or lost.
+        """Return a copy without the data and the clusters; this fit stays as it was.
 
-        Random effects stay. Fitted values, residuals and covariances of random effects are gone.
+        Random effects stay. Fitted values, residuals and covariances of random effects are not to
+        be had from the copy.
         """
         self._compute_what_needs_data()
-        self._design = self._clusters = self._engine = self._residual_model = None
-        return self
+        bare = self.__copy__()
+        bare._design = bare._clusters = bare._engine = bare._residual_model = None
+        return bare
 
     def _compute_what_needs_data(self) -> None:
         """Fill the caches that a fit without data is to keep."""
-        _ = self._effects, self.group_labels, self._response_sum
+        _ = self._effects, self._group_labels, self._response_sum
         with contextlib.suppress(DataError):  # out of range: then there are no standard errors
-            _ = self.theta_cov
+            _ = self._working_cov
         with contextlib.suppress(DataError):  # a fit with appended rows holds none
             _ = self._mean_variances
 
@@ -868,7 +881,7 @@ class LMMResult:
     def _series(self, values: Array) -> pd.Series[float]:
         import pandas as pd
 
-        return pd.Series(values, index=self.x_names)
+        return pd.Series(values, index=self.x_names, copy=True)
 
     @staticmethod
     def _need(part: T | None, what: str) -> T:
@@ -880,7 +893,7 @@ class LMMResult:
 def _propagated(cov: Array, J: Array) -> Array:
     """J cov J'; NaN for parameters that depend on one whose variance is NaN."""
     if np.array_equal(J, np.eye(len(J))):
-        return cov
+        return cov.copy()
     free = ~np.isnan(np.diag(cov))
     known = (J[:, ~free] == 0).all(axis=1)
     out = np.full(cov.shape, np.nan)

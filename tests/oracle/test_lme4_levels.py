@@ -102,7 +102,7 @@ def test_population_values(fitted):
     """y minus the population residual: the fixed part and the offset."""
     data = load(fitted.spec["dataset"])
     y = data[fitted.spec["formula"].split("~")[0].strip()].to_numpy()[:10]
-    eta = y - np.asarray(fitted.fit.resid(level="population"))[:10]
+    eta = y - np.asarray(fitted.fit.residuals(level="population"))[:10]
     want = fitted.want["fitted_population_first10"]
     assert_close(eta, want, 1e-6, np.sqrt(fitted.want["sigma2"]))
 

@@ -153,8 +153,8 @@ def test_fitted_values_and_residuals(fitted):
     population = np.array(want["fitted_population_first10"])
     assert len(fit.fittedvalues) == fit.nobs
     assert_close(np.asarray(fit.fittedvalues)[:10], conditional, 1e-6, sigma)
-    assert_close(np.asarray(fit.resid())[:10], y - conditional, 1e-6, sigma)
-    resid = np.asarray(fit.resid(level="population"))[:10]
+    assert_close(np.asarray(fit.residuals())[:10], y - conditional, 1e-6, sigma)
+    resid = np.asarray(fit.residuals(level="population"))[:10]
     assert_close(resid, y - population, 1e-6, sigma)
 
 

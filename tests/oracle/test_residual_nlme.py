@@ -119,7 +119,7 @@ def test_fitted_values(fitted):
     conditional = np.array(fitted.want["fitted_first10"])
     population = np.array(fitted.want["fitted_population_first10"])
     assert_close(np.asarray(fitted.fit.fittedvalues)[:10], conditional, 1e-6, sigma)
-    resid = np.asarray(fitted.fit.resid(level="population"))[:10]
+    resid = np.asarray(fitted.fit.residuals(level="population"))[:10]
     assert_close(resid, y - population, 1e-6, sigma)
 
 

@@ -264,7 +264,7 @@ class TestTypedColumns:
         np.testing.assert_array_equal(typed.theta, plain.theta)
         np.testing.assert_array_equal(typed.fittedvalues, plain.fittedvalues)
         for kind in ("response", "pearson", "normalized"):
-            np.testing.assert_array_equal(typed.resid(kind), plain.resid(kind))
+            np.testing.assert_array_equal(typed.residuals(kind), plain.residuals(kind))
 
 
 def test_only_types_of_the_kernels_are_handed_through(monkeypatch):

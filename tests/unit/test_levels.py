@@ -162,11 +162,13 @@ def test_new_levels(nested):
 
 
 def test_residuals(nested):
-    np.testing.assert_allclose(nested.resid(), DATA["y"] - nested.fittedvalues)
-    np.testing.assert_allclose(nested.resid("pearson"), nested.resid() / nested.sigma)
-    np.testing.assert_allclose(nested.resid(level="centre"), DATA["y"] - nested.fitted("centre"))
+    np.testing.assert_allclose(nested.residuals(), DATA["y"] - nested.fittedvalues)
+    np.testing.assert_allclose(nested.residuals("pearson"), nested.residuals() / nested.sigma)
+    np.testing.assert_allclose(
+        nested.residuals(level="centre"), DATA["y"] - nested.fitted("centre")
+    )
     with pytest.raises(lf.UnsupportedModelError, match="normalized"):
-        nested.resid("normalized")
+        nested.residuals("normalized")
 
 
 def test_saved_fits_predict(nested, crossed):

@@ -92,8 +92,8 @@ def fit(request):
 
 def test_implied_covariance_whitens_the_residuals(fit):
     """V^-1 of the rows of each group, as reported, has the quadratic form of the whitened rows."""
-    normalized = np.asarray(fit.resid("normalized"))
-    marginal = np.asarray(fit.resid("response", level="population"))
+    normalized = np.asarray(fit.residuals("normalized"))
+    marginal = np.asarray(fit.residuals("response", level="population"))
     data = IRREGULAR if fit.nobs == len(IRREGULAR) else ORTHODONT
     groups = data["id" if "id" in data else "Subject"].to_numpy()
     time = data["t" if "t" in data else "age"].to_numpy()
@@ -210,7 +210,7 @@ def test_implied_errors():
 
 def brute(fit, data, group, time, edges, kind="correlation"):
     """By definition, pair by pair."""
-    r = np.asarray(fit.resid("response", level="population"))
+    r = np.asarray(fit.residuals("response", level="population"))
     pairs, ssq = [], 0.0
     for label, rows in data.groupby(group, observed=True).indices.items():
         rows = rows[np.argsort(data[time].to_numpy()[rows], kind="stable")]
@@ -299,7 +299,7 @@ def test_standard_error_is_that_of_resampled_groups():
     fit = lf.lmm("y ~ t", data, groups="id", residual=lf.OU("t", nugget=True))
     table = fit.acf(bins=3, max_lag=6.0)
     rng = np.random.default_rng(0)
-    r = np.asarray(fit.resid("response", level="population"))
+    r = np.asarray(fit.residuals("response", level="population"))
     rows = data.groupby("id").indices
     draws = []
     for _ in range(200):

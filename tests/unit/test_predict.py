@@ -31,10 +31,12 @@ def test_fitted_values_keep_the_index(fit, data):
     assert fit.fittedvalues.index.equals(data.index)
     np.testing.assert_allclose(fit.fittedvalues, conditional, rtol=1e-12)
     np.testing.assert_allclose(fit.fitted("population"), population, rtol=1e-12)
-    np.testing.assert_allclose(fit.resid(), data["Reaction"] - conditional, atol=1e-9)
-    np.testing.assert_allclose(fit.resid(kind="pearson") * fit.sigma, fit.resid(), rtol=1e-12)
+    np.testing.assert_allclose(fit.residuals(), data["Reaction"] - conditional, atol=1e-9)
     np.testing.assert_allclose(
-        fit.resid(level="population"), data["Reaction"] - population, atol=1e-9
+        fit.residuals(kind="pearson") * fit.sigma, fit.residuals(), rtol=1e-12
+    )
+    np.testing.assert_allclose(
+        fit.residuals(level="population"), data["Reaction"] - population, atol=1e-9
     )
     assert fit.predict(data, level="conditional").index.equals(data.index)
     np.testing.assert_allclose(fit.predict(data, level="conditional"), conditional, rtol=1e-12)
@@ -55,11 +57,11 @@ def test_rows_with_missing_values(data):
 
 def test_normalized_residuals_whiten(fit, data):
     """r'V^-1 r is the sum of their squares: n - p at the REML estimate."""
-    r = fit.resid(kind="normalized")
+    r = fit.residuals(kind="normalized")
     assert r.index.equals(data.index)
     np.testing.assert_allclose(r @ r, fit.nobs - 2, rtol=1e-8)
     with pytest.raises(ValueError, match="marginal"):
-        fit.resid(kind="normalized", level="conditional")
+        fit.residuals(kind="normalized", level="conditional")
 
 
 def test_normalized_residuals_are_those_of_cholesky(monkeypatch):
@@ -73,10 +75,10 @@ def test_normalized_residuals_are_those_of_cholesky(monkeypatch):
         rows = np.flatnonzero(g == i)
         Z = np.column_stack([np.ones(len(rows)), d["t"].iloc[rows]])
         V = Z @ fit.cov_re.to_numpy() @ Z.T + np.diag(fit.scale / d["w"].iloc[rows])
-        want[rows] = np.linalg.solve(np.linalg.cholesky(V), fit.resid(level="population")[rows])
-    np.testing.assert_allclose(fit.resid("normalized"), want, rtol=1e-9, atol=1e-11)
+        want[rows] = np.linalg.solve(np.linalg.cholesky(V), fit.residuals(level="population")[rows])
+    np.testing.assert_allclose(fit.residuals("normalized"), want, rtol=1e-9, atol=1e-11)
     monkeypatch.setattr("lmmfast.predict.CHUNK", 5)  # some clusters are larger than a chunk
-    np.testing.assert_allclose(fit.resid("normalized"), want, rtol=1e-9, atol=1e-11)
+    np.testing.assert_allclose(fit.residuals("normalized"), want, rtol=1e-9, atol=1e-11)
 
 
 def test_unknown_groups(fit):
@@ -143,7 +145,7 @@ def test_wrong_choices(fit, data):
     for call in (
         lambda: fit.predict(data, level="group"),
         lambda: fit.predict(data, new_levels="ignore"),
-        lambda: fit.resid(kind="raw"),
+        lambda: fit.residuals(kind="raw"),
         lambda: fit.fitted("group"),
     ):
         with pytest.raises(ValueError, match="choose one of"):
@@ -215,6 +217,6 @@ def test_Z_for_a_random_intercept(data):
 
 def test_copies_keep_the_data(fit):
     for twin in (copy.copy(fit), copy.deepcopy(fit)):
-        np.testing.assert_array_equal(twin.resid(), fit.resid())
+        np.testing.assert_array_equal(twin.residuals(), fit.residuals())
         twin.remove_data()
     assert len(fit.fittedvalues) == fit.nobs

@@ -132,7 +132,8 @@ def test_pickle():
 def test_remove_data():
     one = fit()
     want = numbers(one), one.theta_cov
-    assert one.remove_data() is one
+    whole, one = one, one.remove_data()
+    assert len(whole.fittedvalues) == whole.nobs  # as it was
     assert numbers(one) == want[0]
     np.testing.assert_array_equal(one.theta_cov, want[1])
     for lost in ("fittedvalues", "random_effects_cov"):

@@ -80,8 +80,8 @@ def test_refit_of_a_formula_is_a_fresh_fit(reml, options, m):
     for start in ("warm", "cold", fit, fresh.theta):
         new = fit.refit(y, start=start)
         assert_same_fit(new, fresh)
-        assert_allclose(new.resid(), fresh.resid(), atol=1e-6)
-        assert new.resid().index.equals(d.index)
+        assert_allclose(new.residuals(), fresh.residuals(), atol=1e-6)
+        assert new.residuals().index.equals(d.index)
 
 
 def test_refit_of_arrays_is_a_fresh_fit():
@@ -494,9 +494,9 @@ def test_what_an_appended_fit_cannot_do():
     first, rest = by_id(d, lambda i: i < 20)
     new = lf.lmm("y ~ t + (1 | id)", first).append(rest)
     for impossible in (
-        new.resid,
+        new.residuals,
         new.fitted,
-        lambda: new.resid(kind="normalized"),
+        lambda: new.residuals(kind="normalized"),
         lambda: new.refit(d["y"]),
     ):
         with pytest.raises(lf.DataError, match="a fit with appended rows holds none"):

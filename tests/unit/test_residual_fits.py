@@ -40,8 +40,8 @@ def test_the_order_of_rows_does_not_matter(data: pd.DataFrame) -> None:
     fit, other = ou(data), ou(data.sort_values(["id", "t"]))
     assert fit.llf == pytest.approx(other.llf, rel=1e-12)
     np.testing.assert_allclose(fit.theta, other.theta, rtol=1e-6)
-    shuffled = pd.Series(fit.resid("normalized"), index=data.index)
-    in_order = other.resid("normalized")
+    shuffled = pd.Series(fit.residuals("normalized"), index=data.index)
+    in_order = other.residuals("normalized")
     np.testing.assert_allclose(shuffled.loc[in_order.index], in_order, atol=1e-6)
 
 
@@ -258,7 +258,7 @@ def test_pearson_residuals_have_unit_variance_where_variances_differ(data: pd.Da
     rng = np.random.default_rng(1)
     d = data.assign(y=rng.normal(size=len(data)) * np.where(data["arm"] == "A", 1.0, 5.0))
     fit = lf.lmm("y ~ 1", d, groups="id", residual=lf.ByGroup("arm"))
-    r = pd.Series(fit.resid("pearson"))
+    r = pd.Series(fit.residuals("pearson"))
     for arm in "AB":
         assert r[d["arm"] == arm].std() == pytest.approx(1, abs=0.05)
 

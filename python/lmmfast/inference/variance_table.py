@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from lmmfast.inference.wald import normal_quantile
 from lmmfast.joint import JointCovariance
 
 if TYPE_CHECKING:
@@ -22,14 +23,11 @@ def variance_table(fit: LMMResult, alpha: float) -> pd.DataFrame:
     Raises
     ------
     ValueError
-        If alpha does not lie between 0 and 1.
+        If alpha does not lie between 0 and 0.5.
     """
     import pandas as pd
-    from scipy.special import ndtri
 
-    if not 0 < alpha < 1:
-        raise ValueError(f"alpha={alpha!r} must lie between 0 and 1")
-    z = float(-ndtri(alpha / 2))
+    z = normal_quantile(alpha)
     estimate, error = fit.theta.to_numpy(), fit.theta_se.to_numpy()
     rows = [
         (name, *_row(np.float64(value), np.float64(se), scale, z))

@@ -10,6 +10,28 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
+def normal_quantile(alpha: float) -> float:
+    """Return the quantile of the normal distribution for two-sided intervals of level 1 - alpha.
+
+    Raises
+    ------
+    ValueError
+        If alpha is not above 0 and at most 0.5: ``alpha=0.95`` would give intervals of 5 %.
+    """
+    from scipy.special import ndtri  # scipy.stats takes half a second to import
+
+    try:
+        valid = 0 < alpha <= 0.5
+    except TypeError:
+        valid = False
+    if not valid:
+        meant = ""
+        if isinstance(alpha, float | int) and 0.5 < alpha < 1:
+            meant = f": for intervals of {100 * alpha:.6g} % write alpha={1 - alpha:.6g}"
+        raise ValueError(f"alpha={alpha!r} must lie between 0 and 0.5{meant}")
+    return float(-ndtri(alpha / 2))
+
+
 def coefficient_table(
     params: pd.Series[float], bse: pd.Series[float], alpha: float
 ) -> pd.DataFrame:
@@ -18,15 +40,13 @@ def coefficient_table(
     Raises
     ------
     ValueError
-        If alpha does not lie between 0 and 1.
+        If alpha does not lie between 0 and 0.5.
     """
     import pandas as pd
-    from scipy.special import ndtr, ndtri  # scipy.stats takes half a second to import
+    from scipy.special import ndtr
 
-    if not 0 < alpha < 1:
-        raise ValueError(f"alpha={alpha!r} must lie between 0 and 1")
     z = params / bse
-    half = -ndtri(alpha / 2) * bse
+    half = normal_quantile(alpha) * bse
     return pd.DataFrame(
         {
             "estimate": params,

@@ -168,7 +168,7 @@ class VarPower(ResidualStructure):
         Column whose levels have a delta each.
     """
 
-    def __init__(self, col: Source, by: Source | None = None) -> None:
+    def __init__(self, col: Source, *, by: Source | None = None) -> None:
         super().__init__(None, (Variance("power", (col,), by),), _written("VarPower", [col], by=by))
 
 
@@ -183,7 +183,7 @@ class VarExp(ResidualStructure):
         Column whose levels have a delta each.
     """
 
-    def __init__(self, col: Source, by: Source | None = None) -> None:
+    def __init__(self, col: Source, *, by: Source | None = None) -> None:
         super().__init__(
             None, (Variance("exponential", (col,), by),), _written("VarExp", [col], by=by)
         )
@@ -198,7 +198,7 @@ class CompoundSymmetry(ResidualStructure):
         Column, constant within clusters, whose levels have their own parameters (SAS GROUP=).
     """
 
-    def __init__(self, by: Source | None = None) -> None:
+    def __init__(self, *, by: Source | None = None) -> None:
         super().__init__(
             Correlation("compound_symmetry", by=by),
             _own_variance(by),
@@ -217,7 +217,7 @@ class HeterogeneousCS(ResidualStructure):
         Column, constant within clusters, whose levels have their own parameters (SAS GROUP=).
     """
 
-    def __init__(self, col: Source, by: Source | None = None) -> None:
+    def __init__(self, col: Source, *, by: Source | None = None) -> None:
         super().__init__(
             Correlation("compound_symmetry", "levels", (col,), by),
             _level_variances(col, by),
@@ -236,7 +236,7 @@ class AR1(ResidualStructure):
         Column, constant within clusters, whose levels have their own parameters (SAS GROUP=).
     """
 
-    def __init__(self, col: Source, by: Source | None = None) -> None:
+    def __init__(self, col: Source, *, by: Source | None = None) -> None:
         super().__init__(
             Correlation("ar1", "positions", (col,), by),
             _own_variance(by),
@@ -253,7 +253,7 @@ class HeterogeneousAR1(ResidualStructure):
         As in `AR1`.
     """
 
-    def __init__(self, col: Source, by: Source | None = None) -> None:
+    def __init__(self, col: Source, *, by: Source | None = None) -> None:
         super().__init__(
             Correlation("ar1", "positions", (col,), by),
             _level_variances(col, by),
@@ -274,7 +274,7 @@ class OU(ResidualStructure):
         Column, constant within clusters, whose levels have their own parameters (SAS GROUP=).
     """
 
-    def __init__(self, time: Source, nugget: bool = False, by: Source | None = None) -> None:
+    def __init__(self, time: Source, *, nugget: bool = False, by: Source | None = None) -> None:
         super().__init__(
             Correlation("exponential", "time", (time,), by, bool(nugget), label="OU"),
             _own_variance(by),
@@ -295,7 +295,7 @@ class Toeplitz(ResidualStructure):
         Column, constant within clusters, whose levels have their own parameters (SAS GROUP=).
     """
 
-    def __init__(self, col: Source, bands: int | None = None, by: Source | None = None) -> None:
+    def __init__(self, col: Source, *, bands: int | None = None, by: Source | None = None) -> None:
         super().__init__(
             _toeplitz(col, bands, by),
             _own_variance(by),
@@ -312,7 +312,7 @@ class HeterogeneousToeplitz(ResidualStructure):
         As in `Toeplitz`.
     """
 
-    def __init__(self, col: Source, bands: int | None = None, by: Source | None = None) -> None:
+    def __init__(self, col: Source, *, bands: int | None = None, by: Source | None = None) -> None:
         super().__init__(
             _toeplitz(col, bands, by),
             _level_variances(col, by),
@@ -338,7 +338,7 @@ class Antedependence(ResidualStructure):
         Column, constant within clusters, whose levels have their own parameters (SAS GROUP=).
     """
 
-    def __init__(self, col: Source, by: Source | None = None) -> None:
+    def __init__(self, col: Source, *, by: Source | None = None) -> None:
         super().__init__(
             Correlation("antedependence", "levels", (col,), by),
             _own_variance(by),
@@ -355,7 +355,7 @@ class HeterogeneousAntedependence(ResidualStructure):
         As in `Antedependence`.
     """
 
-    def __init__(self, col: Source, by: Source | None = None) -> None:
+    def __init__(self, col: Source, *, by: Source | None = None) -> None:
         super().__init__(
             Correlation("antedependence", "levels", (col,), by),
             _level_variances(col, by),
@@ -374,7 +374,7 @@ class Unstructured(ResidualStructure):
         Column, constant within clusters, whose levels have their own matrix (SAS GROUP=).
     """
 
-    def __init__(self, col: Source, by: Source | None = None) -> None:
+    def __init__(self, col: Source, *, by: Source | None = None) -> None:
         super().__init__(
             Correlation("unstructured", "levels", (col,), by),
             _level_variances(col, by),

@@ -1,0 +1,164 @@
+"""Calls that mean what they look like, or are refused; results that are the caller's own."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import lmmfast as lf
+from lmmfast.errors import NewGroupsWarning
+
+SLEEP = lf.datasets.sleepstudy()
+
+
+@pytest.fixture(scope="module")
+def fit():
+    return lf.lmm("Reaction ~ Days + (Days | Subject)", SLEEP)
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda: lf.OU("t", "Sex"),
+        lambda: lf.CompoundSymmetry("visit"),
+        lambda: lf.HeterogeneousCS("visit", "arm"),
+        lambda: lf.AR1("visit", "arm"),
+        lambda: lf.HeterogeneousAR1("visit", "arm"),
+        lambda: lf.Toeplitz("v", 2),
+        lambda: lf.HeterogeneousToeplitz("v", 2),
+        lambda: lf.Antedependence("v", "arm"),
+        lambda: lf.HeterogeneousAntedependence("v", "arm"),
+        lambda: lf.Unstructured("v", "arm"),
+        lambda: lf.VarPower("t", "arm"),
+        lambda: lf.VarExp("t", "arm"),
+    ],
+)
+def test_options_of_structures_are_named(call):
+    with pytest.raises(TypeError, match="positional argument"):
+        call()
+
+
+@pytest.mark.parametrize("alpha, meant", [(0.95, "alpha=0.05"), (0.9, "alpha=0.1")])
+def test_levels_are_not_taken_for_alpha(fit, alpha, meant):
+    for call in (fit.conf_int, fit.tidy, fit.variance_table, fit.summary):
+        with pytest.raises(ValueError, match=f"must lie between 0 and 0.5.*{meant}"):
+            call(alpha)
+    with pytest.raises(ValueError, match=meant):
+        fit.plot_curves(SLEEP, "Days", alpha=alpha)
+    with pytest.raises(ValueError, match=meant):
+        fit.plot_random_effects(alpha=alpha)
+
+
+@pytest.mark.parametrize("alpha", [0, -0.1, 1.0, 2, "5%", None, np.nan])
+def test_alphas_that_are_none(fit, alpha):
+    with pytest.raises(ValueError, match=r"between 0 and 0\.5"):
+        fit.conf_int(alpha)
+    assert (fit.conf_int(0.5).iloc[:, 0] < fit.params).all()
+
+
+@pytest.mark.parametrize(
+    "made",
+    [lf.D.cs(hom=True), lf.D.cs(), lf.D.diag(), lf.D.identity(), lf.D.unstructured()],
+    ids=repr,
+)
+def test_structures_of_D_print_as_themselves(made):
+    assert eval(repr(made), {"D": lf.D}) == made
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        "OU('t', nugget=True, by='arm')",
+        "Toeplitz('v', bands=2)",
+        "CompoundSymmetry(by='arm')",
+        "AR1('v') * ByGroup('arm')",
+    ],
+)
+def test_residual_structures_print_as_themselves(written):
+    assert repr(eval(written, vars(lf) | {n: getattr(lf, n) for n in lf.__all__})) == written
+
+
+def test_segments_are_a_mapping():
+    data = SLEEP.assign(half=SLEEP["Subject"].cat.codes % 2)
+    fits = lf.lmm_by("Reaction ~ Days + (1 | Subject)", data, by="half")
+    assert list(fits) == [0, 1]
+    assert len(fits) == 2
+    assert 1 in fits
+    assert 2 not in fits
+    assert [1] not in fits
+    assert fits.get(7) is None
+    assert {key: one.nobs for key, one in fits.items()} == {0: 90, 1: 90}
+    one = lf.lmm("Reaction ~ Days + (1 | Subject)", data[data["half"] == 1])
+    assert fits[1].llf == pytest.approx(one.llf, rel=1e-12)
+    with pytest.raises(KeyError, match="no segment"):
+        fits[5]
+    assert fits == fits
+    assert fits != lf.lmm_by("Reaction ~ Days + (1 | Subject)", data, by="half")
+
+
+def test_one_of_many_fits():
+    rng = np.random.default_rng(3)
+    X = np.column_stack([np.ones(180), SLEEP["Days"]])
+    Y = SLEEP["Reaction"].to_numpy()[:, None] + 10 * rng.standard_normal((180, 3))
+    Y[:, 2] = 1.0
+    with pytest.warns(lf.ConvergenceWarning, match="constant"):
+        many = lf.fit_many(Y, X, SLEEP["Subject"], X)
+    assert [one.y_name for one in many] == many.y_names
+    for k in (0, 1):
+        alone = lf.fit(Y[:, k], X, SLEEP["Subject"], X)
+        for one in (many[k], many[k - 3], many[many.y_names[k]]):
+            assert one.llf == pytest.approx(alone.llf, rel=1e-10)
+            assert one.converged
+            np.testing.assert_allclose(one.params, alone.params, rtol=1e-6)
+            np.testing.assert_allclose(one.tidy(0.1), alone.tidy(0.1), rtol=1e-4, atol=1e-12)
+            np.testing.assert_allclose(one.conf_int(), alone.conf_int(), rtol=1e-4)
+            np.testing.assert_allclose(one.theta, alone.theta, rtol=1e-4)
+    assert not many[2].converged
+    with pytest.raises(IndexError):
+        many[3]
+    with pytest.raises(KeyError, match="y_names"):
+        many["none"]
+
+
+def test_new_groups_can_be_missing(fit):
+    new = SLEEP.iloc[[0, 1, 10]].reset_index(drop=True).assign(Subject=["S308", "none", "S309"])
+    predicted = fit.predict(new, level="conditional", new_levels="missing")
+    assert np.isnan(predicted).tolist() == [False, True, False]
+    with pytest.warns(NewGroupsWarning):
+        other = fit.predict(new, level="conditional")
+    np.testing.assert_array_equal(predicted[[0, 2]], other[[0, 2]])
+
+
+def test_resid_and_fittedvalues_are_attributes_alike(fit):
+    y = SLEEP["Reaction"]
+    np.testing.assert_allclose(fit.resid + fit.fittedvalues, y, rtol=1e-12)
+    np.testing.assert_array_equal(fit.resid, fit.residuals())
+    np.testing.assert_array_equal(fit.fittedvalues, fit.fitted())
+
+
+def spoil(handed: object) -> None:
+    """Overwrite all numbers of what was handed out."""
+    if isinstance(handed, dict):
+        for value in handed.values():
+            spoil(value)
+    elif isinstance(handed, pd.DataFrame | pd.Series):
+        handed.iloc[:] = -7.0
+    else:
+        handed[...] = -7.0
+
+
+@pytest.mark.parametrize(
+    "name",
+    "params bse theta theta_cov theta_se cov_params random_effects random_effects_cov "
+    "group_labels fittedvalues resid".split(),
+)
+@pytest.mark.parametrize("formula", ["(Days | Subject)", "(1 | Subject) + (1 | Days)"])
+def test_what_is_handed_out_is_the_callers(name, formula):
+    one = lf.lmm(f"Reaction ~ Days + {formula}", SLEEP)
+
+    def get() -> object:
+        value = getattr(one, name)
+        return value() if callable(value) else value
+
+    before = str(get())
+    spoil(get())
+    assert str(get()) == before
