@@ -8,11 +8,12 @@ import math
 import os
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lmmfast.csv_files import read_csv
 from lmmfast.errors import DataError, LmmError, LmmWarning
 
 if TYPE_CHECKING:
@@ -95,6 +96,13 @@ def _add_fit(parser: argparse.ArgumentParser) -> None:
         default="drop",
         help="leave out rows with missing values (default), or refuse them",
     )
+    parser.add_argument(
+        "--na",
+        action="append",
+        default=[],
+        metavar="WORD",
+        help="word for a missing value in a CSV file, beside the empty field; may be repeated",
+    )
     parser.add_argument("--threads", type=_positive, metavar="N", help="default: all available")
     parser.add_argument(
         "--max-iter", type=_positive, metavar="N", help="most evaluations of the likelihood"
@@ -116,7 +124,7 @@ def _fit(arguments: argparse.Namespace) -> int:
     from lmmfast.fitting import lmm
 
     options: dict[str, Any] = {} if arguments.max_iter is None else {"max_iter": arguments.max_iter}
-    data = read_table(arguments.data)
+    data = read_table(arguments.data, _group_columns(arguments.formula), arguments.na)
     with warnings.catch_warnings(record=True) as caught, redirect_stdout(sys.stderr):
         warnings.simplefilter("always", LmmWarning)
         fit = lmm(
@@ -139,6 +147,16 @@ def _fit(arguments: argparse.Namespace) -> int:
     return OK if fit.converged else NOT_CONVERGED
 
 
+def _group_columns(formula: str) -> tuple[str, ...]:
+    """Columns that the grouping factors are made of; none where the formula cannot be read."""
+    from lmmfast.formula import parse_formula
+
+    try:
+        return parse_formula(formula).group_columns
+    except LmmError:
+        return ()  # the fit says what is wrong with it
+
+
 def _demo(arguments: argparse.Namespace) -> int:
     from lmmfast.demo import run
 
@@ -156,8 +174,16 @@ def _info(arguments: argparse.Namespace) -> int:
     return OK
 
 
-def read_table(path: Path) -> pd.DataFrame:
+def read_table(path: Path, text: Collection[str] = (), missing: Sequence[str] = ()) -> pd.DataFrame:
     """Read a data file; its ending says what it is.
+
+    Parameters
+    ----------
+    path : Path
+    text : collection of str
+        Columns of a CSV file that stay text.
+    missing : sequence of str
+        Words for a missing value in a CSV file, beside the empty field.
 
     Raises
     ------
@@ -176,9 +202,7 @@ def read_table(path: Path) -> pd.DataFrame:
     try:
         if kind in _PARQUET:
             return pd.read_parquet(path)
-        _check_header(path, _CSV[kind])
-        # In one piece, not in chunks: a column has one type, even if few of its ids are text.
-        return pd.read_csv(path, sep=_CSV[kind], low_memory=False)
+        return read_csv(path, _CSV[kind], text, missing)
     except ImportError:
         raise DataError(
             f"{path}: parquet files need pyarrow, which is not installed: pip install pyarrow"
@@ -187,23 +211,6 @@ def read_table(path: Path) -> pd.DataFrame:
         raise
     except (ValueError, EOFError) as error:  # pandas' and pyarrow's parser errors, encodings
         raise DataError(f"{path}: cannot be read: {error}") from None
-
-
-def _check_header(path: Path, separator: str) -> None:
-    """Raise a DataError if names occur twice or the separator is another one."""
-    import pandas as pd
-
-    header = pd.read_csv(path, sep=separator, header=None, nrows=1, dtype=str)
-    names = header.iloc[0].dropna().tolist()
-    twice = [name for k, name in enumerate(names) if name in names[:k]]
-    if twice:
-        raise DataError(f"{path}: several columns are named {twice[0]!r}: rename or remove them")
-    others = [mark for mark in (";", "\t", ",") if mark != separator and mark in "".join(names)]
-    if len(names) == 1 and others:
-        raise DataError(
-            f"{path}: the separator seems to be {others[0]!r}, not {separator!r}: .csv files must "
-            "have commas, .tsv files tabs"
-        )
 
 
 def as_json(fit: LMMResult, formula: str) -> dict[str, Any]:
@@ -218,7 +225,7 @@ def as_json(fit: LMMResult, formula: str) -> dict[str, Any]:
     document = {
         "formula": formula,
         "method": fit.method,
-        "n": fit.nobs,
+        "nobs": fit.nobs,
         "n_dropped": fit.n_dropped,
         "groups": groups[0] if len(groups) == 1 else groups,
         "params": fit.params.to_dict(),
@@ -226,10 +233,10 @@ def as_json(fit: LMMResult, formula: str) -> dict[str, Any]:
         "pvalues": fit.pvalues.to_dict(),
         "theta": fit.theta.to_dict(),
         "theta_se": theta_errors(fit).to_dict(),
-        "loglik": fit.llf,
+        "llf": fit.llf,
         "deviance": fit.deviance,
-        "AIC": fit.aic,
-        "BIC": fit.bic,
+        "aic": fit.aic,
+        "bic": fit.bic,
         "dropped_columns": fit.dropped_columns,
         "certificate": {
             "converged": certificate.converged,

@@ -46,7 +46,7 @@ def test_json_equals_the_fit(csv, capsys):
     fit = lf.lmm(SLEEP, lf.datasets.sleepstudy(), reml=False)
     assert document["formula"] == SLEEP
     assert document["method"] == "ML"
-    assert document["n"] == 180 and document["n_dropped"] == 0
+    assert document["nobs"] == 180 and document["n_dropped"] == 0
     assert document["groups"] == {
         "name": "Subject",
         "count": 18,
@@ -60,7 +60,7 @@ def test_json_equals_the_fit(csv, capsys):
     assert document["theta"] == fit.theta.to_dict()
     assert document["theta_se"] == fit.theta_se.to_dict()
     numbers = (fit.llf, fit.deviance, fit.aic, fit.bic)
-    assert tuple(document[k] for k in ("loglik", "deviance", "AIC", "BIC")) == numbers
+    assert tuple(document[k] for k in ("llf", "deviance", "aic", "bic")) == numbers
     assert document["certificate"]["converged"] is True
     assert document["certificate"]["status"] == "converged"
     assert document["certificate"]["rank"] == {"Subject": [2, 2]}
@@ -99,7 +99,7 @@ def test_formats(name, tmp_path, capsys):
     else:
         data.to_csv(path, index=False, sep="\t" if "tsv" in name else ",")
     assert main(["fit", SLEEP, str(path), "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)["loglik"] == pytest.approx(-871.81413598)
+    assert json.loads(capsys.readouterr().out)["llf"] == pytest.approx(-871.81413598)
 
 
 def test_weights_offset_threads(tmp_path, capsys):
@@ -109,7 +109,7 @@ def test_weights_offset_threads(tmp_path, capsys):
     options = ["--weights", "w", "--offset", "o", "--threads", "1", "--json"]
     assert main(["fit", SLEEP, str(path), *options]) == 0
     fit = lf.lmm(SLEEP, data, weights="w", offset="o")
-    assert json.loads(capsys.readouterr().out)["loglik"] == fit.llf
+    assert json.loads(capsys.readouterr().out)["llf"] == fit.llf
 
 
 def test_missing_values(tmp_path, capsys):
@@ -126,7 +126,7 @@ def test_missing_values(tmp_path, capsys):
 def test_verbose_leaves_the_standard_output_alone(csv, capsys):
     assert main(["fit", SLEEP, csv, "--json", "--verbose"]) == 0
     out, err = capsys.readouterr()
-    assert json.loads(out)["n"] == 180
+    assert json.loads(out)["nobs"] == 180
     assert "loglik" in err and "decrement" in err
 
 
