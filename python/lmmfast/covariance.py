@@ -65,6 +65,10 @@ class RandomStructure(ABC):
     def natural_basis(self, D: Array) -> Array:
         """Derivatives of D by its natural parameters, (n_params, q, q)."""
 
+    def matrix(self, natural: Array, q: int) -> Array:
+        """Return D (q, q) of its natural parameters (n_params,)."""
+        return np.einsum("k,kij->ij", natural, self.natural_basis(np.zeros((q, q))))
+
     @abstractmethod
     def natural_names(self, names: tuple[str, ...], group: str) -> list[str]:
         """Names of the natural parameters."""
@@ -361,6 +365,10 @@ class HeterogeneousCS(RandomStructure):
         used = products > 0
         rho = np.mean(covariances[used] / products[used]) if used.any() else 0.0
         return np.append(np.diag(D), rho)
+
+    def matrix(self, natural: Array, q: int) -> Array:  # noqa: D102
+        sd = np.sqrt(np.clip(natural[:-1], 0.0, None))
+        return np.outer(sd, sd) * self._C(natural[-1], q)
 
     def natural_basis(self, D: Array) -> Array:  # noqa: D102
         q = len(D)

@@ -16,13 +16,15 @@ from lmmfast.design import Design, check_finite
 from lmmfast.engine import LevelsEngine, Totals, Working
 from lmmfast.errors import DataError, NotIdentifiableError, UnsupportedModelError
 from lmmfast.estimates import independent_columns, make_problem
+from lmmfast.given_start import given_start
 from lmmfast.identify import check_joint_information, check_response, residual_sums
 from lmmfast.levels import Levels
+from lmmfast.multistart import maximise
 from lmmfast.objective import Problem
 from lmmfast.optimum import Optimum
 from lmmfast.reference_levels import LevelsReferenceEngine
 from lmmfast.residual.model import ResidualModel
-from lmmfast.scoring import Point, Search, maximise
+from lmmfast.scoring import Point, Search
 from lmmfast.terms import BlockCovariance
 
 if TYPE_CHECKING:
@@ -140,15 +142,13 @@ class LevelsFit:
         engine: Any = self.engine
         search = Search(self.problem, self.covariance, engine, self.options.max_iter, callback)
         point = self._first_point(search, random_names)
-        point, reason = maximise(search, point)
+        point, reason = maximise(search, point, self.options.n_starts)
         if reason != "converged" or point.D.max() > SUSPICIOUS:
             self._check_something_left()
         return conclude(search, snap_to_boundary(search, point), reason)
 
     def _first_point(self, search: Search, random_names: list[str]) -> Point:
         """Evaluate the first point and judge from it whether the data tell all parameters apart."""
-        from lmmfast.fitting import given_start
-
         D = np.eye(self.covariance.q)
         if hasattr(self.engine, "start") and self.options.start is None:
             D = self.engine.start(self.keep)

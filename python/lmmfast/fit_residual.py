@@ -22,8 +22,10 @@ from lmmfast.errors import (
     UnsupportedModelError,
 )
 from lmmfast.estimates import independent_columns, make_problem
+from lmmfast.given_start import given_residual_starts
 from lmmfast.identify import check_joint_information, check_response
 from lmmfast.joint import JointCovariance
+from lmmfast.multistart import maximise
 from lmmfast.objective import Evaluation, Problem
 from lmmfast.optimum import Optimum
 from lmmfast.reference import ReferenceEngine
@@ -31,7 +33,7 @@ from lmmfast.residual import definitions
 from lmmfast.residual.engines import DenseEngine, MarkovEngine, suits_markov
 from lmmfast.residual.model import ResidualModel, bind
 from lmmfast.residual.start import inside, start_params
-from lmmfast.residual_search import climb_roughly, maximise
+from lmmfast.residual_search import climb, climb_roughly
 from lmmfast.scoring import EXACT_START_ROWS, Point, Search
 from lmmfast.terms import BlockCovariance
 
@@ -115,9 +117,14 @@ class ResidualFit:
             inner = self._inside(self._search())
             if inner is not None:
                 self._check_information(inner, random_names)
-        point = self._first_point(search, sample)
-        point, reason = maximise(search, point)
-        if reason == "converged" and not (search.stopped or search.difference):
+        given: list[Array] = []
+        if self.options.start is not None:
+            given = given_residual_starts(self.covariance, self.basis, self.options.start)
+            point = _begin(search, given)
+        else:
+            point = self._first_point(search, sample)
+        point, reason = maximise(search, point, self.options.n_starts, climb, given[1:])
+        if reason == "converged" and not search.stopped:
             point = self._confirmed(search, point)
         return conclude(search, snap_to_boundary(search, point), reason)
 
@@ -166,7 +173,7 @@ class ResidualFit:
 
     def _confirmed(self, search: Search, point: Point) -> Point:
         """Judge the end by the Hessian itself; of many rows Fisher's information is as good."""
-        if self.design.n_obs > EXACT_START_ROWS:
+        if self.design.n_obs > EXACT_START_ROWS or point.is_exact:
             return point
         search.difference, search.barrier = True, point.barrier
         again = search.try_evaluate(point.phi, "certificate")
@@ -190,9 +197,7 @@ class ResidualFit:
         return best
 
     def _first_point(self, search: Search, sample: Search | None) -> Point:
-        """Evaluate the best of the starts: the user's, or the first that the moments suggest."""
-        if self.options.start is not None:
-            return search.begin(self._given_start(), "start")
+        """Evaluate the best of the starts that the moments suggest."""
         best: Point | None = None
         if sample is not None:
             chosen = self._best_start(lambda phi: _glance(sample, phi))
@@ -228,15 +233,6 @@ class ResidualFit:
         within = (eigenvalues > _AWAY).all() and ((nu > _AWAY) & (nu < 1 - _AWAY)).all()
         return point.phi if within else phi
 
-    def _given_start(self) -> Array:
-        start = self.options.start
-        phi = getattr(start, "_phi", None)
-        if phi is None or len(phi) != self.covariance.n_params:
-            raise UnsupportedModelError(
-                "start= of a model with a residual structure must be a fit of the same model"
-            )
-        return self.covariance.well_inside(np.asarray(phi), _LEAST_ROOM)
-
 
 # From this many clusters on starts are compared on some of them, at least and at most so many.
 _MANY_CLUSTERS = 4000
@@ -245,8 +241,14 @@ _SAMPLE_CLUSTERS = (500, 5000)
 _WORTH_A_CLIMB = 100_000
 # Variances relative to the residual one, and fractions, this far from the ends of their ranges.
 _AWAY = 0.01
-# Least eigenvalue of the residual correlations at a start that the user gives.
-_LEAST_ROOM = 1e-8
+
+
+def _begin(search: Search, given: list[Array]) -> Point:
+    """Evaluate the user's start, or beside it where V is singular there."""
+    try:
+        return search.begin(given[0], "start")
+    except ConvergenceError:
+        return search.begin(given[-1], "start")
 
 
 def _highest(evaluate: Callable[[Array], Any], candidates: list[Array]) -> tuple[Array, Any] | None:

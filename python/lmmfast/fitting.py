@@ -21,6 +21,7 @@ from lmmfast.design import Design, check_finite, natural_names
 from lmmfast.engine import Engine, MomentsEngine
 from lmmfast.errors import ConvergenceWarning, DataError, RankWarning, UnsupportedModelError
 from lmmfast.estimates import estimates, independent_columns, make_problem
+from lmmfast.given_start import given_start
 from lmmfast.identify import (
     check_clusters,
     check_information,
@@ -29,12 +30,13 @@ from lmmfast.identify import (
     check_within,
 )
 from lmmfast.implicit_nesting import warn_of_implicit_nesting
+from lmmfast.multistart import maximise
 from lmmfast.objective import Problem
 from lmmfast.optimum import Optimum, compiled_maximise
 from lmmfast.reference import ReferenceEngine
 from lmmfast.residual.structures import ResidualStructure
 from lmmfast.result import LMMResult
-from lmmfast.scoring import Search, log_evaluation, maximise
+from lmmfast.scoring import Search, log_evaluation
 from lmmfast.small_fit import fit_small
 from lmmfast.terms import BlockCovariance
 
@@ -53,6 +55,7 @@ class Options:
     max_iter: int = 200
     verbose: int = 0
     callback: Callable[[dict[str, Any]], None] | None = None
+    n_starts: int | None = None
 
     def __post_init__(self) -> None:
         if self.rank_deficient not in ("drop", "raise"):
@@ -63,6 +66,9 @@ class Options:
             raise ValueError(f"reml={self.reml!r}: choose True (REML) or False (ML)")
         if not isinstance(self.max_iter, int | np.integer) or self.max_iter < 1:
             raise ValueError(f"max_iter={self.max_iter!r}: give a positive whole number")
+        wanted = self.n_starts
+        if wanted is not None and (not isinstance(wanted, int | np.integer) or wanted < 1):
+            raise ValueError(f"n_starts={wanted!r}: give a positive whole number, or None")
 
 
 def lmm(
@@ -80,6 +86,7 @@ def lmm(
     rank_deficient: str = "drop",
     engine: str = "auto",
     start: Any = None,
+    n_starts: int | None = None,
     n_jobs: int | None = None,
     max_iter: int = 200,
     verbose: int = 0,
@@ -122,10 +129,15 @@ def lmm(
         NumPy.
     start : LMMResult or array, optional
         Where to begin: a fit of the same model, or its ``theta``.
+    n_starts : int, optional
+        From how many points the likelihood is climbed; the highest end counts. The first is
+        ``start`` or a guess from moments, then come points where such models may have other maxima,
+        then others drawn at random, the same ones each time. Default: one; of up to 500 rows
+        several, as many as the kind of model calls for.
     n_jobs : int, optional
         Threads; default: ``LMMFAST_NUM_THREADS``, else the processors this process may use.
     max_iter : int
-        Most evaluations of the likelihood.
+        Most evaluations of the likelihood, from each starting point.
     verbose : int
         1 prints each evaluation.
     callback : callable, optional
@@ -150,7 +162,9 @@ def lmm(
     """
     from lmmfast.design_formula import FormulaDesign
 
-    options = Options(reml, rank_deficient, engine, start, n_jobs, max_iter, verbose, callback)
+    options = Options(
+        reml, rank_deficient, engine, start, n_jobs, max_iter, verbose, callback, n_starts
+    )
     design = FormulaDesign(
         formula,
         data,
@@ -184,6 +198,7 @@ def fit(
     rank_deficient: str = "drop",
     engine: str = "auto",
     start: Any = None,
+    n_starts: int | None = None,
     n_jobs: int | None = None,
     max_iter: int = 200,
     verbose: int = 0,
@@ -210,7 +225,8 @@ def fit(
     group_name : str or sequence of str
         Names of the grouping factors; the keys of a dict and the columns of a table are names.
     missing : {"raise", "drop"}
-    reml, weights, offset, D, rank_deficient, engine, start, n_jobs, max_iter, verbose, callback
+    reml, weights, offset, D, rank_deficient, engine, start, n_starts, n_jobs, max_iter, verbose,
+    callback
         See `lmm`.
 
     Returns
@@ -232,7 +248,9 @@ def fit(
     """
     from lmmfast.design_array import ArrayDesign
 
-    options = Options(reml, rank_deficient, engine, start, n_jobs, max_iter, verbose, callback)
+    options = Options(
+        reml, rank_deficient, engine, start, n_jobs, max_iter, verbose, callback, n_starts
+    )
     design = ArrayDesign(
         y,
         X,
@@ -522,7 +540,7 @@ def _maximise(
     """Search by the compiled loop where nobody watches, else by the one in Python."""
     start = None if options.start is None else given_start(covariance, data.basis, options.start)
     callback = evaluation_callback(options)
-    if callback is None:
+    if callback is None and options.n_starts is None:
         optimum = compiled_maximise(problem, covariance, data.engine, options.max_iter, start)
         if optimum is not None:
             for entry in optimum.trace:
@@ -534,30 +552,8 @@ def _maximise(
     check_information(point, covariance, design, clusters.m)
     if start is not None:
         point = search.evaluate(start, "start")
-    point, reason = maximise(search, point)
+    point, reason = maximise(search, point, options.n_starts)
     return conclude(search, snap_to_boundary(search, point), reason)
-
-
-def given_start(covariance: BlockCovariance, basis: Basis, start: Any) -> Array:
-    """Root parameters at the user's variance parameters."""
-    theta = start.theta if isinstance(start, LMMResult) else start
-    try:
-        theta = np.asarray(theta, dtype=float)
-    except (TypeError, ValueError):
-        theta = np.empty(0)
-    if theta.shape != (covariance.n_params + 1,) or not np.isfinite(theta).all():
-        raise ValueError(
-            f"start must be {covariance.n_params + 1} finite numbers, like fit.theta of this model"
-        )
-    if not covariance.linear:
-        raise UnsupportedModelError(
-            "start= for heterogeneous compound symmetry is not supported; leave it out"
-        )
-    if theta[-1] <= 0:
-        raise ValueError("the residual variance in start, its last entry, must be positive")
-    B = np.linalg.inv(basis.z_map())
-    relative = B @ covariance.from_natural(theta[:-1]) @ B.T / theta[-1] * basis.weight_scale
-    return covariance.phi(relative)
 
 
 def evaluation_callback(options: Options) -> Callable[[dict[str, Any]], None] | None:

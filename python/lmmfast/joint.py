@@ -19,12 +19,16 @@ from lmmfast.barrier import LogDeterminant
 from lmmfast.covariance import Array
 from lmmfast.engine import Engine, Totals
 from lmmfast.residual import ranges
+from lmmfast.residual.draws import drawn
 from lmmfast.residual.edges import edges, free
 from lmmfast.residual.layout import ResidualParameters
 from lmmfast.terms import BlockCovariance
 
 #: Longest step of a search parameter of the residuals: logarithms and angles.
 LONGEST_STEP = 1.5
+#: Points drawn at random to search from, of few rows, and their least distance from an edge.
+N_DRAWN = 8
+DRAWN_ROOM = 0.05
 
 
 @dataclass(frozen=True)
@@ -165,6 +169,16 @@ class JointCovariance(BlockCovariance):
             [self.random.phi(0.1 * D), *self.random.other_starts()] if self.q else [np.empty(0)]
         )
         return [np.append(first, own) for first in random for own in self.starts]
+
+    @property
+    def n_drawn(self) -> int:
+        """Number of points drawn at random to search from in small data sets, besides."""
+        return N_DRAWN
+
+    def drawn(self, rng: np.random.Generator) -> Array:
+        """Draw search parameters: any D, and residuals around where the search begins."""
+        own = drawn(self.residual, self.starts[0], rng)
+        return self.well_inside(np.append(self.random.drawn(rng), own), DRAWN_ROOM)
 
     def theta(self, D: Array, sigma2: float, phi: Array) -> Array:
         """Natural parameters of D on the user's scale, then of the residuals."""

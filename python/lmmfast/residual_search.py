@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from lmmfast.barrier import Barrier
-from lmmfast.scoring import FEW_ROWS, ROUGH_TOLERANCE, Point, Search, make_point, root_steps
+from lmmfast.scoring import ROUGH_TOLERANCE, Point, Search, make_point, root_steps
 
 #: Weights of the barrier; the likelihood is short of its maximum at the edge by about the last.
 WEIGHTS = (1e-1, 3e-3, 1e-4, 3e-6, 1e-7, 3e-9, 1e-10)
@@ -11,8 +11,13 @@ WEIGHTS = (1e-1, 3e-3, 1e-4, 3e-6, 1e-7, 3e-9, 1e-10)
 ROOM = 0.1
 
 
-def maximise(search: Search, point: Point) -> tuple[Point, str]:
-    """Find a maximum from a point and, of few rows, look for a higher one from other points.
+def climb(search: Search, point: Point, tolerance: float | None = None) -> tuple[Point, str]:
+    """Find a maximum from one point.
+
+    Parameters
+    ----------
+    tolerance : float, optional
+        Newton decrement at which the search is over within the range; default: that of the search.
 
     Returns
     -------
@@ -20,25 +25,7 @@ def maximise(search: Search, point: Point) -> tuple[Point, str]:
     reason : str
         "converged", or why the search stopped before.
     """
-    best, reason = climb(search, point)
-    if search.problem.n_obs > FEW_ROWS or reason != "converged":
-        return best, reason
-    for phi in search.covariance.other_starts():
-        search.difference = False
-        other = search.try_evaluate(phi, "restart")
-        if other is None:
-            continue
-        other, ending = climb(search, other)
-        if ending == "converged" and other.loglik > best.loglik + 1e-9:
-            best = other
-        if search.limit is not None:
-            break
-    return best, reason
-
-
-def climb(search: Search, point: Point) -> tuple[Point, str]:
-    """Find a maximum from one point."""
-    point, reason = root_steps(search, point)
+    point, reason = root_steps(search, point, tolerance)
     if reason == "converged" or search.limit is not None or not search.covariance.is_bounded:
         return point, reason
     return _along_the_edge(search, point, reason)
@@ -62,7 +49,8 @@ def _along_the_edge(search: Search, point: Point, reason: str) -> tuple[Point, s
     for weight in WEIGHTS:
         Lambda = search.covariance.Lambda(point.phi)
         falling = Barrier(weight, last)
-        point = make_point(search.covariance, point.phi, Lambda, point.evaluation, point.H, falling)
+        H = point.H if point.is_exact else None
+        point = make_point(search.covariance, point.phi, Lambda, point.evaluation, H, falling)
         search.barrier = Barrier(weight, weight)
         tolerance = None if weight == WEIGHTS[-1] else ROUGH_TOLERANCE * weight
         point, reason = root_steps(search, point, tolerance)

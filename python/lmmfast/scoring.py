@@ -88,6 +88,8 @@ class Point:
         What the barrier adds to the log-likelihood.
     W : ndarray (n_params, n_params) or None
         Metric of the barrier on top of ``scale``.
+    is_exact : bool
+        Whether H is from differences of the score.
     """
 
     phi: Array
@@ -103,6 +105,7 @@ class Point:
     barrier: Barrier | None = None
     raised: float = 0.0
     W: Array | None = None
+    is_exact: bool = False
 
     @property
     def loglik(self) -> float:
@@ -140,6 +143,9 @@ class Search:
     stopped: bool = False
     secants: list[tuple[Array, Array]] = field(default_factory=list)
     trace: list[dict[str, Any]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.last = self.max_evaluations  # number of evaluations after which none may come
 
     @property
     def tolerance(self) -> float:
@@ -244,9 +250,14 @@ class Search:
         """Why the search may not go on, if it may not."""
         if self.stopped:
             return "stopped by the callback"
-        if len(self.trace) >= self.max_evaluations:
+        if len(self.trace) >= self.last:
             return limit_reason(self.max_evaluations)
         return None
+
+    def begin_anew(self, most: int | None = None) -> None:
+        """Forget what was learnt on the way so far; at most so many evaluations are to come."""
+        most = self.max_evaluations if most is None else min(most, self.max_evaluations)
+        self.difference, self.last = False, len(self.trace) + most
 
     @property
     def kr_is_affordable(self) -> bool:
@@ -302,6 +313,7 @@ def make_point(
     """
     J, curvature = covariance.jacobian(phi), covariance.curvature(phi)
     g = J @ evaluation.score
+    is_exact = H is not None
     if H is None:
         exact = evaluation.totals.kr is not None and covariance.longest_steps is None
         info = evaluation.observed_info if exact else evaluation.profile_info
@@ -314,6 +326,7 @@ def make_point(
         g=g,
         scale=scale,
         H=H,
+        is_exact=is_exact,
         **_directions(H * np.outer(scale, scale), scale * g),
     )
     return point if barrier is None else raised(covariance, point, barrier)
@@ -369,8 +382,13 @@ def corrected(point: Point, secants: list[tuple[Array, Array]]) -> Point:
     return replace(point, **found) if found["values"][0] >= least > 0 else point
 
 
-def maximise(search: Search, point: Point) -> tuple[Point, str]:
-    """Find a maximum from a point and, of few rows, look for a higher one from other points.
+def climb(search: Search, point: Point, tolerance: float | None = None) -> tuple[Point, str]:
+    """Find a maximum from one point.
+
+    Parameters
+    ----------
+    tolerance : float, optional
+        Newton decrement at which the search is over; default: that of the search.
 
     Returns
     -------
@@ -378,27 +396,9 @@ def maximise(search: Search, point: Point) -> tuple[Point, str]:
     reason : str
         "converged", or why the search stopped before.
     """
-    best, reason = _climb(search, point)
-    if search.problem.n_obs > FEW_ROWS or reason != "converged":
-        return best, reason
-    for phi in search.covariance.other_starts():
-        search.difference = False
-        other = search.try_evaluate(phi, "restart")
-        if other is None:
-            continue
-        other, ending = _climb(search, other)
-        if ending == "converged" and other.loglik > best.loglik + 1e-9:
-            best = other
-        if search.limit is not None:
-            break
-    return best, reason
-
-
-def _climb(search: Search, point: Point) -> tuple[Point, str]:
-    """Find a maximum from one point."""
     if search.covariance.linear:
-        point = _natural_steps(search, point)
-    return root_steps(search, point)
+        point = _natural_steps(search, point, tolerance)
+    return root_steps(search, point, tolerance)
 
 
 def is_optimal(point: Point, tolerance: float = DECREMENT_TOLERANCE) -> bool:
@@ -410,10 +410,11 @@ def is_optimal(point: Point, tolerance: float = DECREMENT_TOLERANCE) -> bool:
     )
 
 
-def _natural_steps(search: Search, point: Point) -> Point:
+def _natural_steps(search: Search, point: Point, tolerance: float | None) -> Point:
     """Fisher scoring on (vech D, sigma2) as long as it gains and stays within the cone."""
     floored = 0
-    while not is_optimal(point, search.tolerance) and search.limit is None and floored < 4:
+    tolerance = search.tolerance if tolerance is None else tolerance
+    while not is_optimal(point, tolerance) and search.limit is None and floored < 4:
         step = natural_step(search.covariance, point)
         if step is None:
             return point

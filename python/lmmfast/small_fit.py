@@ -36,6 +36,7 @@ def is_small(design: Design, covariance: BlockCovariance, options: Options) -> b
         and len(design.x_names) > 0
         and options.engine != "reference"
         and options.start is None
+        and options.n_starts is None
         and options.callback is None
         and not options.verbose
         and is_compiled(covariance)

@@ -14,6 +14,9 @@ from lmmfast.barrier import LogDeterminant
 from lmmfast.covariance import Array, RandomStructure, vech_pairs
 from lmmfast.engine import Engine, Totals
 
+#: Logarithms of standard deviations relative to the residual one, of D's that are drawn.
+LOG_SDS = (-2.0, 1.5)
+
 
 @dataclass(frozen=True)
 class BlockCovariance:
@@ -121,6 +124,17 @@ class BlockCovariance:
             starts.append(BlockCovariance.phi(self, D))
         return starts
 
+    @property
+    def n_drawn(self) -> int:
+        """Number of points drawn at random to search from in small data sets, besides."""
+        return 0
+
+    def drawn(self, rng: np.random.Generator) -> Array:
+        """Draw search parameters: variances from small to large, any correlations."""
+        A = rng.normal(size=(self.q, self.q + 1))
+        sd = np.exp(rng.uniform(*LOG_SDS, self.q))
+        return BlockCovariance.phi(self, (A @ A.T) / (self.q + 1) * np.outer(sd, sd))
+
     @cached_property
     def pairs(self) -> tuple[np.ndarray, np.ndarray]:
         """Row and column of each entry of vech(D)."""
@@ -204,6 +218,13 @@ class BlockCovariance:
         D = np.zeros((self.q, self.q))
         row, column = self.pairs
         D[row, column] = D[column, row] = tau @ self.natural_jacobian(D)
+        return D
+
+    def matrix(self, natural: Array) -> Array:
+        """D (q, q) of its natural parameters (n_params,)."""
+        D = np.zeros((self.q, self.q))
+        for s, q, c, k in zip(self.structures, self.sizes, self.columns, self.params, strict=True):
+            D[c, c] = s.matrix(natural[k], q)
         return D
 
     def phi(self, D: Array) -> Array:

@@ -267,7 +267,7 @@ def test_a_start_from_another_fit_saves_evaluations(data: pd.DataFrame) -> None:
     fit = ou(data)
     again = ou(data, start=fit)
     assert again.llf == pytest.approx(fit.llf, abs=1e-9)
-    with pytest.raises(lf.UnsupportedModelError, match="start="):
+    with pytest.raises(lf.DataError, match="3 finite numbers"):
         ou(data, start=[1.0, 2.0])
 
 

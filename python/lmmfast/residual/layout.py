@@ -157,14 +157,14 @@ class ResidualParameters:
         for stratum in self.strata if self.correlation is not None else ():
             if stratum.nu is not None:
                 nu = kappa[stratum.nu]
-                total = self._stratum_variance(stratum, kappa, sigma2)
+                total = self.stratum_variance(stratum, self._level_variances(kappa, sigma2))
                 out.append(total * (1 - nu) if self.splits_nugget else nu)
             out += list(self._correlations(stratum, kappa, sigma2))
         for part in self.variances:
             values = kappa[part.params]
             if part.kind != "levels":
                 out += list(values / part.scale)
-            elif part is not self._level_part:
+            elif part is not self.level_part:
                 out += list(np.exp(values))
         return np.array(out + list(self._variances(kappa, sigma2)))
 
@@ -187,14 +187,14 @@ class ResidualParameters:
                 word = "power" if part.kind == "power" else "expon"
                 labels: Sequence[str | None] = part.labels or (None,)
                 out += [Natural(f"{word}({_with(column, label)})", "free") for label in labels]
-            elif part is not self._level_part:
+            elif part is not self.level_part:
                 out += [Natural(f"ratio(Residual|{label})", "range") for label in part.labels[1:]]
-        levels = self._level_part
+        levels = self.level_part
         tails = [f"|{label}" for label in levels.labels] if levels else [""]
         return out + [Natural(f"var(Residual{tail})", "variance") for tail in tails]
 
     @property
-    def _level_part(self) -> VariancePart | None:
+    def level_part(self) -> VariancePart | None:
         """The part whose levels are reported as variances; further ones are ratios."""
         return next((part for part in self.variances if part.kind == "levels"), None)
 
@@ -211,24 +211,28 @@ class ResidualParameters:
         """Total variance of a row at the first level of every variance model."""
         return float(self._level_variances(kappa, sigma2)[0])
 
-    def _base(self, kappa: Values, sigma2: Values) -> Values:
-        """Variance of a row at the baseline of all levels and v = 1 (power) or v = 0."""
-        shift = sum(
+    def shift(self, kappa: Values) -> Values:
+        """By how much log s is higher at the means of covariates than at v = 1 (power) or 0."""
+        return sum(
             kappa[part.params][0] * part.center / (1.0 if part.kind == "power" else part.scale)
             for part in self.variances
             if part.kind != "levels" and part.center != 0
         )
-        return sigma2 * np.exp(-2 * shift)
+
+    def _base(self, kappa: Values, sigma2: Values) -> Values:
+        """Variance of a row at the baseline of all levels and v = 1 (power) or v = 0."""
+        return sigma2 * np.exp(-2 * self.shift(kappa))
 
     def _level_variances(self, kappa: Values, sigma2: Values) -> Values:
         """Total variances of the levels of the first part with levels; one without."""
-        part, base = self._level_part, self._base(kappa, sigma2)
+        part, base = self.level_part, self._base(kappa, sigma2)
         if part is None:
             return np.array([base])
         return base * np.concatenate([[1.0], np.exp(2 * kappa[part.params])])
 
-    def _stratum_variance(self, stratum: Stratum, kappa: Values, sigma2: Values) -> Values:
-        part, variances = self._level_part, self._level_variances(kappa, sigma2)
+    def stratum_variance(self, stratum: Stratum, variances: Values) -> Values:
+        """Total variance of a stratum, out of those of the levels."""
+        part = self.level_part
         if part is None or stratum.label is None:
             return variances[0]
         return variances[part.labels.index(stratum.label)]
@@ -238,7 +242,7 @@ class ResidualParameters:
         variances = self._level_variances(kappa, sigma2)
         if not self.splits_nugget:
             return variances
-        part = self._level_part
+        part = self.level_part
         labels: Sequence[str | None] = part.labels if part else (None,)
         nu = {s.label: kappa[s.nu] for s in self.strata}
         return variances * np.array([nu[label] for label in labels])
@@ -263,15 +267,16 @@ class ResidualParameters:
             return list(np.tanh(psi))
         C = definitions.unstructured(psi, self.T)
         variances = self._level_variances(kappa, sigma2)
-        at = [self._level_index(stratum, level) for level in self.levels]
+        at = [self.level_index(stratum, level) for level in self.levels]
         return [
             C[j, k] * np.sqrt(variances[at[j]]) * np.sqrt(variances[at[k]])
             for j in range(self.T)
             for k in range(j + 1, self.T)
         ]
 
-    def _level_index(self, stratum: Stratum, level: str) -> int:
-        part = self._level_part
+    def level_index(self, stratum: Stratum, level: str) -> int:
+        """Place of a visit of a stratum among the levels of the variances."""
+        part = self.level_part
         assert part is not None
         label = level if stratum.label is None else f"{stratum.label}:{level}"
         return part.labels.index(label)

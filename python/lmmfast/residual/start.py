@@ -162,7 +162,7 @@ def _table_psi(kind: str, E: Array, T: int, bands: int | None) -> Array:
     if kind == "banded_toeplitz":
         assert bands is not None
         return _dominated(by_lag[:bands])
-    return _partial(by_lag)
+    return partial_autocorrelations(by_lag)
 
 
 def _dominated(rho: Array) -> Array:
@@ -170,14 +170,24 @@ def _dominated(rho: Array) -> Array:
     return np.arctanh(rho * min(1.0, 0.45 / max(float(np.abs(rho).sum()), 1e-300)))
 
 
-def _partial(rho: Array) -> Array:
-    """Inverse hyperbolic tangents of the partial autocorrelations of autocorrelations."""
+def partial_autocorrelations(rho: Array, most: float = MOST, least: float = 1e-3) -> Array:
+    """Inverse hyperbolic tangents of the partial autocorrelations of autocorrelations.
+
+    Parameters
+    ----------
+    rho : ndarray (K,)
+        At lags 1 ... K; those of moments need not belong to a covariance matrix.
+    most : float
+        Largest partial autocorrelation.
+    least : float
+        Smallest variance of a prediction that is divided by.
+    """
     psi: list[float] = []
     weights: list[float] = []
     for k, value in enumerate(rho):
         predicted = float(np.dot(weights, rho[:k][::-1]))
-        spread = max(1.0 - float(np.dot(weights, rho[:k])), 1e-3)
-        pacf = float(np.clip((value - predicted) / spread, -MOST, MOST))
+        spread = max(1.0 - float(np.dot(weights, rho[:k])), least)
+        pacf = float(np.clip((value - predicted) / spread, -most, most))
         psi.append(float(np.arctanh(pacf)))
         weights = [w - pacf * v for w, v in zip(weights, weights[::-1], strict=True)] + [pacf]
     return np.array(psi)

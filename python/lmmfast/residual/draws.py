@@ -1,0 +1,31 @@
+"""Points drawn at random over the range of the parameters of the residuals, to search from."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from lmmfast.covariance import Array
+from lmmfast.residual.layout import ResidualParameters
+
+#: Spreads of log standard deviations around their start, and of correlation parameters around none:
+#: some draws stay near, some go far.
+NEAR_AND_FAR_SDS = (0.3, 1.0, 2.0)
+NEAR_AND_FAR = (0.5, 1.0, 2.0)
+
+
+def drawn(parameters: ResidualParameters, start: Array, rng: np.random.Generator) -> Array:
+    """Draw search parameters (n_params,).
+
+    Parameters
+    ----------
+    start : ndarray (n_params,)
+        Search parameters that moments suggest: standard deviations are drawn around theirs.
+    """
+    kappa, n = parameters.kappa(start), parameters.n_variance
+    kappa[:n] += rng.choice(NEAR_AND_FAR_SDS) * rng.normal(size=n)
+    for stratum in parameters.strata:
+        n_psi = stratum.psi.stop - stratum.psi.start
+        kappa[stratum.psi] = rng.choice(NEAR_AND_FAR) * rng.normal(size=n_psi)
+        if stratum.nu is not None:
+            kappa[stratum.nu] = rng.uniform()
+    return parameters.phi(kappa)
