@@ -81,6 +81,7 @@ _ERRORS = (
     "FormulaError",
     "LmmError",
     "LmmWarning",
+    "MissingRowsWarning",
     "NestingWarning",
     "NewDataWarning",
     "NewGroupsWarning",

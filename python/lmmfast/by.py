@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from lmmfast.design import warn_of_missing_rows
 from lmmfast.errors import LmmWarning
 from lmmfast.fitting import Options
 
@@ -85,6 +86,7 @@ def lmm_by(
     parsed = write_out_dot(parsed, parts.table, weights, offset, parts.by)
     fitter = SegmentFitter(parsed, parts, options, missing, D)
     result = LMMByResult(fitter, fitter.fit_all())
+    warn_of_missing_rows(result.n_dropped, parts.table.n_rows, result.missing_counts, stacklevel=3)
     _warn(result)
     return result
 

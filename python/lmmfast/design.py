@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import warnings
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 
 from lmmfast.columns import Column
 from lmmfast.covariance import RandomStructure, structure
-from lmmfast.errors import DataError, FormulaError
+from lmmfast.errors import DataError, FormulaError, MissingRowsWarning
 from lmmfast.frame import Rows, as_float
 from lmmfast.keys import GroupKeys as GroupKeys
 from lmmfast.residual.structures import ResidualStructure
@@ -218,6 +219,29 @@ def check_size(n_obs: int, x_names: Sequence[str]) -> None:
             f"X has {len(x_names)} columns but only {n_obs} rows are used: there must be more rows "
             "than fixed effects"
         )
+
+
+def warn_of_missing_rows(
+    n_dropped: int, n_rows: int, missing_counts: Mapping[str, int], stacklevel: int
+) -> None:
+    """Warn where more than a tenth of the rows is left out: a column may not be what it seems.
+
+    Parameters
+    ----------
+    n_dropped, n_rows : int
+        Rows left out, and all rows.
+    missing_counts : mapping
+        Columns with missing values, and how many.
+    """
+    if n_dropped * 10 <= n_rows:
+        return
+    name, count = max(missing_counts.items(), key=lambda item: item[1])
+    warnings.warn(
+        f"{n_dropped} of {n_rows} rows are left out because values are missing, most of them in "
+        f"{name!r} ({count}): check that column, or pass missing='raise'",
+        MissingRowsWarning,
+        stacklevel=stacklevel,
+    )
 
 
 def check_names(names: Sequence[str], what: str) -> None:

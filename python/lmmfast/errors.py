@@ -39,6 +39,10 @@ class RankWarning(LmmWarning):
     """Columns of X were dropped because other columns determine them."""
 
 
+class MissingRowsWarning(LmmWarning):
+    """More than a tenth of the rows was left out because values are missing."""
+
+
 class NestingWarning(LmmWarning):
     """Labels of one grouping factor seem to count within the levels of another."""
 

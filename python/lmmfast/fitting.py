@@ -17,7 +17,7 @@ from lmmfast.certificate import certify, conclude, snap_to_boundary
 from lmmfast.clusters import Clusters, gather
 from lmmfast.compress import CompressedClusters, SampleMisledError, compress
 from lmmfast.covariance import Array
-from lmmfast.design import Design, check_finite, natural_names
+from lmmfast.design import Design, check_finite, natural_names, warn_of_missing_rows
 from lmmfast.engine import Engine, MomentsEngine
 from lmmfast.errors import ConvergenceWarning, DataError, RankWarning, UnsupportedModelError
 from lmmfast.estimates import estimates, independent_columns, make_problem
@@ -176,6 +176,7 @@ def lmm(
         residual=wanted_structure(residual, engine),
         context=context,
     )
+    _warn_of_missing(design)
     return fit_design(design, options)
 
 
@@ -266,7 +267,13 @@ def fit(
         missing=missing,
         residual=wanted_structure(residual, engine),
     )
+    _warn_of_missing(design)
     return fit_design(design, options)
+
+
+def _warn_of_missing(design: Design) -> None:
+    n_rows = design.n_obs + design.n_dropped
+    warn_of_missing_rows(design.n_dropped, n_rows, design.missing_counts, stacklevel=4)
 
 
 def wanted_structure(residual: Any, engine: str) -> ResidualStructure | None:

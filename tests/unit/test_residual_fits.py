@@ -77,7 +77,9 @@ def test_arrays(data: pd.DataFrame) -> None:
 
 def test_missing_values_of_the_structure_drop_rows(data: pd.DataFrame) -> None:
     holes = data.assign(t=data["t"].where(data.index % 7 > 0))
-    fit, clean = ou(holes), ou(holes.dropna())
+    with pytest.warns(lf.MissingRowsWarning, match="20 of 136 rows"):
+        fit = ou(holes)
+    clean = ou(holes.dropna())
     assert fit.n_dropped == holes["t"].isna().sum() > 0
     assert fit.missing_counts == {"t": fit.n_dropped}
     assert fit.llf == pytest.approx(clean.llf, abs=1e-10)
