@@ -40,7 +40,11 @@ py::tuple find_runs(const py::array_t<Key, py::array::c_style>& keys, int n_thre
     std::int64_t* to = starts.mutable_data();
     Key* to_keys = run_keys.mutable_data();
     bool ascending = true;
-    without_gil([&](Interrupt& interrupt) { ascending = runs->write(to, to_keys, interrupt); });
+    try {
+        without_gil([&](Interrupt& interrupt) { ascending = runs->write(to, to_keys, interrupt); });
+    } catch (const KeysChanged& error) {
+        throw py::value_error(error.what());
+    }
     return py::make_tuple(starts, run_keys, ascending);
 }
 

@@ -12,8 +12,29 @@ import importlib
 import importlib.util
 import os
 from types import ModuleType
+from typing import Any
 
-from lmmfast import _cpu
+
+def _check_interpreter() -> None:
+    """Refuse subinterpreters: the kernels' signals and locks know one interpreter only.
+
+    Raises
+    ------
+    ImportError
+    """
+    found = (importlib.util.find_spec(name) for name in ("_interpreters", "_xxsubinterpreters"))
+    spec = next((spec for spec in found if spec), None)  # CPython 3.13, or before
+    if spec is None:
+        return
+    current: Any = importlib.import_module(spec.name).get_current()
+    if int(current[0] if isinstance(current, tuple) else current) != 0:
+        raise ImportError(
+            "lmmfast cannot be used in a subinterpreter: use threads or processes instead"
+        )
+
+
+_check_interpreter()
+_cpu: Any = importlib.import_module("lmmfast._cpu")
 
 LEVELS = ("base", "v3", "v4")
 

@@ -8,6 +8,8 @@ from pathlib import Path
 
 from lmmfast.errors import DataError
 
+MAX_THREADS = 4096
+
 
 def n_threads(requested: int | None = None) -> int:
     """Number of threads for one call.
@@ -17,6 +19,11 @@ def n_threads(requested: int | None = None) -> int:
     requested : int, optional
         Taken as it is if positive; ``-1`` means all. By default ``LMMFAST_NUM_THREADS``, else the
         number of processors that affinity and the cgroup quota leave to this process.
+
+    Raises
+    ------
+    DataError
+        The number is none from 1 to `MAX_THREADS`.
     """
     source = "n_jobs"
     if requested is None:
@@ -28,8 +35,11 @@ def n_threads(requested: int | None = None) -> int:
                 raise DataError(f"LMMFAST_NUM_THREADS={variable!r} is not a whole number") from None
     if requested is None or requested == -1:
         return _available()
-    if not isinstance(requested, Integral) or requested < 1:
-        raise DataError(f"{source} must be a positive whole number or -1, got {requested!r}")
+    if not isinstance(requested, Integral) or not 1 <= requested <= MAX_THREADS:
+        raise DataError(
+            f"{source} must be a whole number from 1 to {MAX_THREADS}, or -1 for all, "
+            f"got {requested!r}"
+        )
     return int(requested)
 
 

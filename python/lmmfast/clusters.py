@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from lmmfast._dispatch import core
 from lmmfast._threads import n_threads
+from lmmfast.errors import DataError
 from lmmfast.keys import GroupKeys, Labels
 
 # From here on hashing and counting beat sorting.
@@ -99,7 +100,22 @@ def gather(keys: GroupKeys, n_jobs: int | None = None) -> Clusters:
     Runs of equal keys are found first; only one key per run is looked up. So sorted or contiguous
     data cost one comparison per row, and no order is kept. Other rows are sorted by counting:
     integers as they are where they lie close together, else by their place among the keys.
+
+    Raises
+    ------
+    DataError
+        The keys, which may be the user's memory, changed while they were read.
     """
+    try:
+        return _gather(keys, n_jobs)
+    except ValueError as error:
+        raise DataError(
+            f"the groups changed while they were read ({error}): do not write to the data of a fit "
+            "while it runs"
+        ) from None
+
+
+def _gather(keys: GroupKeys, n_jobs: int | None) -> Clusters:
     values = keys.values
     n = len(values)
     starts, run_keys, ascending = _runs(values, n_jobs)

@@ -154,7 +154,16 @@ def factorize(name: str, values: Any) -> Column:
     # A few texts are sorted faster as Python's, many as arrow's, which pandas may choose.
     few_texts = isinstance(values, np.ndarray) and values.dtype == object and len(levels) < 10_000
     text = few_texts and all(type(level) is str for level in levels)
-    return factor(name, codes, pd.Index(levels, dtype=object if text else None))
+    try:
+        index = pd.Index(levels, dtype=object if text else None)
+        if text:
+            "".join(levels).encode()
+    except UnicodeEncodeError as error:
+        raise DataError(
+            f"column {name!r} holds text that is not Unicode (a lone surrogate, "
+            f"{error.object[error.start]!r}): decode the bytes it came from with errors='replace'"
+        ) from None
+    return factor(name, codes, index)
 
 
 def factor(

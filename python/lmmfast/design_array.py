@@ -350,6 +350,8 @@ def read_matrix(
     """
     columns, given = _columns_of(data, role)
     plain = type(data) is np.ndarray and data.dtype.kind == "f" and not scan
+    if isinstance(names, str) or not (names is None or isinstance(names, Sequence | np.ndarray)):
+        raise DataError(f"the names of the columns of {role} must be a list, not {names!r}")
     if names is not None and len(names) != len(columns):
         raise DataError(f"{role} has {len(columns)} columns, but {len(names)} names are given")
     chosen = tuple(names or given or (f"{prefix}{j}" for j in range(len(columns))))

@@ -93,7 +93,7 @@ class FormulaDesign:
         residual: ResidualStructure | None = None,
         context: Mapping[str, Any] | None = None,
     ) -> None:
-        if isinstance(formula, str):
+        if not isinstance(formula, ParsedFormula):
             formula = parse_formula(formula, groups, residual is not None, context)
         table = open_table(data)
         self.residual: ResidualStructure | None = None

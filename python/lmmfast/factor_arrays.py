@@ -42,6 +42,11 @@ def factor_arrays(groups: Any, group_name: Any, Z: Any = None, z_names: Any = No
     DataError
         Z, z_names or group_name do not have an entry for each factor.
     """
+    given_names = [group_name] if isinstance(group_name, str) else group_name
+    if not isinstance(given_names, list | tuple) or not all(
+        isinstance(name, str) for name in given_names
+    ):
+        raise DataError(f"group_name={group_name!r} must be a name, or a list of names")
     found = _named(groups)
     if found is None:
         return FactorArrays((str(group_name),), [groups], [Z], [z_names], False)

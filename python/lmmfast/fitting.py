@@ -59,16 +59,20 @@ class Options:
 
     def __post_init__(self) -> None:
         if self.rank_deficient not in ("drop", "raise"):
-            raise ValueError(f"rank_deficient={self.rank_deficient!r}: choose 'drop' or 'raise'")
+            raise DataError(f"rank_deficient={self.rank_deficient!r}: choose 'drop' or 'raise'")
         if self.engine not in ENGINES:
-            raise ValueError(f"engine={self.engine!r}: choose one of {', '.join(ENGINES)}")
+            raise DataError(f"engine={self.engine!r}: choose one of {', '.join(ENGINES)}")
         if not isinstance(self.reml, bool | np.bool_):
-            raise ValueError(f"reml={self.reml!r}: choose True (REML) or False (ML)")
+            raise DataError(f"reml={self.reml!r}: choose True (REML) or False (ML)")
         if not isinstance(self.max_iter, int | np.integer) or self.max_iter < 1:
-            raise ValueError(f"max_iter={self.max_iter!r}: give a positive whole number")
+            raise DataError(f"max_iter={self.max_iter!r}: give a positive whole number")
         wanted = self.n_starts
         if wanted is not None and (not isinstance(wanted, int | np.integer) or wanted < 1):
-            raise ValueError(f"n_starts={wanted!r}: give a positive whole number, or None")
+            raise DataError(f"n_starts={wanted!r}: give a positive whole number, or None")
+        if self.callback is not None and not callable(self.callback):
+            raise DataError(f"callback={self.callback!r} must be a function of the trace entry")
+        if not isinstance(self.verbose, int | np.integer | np.bool_):
+            raise DataError(f"verbose={self.verbose!r}: choose 0 or 1")
 
 
 def lmm(

@@ -105,24 +105,50 @@ def predict(
     out = np.empty(batch.n_rows)
     for start in range(0, batch.n_rows, CHUNK):
         rows = slice(start, min(start + CHUNK, batch.n_rows))
-        out[rows] = _linear([x[rows] for x in batch.X], fit, rows.stop - start)
-        for own, position in zip(effects, positions, strict=True):
-            here = position[rows]
-            known = here >= 0
-            for k, column in enumerate(own.columns):
-                effect = batch.Z[column][rows] * own.b[here, k]
-                out[rows] += effect if known.all() else np.where(known, effect, 0.0)
+        with np.errstate(over="ignore", invalid="ignore"):  # found by _check_range
+            out[rows] = _predicted(fit, batch, effects, positions, rows)
+    left_out = np.zeros(batch.n_rows, dtype=bool)
     for missing in (batch.missing, *(key.missing for key in keys)):
         if missing is not None:
-            out[missing] = np.nan
+            left_out |= missing
     if new_levels == "missing":
         for position in positions:
-            out[position < 0] = np.nan
+            left_out |= position < 0
+    _check_range(~np.isfinite(out) & ~left_out)
+    out[left_out] = np.nan
     if batch.offset is not None:
         out += batch.offset
     elif offset is not None:
         out += _read_offset(offset, batch.n_rows)
+    _check_range(np.isinf(out))
     return _with_index(out, newdata)
+
+
+def _predicted(
+    fit: LMMResult,
+    batch: NewBatch,
+    effects: list[FactorEffects],
+    positions: list[NDArray[np.intp]],
+    rows: slice,
+) -> Array:
+    """X beta + Z b of some rows; no effects where the group is unknown (position -1)."""
+    out = _linear([x[rows] for x in batch.X], fit, rows.stop - rows.start)
+    for own, position in zip(effects, positions, strict=True):
+        here = position[rows]
+        known = here >= 0
+        for k, column in enumerate(own.columns):
+            effect = batch.Z[column][rows] * own.b[here, k]
+            out += effect if known.all() else np.where(known, effect, 0.0)
+    return out
+
+
+def _check_range(beyond: NDArray[np.bool_]) -> None:
+    """Refuse predictions that are not finite although nothing is missing."""
+    if beyond.any():
+        raise DataError(
+            f"the prediction of row {int(np.argmax(beyond))} (counting from 0) is not finite: the "
+            "new data are infinite there, or beyond the range of double precision"
+        )
 
 
 def _warn_of_new_data(fit: LMMResult, offset: Any) -> None:

@@ -117,7 +117,9 @@ def segments(data: Any, by: Any, *, weights: Any, offset: Any, missing: str) -> 
         A column of `by` is not there, or misses values and they are not to be dropped.
     """
     table = open_table(data)
-    names = [by] if isinstance(by, str) else list(by)
+    names = [by] if isinstance(by, str) else by
+    if not isinstance(names, list | tuple) or not all(isinstance(name, str) for name in names):
+        raise DataError(f"by={by!r} must be the name of a column of the data, or a list of them")
     if not names:
         raise DataError("by= names no column: give the columns that tell the segments apart")
     for name in names:

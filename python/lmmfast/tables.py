@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -55,11 +56,7 @@ def open_table(data: Any) -> Table:
     try:
         frame = nw.from_native(data, eager_only=True)
     except TypeError:
-        kind = f"{type(data).__module__}.{type(data).__qualname__}"
-        raise DataError(
-            f"data of type {kind} are not a table in memory: give a pandas, polars or pyarrow "
-            "table or a dict of arrays (for a lazy frame call .collect() first)"
-        ) from None
+        raise DataError(_what_to_do(data)) from None
 
     def fetch(name: str) -> Any:
         series = frame.get_column(name)
@@ -70,6 +67,31 @@ def open_table(data: Any) -> Table:
     names = tuple(name for name in frame.columns if isinstance(name, str))
     _check_duplicates(names)
     return Table(names, len(frame), fetch, row_index(data))
+
+
+def _what_to_do(data: Any) -> str:
+    """Say what an object is that is no table in memory, and how to make one of it."""
+    kind = f"{type(data).__module__}.{type(data).__qualname__}"
+    tables = "a pandas, polars or pyarrow table or a dict of arrays"
+    if isinstance(data, str | os.PathLike):
+        return (
+            f"data={os.fspath(data)!r} is a path: read the file first, for instance by "
+            f"pandas.read_csv or polars.read_parquet, and pass the table"
+        )
+    for method, what in (
+        ("collect", "a lazy frame"),  # polars
+        ("to_arrow_table", "a database relation"),  # duckdb
+        ("fetch_arrow_table", "a database relation"),
+        ("to_pyarrow", "an expression of a database table"),  # ibis
+        ("toPandas", "a distributed frame"),  # pyspark
+        ("compute", "a distributed frame"),  # dask
+    ):
+        if hasattr(data, method):
+            return (
+                f"data of type {kind} are {what}, not in memory: select the columns of the model "
+                f"and pass data.{method}()"
+            )
+    return f"data of type {kind} are not a table in memory: give {tables}"
 
 
 def row_index(data: Any) -> Any:

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <atomic>
 #include <chrono>
+#include <condition_variable>
 #include <exception>
 #include <functional>
 #include <mutex>
@@ -21,16 +22,18 @@ struct Interrupted : std::runtime_error {
 };
 
 // A stop request. `ask` is called on the calling thread only (an interpreter handles signals there),
-// at most every 50 ms; every thread sees the answer.
+// at most once a period; every thread sees the answer.
 class Interrupt {
   public:
+    static constexpr std::chrono::milliseconds period{50};
+
     explicit Interrupt(std::function<bool()> ask = {}) : ask_(std::move(ask)) {}
 
     void check() {
         if (stop_.load(std::memory_order_relaxed)) throw Interrupted();
         if (!ask_ || std::this_thread::get_id() != owner_) return;
         const auto now = Clock::now();
-        if (now - last_ < std::chrono::milliseconds(50)) return;
+        if (now - last_ < period) return;
         last_ = now;
         if (ask_()) {
             request();
@@ -49,34 +52,55 @@ class Interrupt {
 };
 
 // work(task) for task = 0 … n_tasks-1 on up to n_threads threads, the calling one among them.
-// The first exception stops the rest and is thrown again here.
+// The first exception stops the rest and is thrown again here. While the calling thread waits for the
+// others it goes on asking whether to stop.
 template <class Work>
 void parallel_for(Index n_tasks, int n_threads, Interrupt& interrupt, const Work& work) {
     std::atomic<Index> next{0};
     std::mutex mutex;
     std::exception_ptr error;
-    const auto run = [&] {
+    const auto guarded = [&](const auto& act) {
         try {
-            for (Index task; (task = next.fetch_add(1)) < n_tasks;) {
-                interrupt.check();
-                work(task);
-            }
+            act();
         } catch (...) {
             const std::lock_guard lock(mutex);
             if (!error) error = std::current_exception();
             interrupt.request();
         }
     };
+    const auto run = [&] {
+        guarded([&] {
+            for (Index task; (task = next.fetch_add(1)) < n_tasks;) {
+                interrupt.check();
+                work(task);
+            }
+        });
+    };
     std::vector<std::thread> helpers;
+    std::condition_variable ended;
+    Index n_ended = 0;
     const auto n_helpers = std::min<Index>(n_threads, n_tasks) - 1;
     for (Index k = 0; k < n_helpers; ++k) {
         try {
-            helpers.emplace_back(run);
+            helpers.emplace_back([&] {
+                run();
+                const std::lock_guard lock(mutex);
+                ++n_ended;
+                ended.notify_one();
+            });
         } catch (const std::system_error&) {
             break;  // no more threads to be had: the ones there are do the work
         }
     }
     run();
+    for (bool all_ended = helpers.empty(); !all_ended;) {
+        {
+            std::unique_lock lock(mutex);
+            all_ended = ended.wait_for(lock, Interrupt::period,
+                                       [&] { return n_ended == static_cast<Index>(helpers.size()); });
+        }
+        if (!all_ended && !interrupt.requested()) guarded([&] { interrupt.check(); });
+    }
     for (auto& helper : helpers) helper.join();
     if (error) std::rethrow_exception(error);
 }
