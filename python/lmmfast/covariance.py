@@ -401,7 +401,7 @@ class D:
         return Unstructured()
 
     @staticmethod
-    def diag(hom: bool = False) -> RandomStructure:
+    def diag(*, hom: bool = False) -> RandomStructure:
         """Independent effects, a variance each (pdDiag, TYPE=VC); ``hom=True``: one variance."""
         return Identity() if hom else Diagonal()
 
@@ -411,7 +411,7 @@ class D:
         return Identity()
 
     @staticmethod
-    def cs(hom: bool = False) -> RandomStructure:
+    def cs(*, hom: bool = False) -> RandomStructure:
         """One common correlation and, as in lme4's ``cs()``, a variance each (TYPE=CSH).
 
         ``hom=True``: one variance as well (pdCompSymm, TYPE=CS).

@@ -32,13 +32,13 @@ class Panel(NamedTuple):
 
     Attributes
     ----------
-    group, effect : str
+    factor, effect : str
     b, sd : ndarray (m,)
         Predictions and their conditional standard deviations.
     labels : ndarray (m,)
     """
 
-    group: str
+    factor: str
     effect: str
     b: Array
     sd: Array
@@ -47,7 +47,7 @@ class Panel(NamedTuple):
 
 def plot_random_effects(
     fit: LMMResult,
-    group: str | None = None,
+    factor: str | None = None,
     effect: str | None = None,
     *,
     alpha: float = 0.05,
@@ -63,7 +63,7 @@ def plot_random_effects(
     Parameters
     ----------
     fit : LMMResult
-    group : str, optional
+    factor : str, optional
         One grouping factor.
     effect : str, optional
         One effect, such as ``"Intercept"``.
@@ -94,7 +94,7 @@ def plot_random_effects(
     >>> fit = lf.lmm("strength ~ 1 + (1 | batch/cask)", lf.datasets.pastes())
     >>> axes = fit.plot_random_effects()  # doctest: +SKIP
     """
-    panels = _panels(fit, group, effect)
+    panels = _panels(fit, factor, effect)
     named = [len(p.b) <= NAMED_UP_TO if labels is None else labels for p in panels]
     if ax is None:
         most = max((len(p.b) for p, names in zip(panels, named, strict=True) if names), default=0)
@@ -108,14 +108,14 @@ def plot_random_effects(
     return axes
 
 
-def _panels(fit: LMMResult, group: str | None, effect: str | None) -> list[Panel]:
+def _panels(fit: LMMResult, factor: str | None, effect: str | None) -> list[Panel]:
     """Effects asked for, with their standard deviations."""
     if not fit.terms:
         raise UnsupportedModelError("the fit has no random effects to draw")
-    groups = list(dict.fromkeys(term.group for term in fit.terms))
-    if group is not None and group not in groups:
-        raise ValueError(f"group={group!r}: choose one of {', '.join(map(repr, groups))}")
-    chosen = groups if group is None else [group]
+    factors = list(dict.fromkeys(term.group for term in fit.terms))
+    if factor is not None and factor not in factors:
+        raise ValueError(f"factor={factor!r}: choose one of {', '.join(map(repr, factors))}")
+    chosen = factors if factor is None else [factor]
     names = list(dict.fromkeys(n for t in fit.terms if t.group in chosen for n in t.names))
     if effect is not None and effect not in names:
         raise ValueError(f"effect={effect!r}: choose one of {', '.join(map(repr, names))}")
@@ -149,13 +149,13 @@ def _draw_effects(ax: Axes, panel: Panel, alpha: float, named: bool) -> None:
     ax.set_ylim(-0.7 - 0.01 * len(y), len(y) - 0.3 + 0.01 * len(y))
     if named:
         ax.set_yticks(y, [str(label) for label in panel.labels[order]], fontsize=8)
-        ax.set_ylabel(panel.group)
+        ax.set_ylabel(panel.factor)
     else:
         ax.set_yticks([])
         drawn = f"{len(order):,} of {m:,}" if m > len(order) else f"{m:,}"
-        ax.set_ylabel(f"{drawn} levels of {panel.group}")
+        ax.set_ylabel(f"{drawn} levels of {panel.factor}")
     ax.set_xlabel(f"effect, {100 * (1 - alpha):.4g}% interval")
-    title = textwrap.wrap(f"{panel.effect} by {panel.group}", 44, break_on_hyphens=False)
+    title = textwrap.wrap(f"{panel.effect} by {panel.factor}", 44, break_on_hyphens=False)
     ax.set_title("\n".join(title), fontsize=10)
     ax.tick_params(axis="y", length=0)
     ax.spines[["top", "right", "left"]].set_visible(False)

@@ -674,13 +674,13 @@ class LMMResult:
         return plot_curves(self, data, x, **options)
 
     def plot_random_effects(
-        self, group: str | None = None, effect: str | None = None, **options: Any
+        self, factor: str | None = None, effect: str | None = None, **options: Any
     ) -> NDArray[Any]:
         """Draw the predicted random effects, sorted, with their intervals: a caterpillar plot.
 
         Parameters
         ----------
-        group, effect : str, optional
+        factor, effect : str, optional
             One grouping factor, one effect; by default a panel for each effect of each factor.
         **options
             See `lmmfast.plots_effects.plot_random_effects`.
@@ -691,7 +691,7 @@ class LMMResult:
         """
         from lmmfast.plots_effects import plot_random_effects
 
-        return plot_random_effects(self, group, effect, **options)
+        return plot_random_effects(self, factor, effect, **options)
 
     def plot_variance_partition(self, **options: Any) -> Axes:
         """Draw the shares of the variance as bars: see `variance_partition`.

@@ -1,5 +1,8 @@
 """Calls that mean what they look like, or are refused; results that are the caller's own."""
 
+import inspect
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -10,31 +13,73 @@ from lmmfast.errors import NewGroupsWarning
 SLEEP = lf.datasets.sleepstudy()
 
 
+def cauchy(psi, values):
+    a = ((values - values.T) / np.exp(psi[0])) ** 2
+    return 1 / (1 + a), (2 * a / (1 + a) ** 2)[None]
+
+
+#: What structures print, evaluated, is to give them again.
+STRUCTURES = {name: getattr(lf, name) for name in lf.__all__} | {
+    "cauchy": cauchy,
+    "TIMES": np.arange(6.0),
+}
+
+
 @pytest.fixture(scope="module")
 def fit():
     return lf.lmm("Reaction ~ Days + (Days | Subject)", SLEEP)
 
 
 @pytest.mark.parametrize(
-    "call",
+    "call, meant",
     [
-        lambda: lf.OU("t", "Sex"),
-        lambda: lf.CompoundSymmetry("visit"),
-        lambda: lf.HeterogeneousCS("visit", "arm"),
-        lambda: lf.AR1("visit", "arm"),
-        lambda: lf.HeterogeneousAR1("visit", "arm"),
-        lambda: lf.Toeplitz("v", 2),
-        lambda: lf.HeterogeneousToeplitz("v", 2),
-        lambda: lf.Antedependence("v", "arm"),
-        lambda: lf.HeterogeneousAntedependence("v", "arm"),
-        lambda: lf.Unstructured("v", "arm"),
-        lambda: lf.VarPower("t", "arm"),
-        lambda: lf.VarExp("t", "arm"),
+        ("OU('t', 'Sex')", "OU('t', by='Sex')"),
+        ("OU('t', True)", "OU('t', nugget=True)"),
+        ("OU('t', True, by='arm')", "OU('t', nugget=True, by='arm')"),
+        ("OU(TIMES, TIMES)", "OU(<array>, by=<array>)"),
+        ("CompoundSymmetry('visit')", "CompoundSymmetry(by='visit')"),
+        ("HeterogeneousCS('visit', 'arm')", "HeterogeneousCS('visit', by='arm')"),
+        ("AR1('visit', 'arm')", "AR1('visit', by='arm')"),
+        ("HeterogeneousAR1('visit', 'arm')", "HeterogeneousAR1('visit', by='arm')"),
+        ("Toeplitz('v', 2)", "Toeplitz('v', bands=2)"),
+        ("HeterogeneousToeplitz('v', 2, 'a')", "HeterogeneousToeplitz('v', bands=2, by='a')"),
+        ("Antedependence('v', 'arm')", "Antedependence('v', by='arm')"),
+        ("HeterogeneousAntedependence('v', 'a')", "HeterogeneousAntedependence('v', by='a')"),
+        ("Unstructured('v', 'arm')", "Unstructured('v', by='arm')"),
+        ("VarPower('t', 'arm')", "VarPower('t', by='arm')"),
+        ("VarExp('t', 'arm')", "VarExp('t', by='arm')"),
+        ("SpatialMatern('x', 'y', 2.5)", "SpatialMatern('x', 'y', nu=2.5)"),
+        ("SpatialExponential('x', True)", "SpatialExponential('x', nugget=True)"),
+        ("ByGroup('a', 'b')", "ByGroup('a')"),
+        ("Independent('x')", "Independent()"),
     ],
 )
-def test_options_of_structures_are_named(call):
-    with pytest.raises(TypeError, match="positional argument"):
-        call()
+def test_options_of_structures_are_named(call, meant):
+    with pytest.raises(TypeError) as caught:
+        eval(call, STRUCTURES)
+    assert str(caught.value).endswith(f"write {meant}")
+    if "<array>" not in meant:
+        assert repr(eval(meant, STRUCTURES)) == meant
+
+
+@pytest.mark.parametrize(
+    "call, why",
+    [
+        ("AR1(None)", "columns are names or arrays, options are by"),
+        ("OU('t', nugget='Sex')", "nugget='Sex' must be True or False.*by='Sex'"),
+        ("OU('t', nugget=1)", "nugget=1 must be True or False$"),
+        ("OU('t', by=True)", "by=True must be a column"),
+    ],
+)
+def test_options_of_structures_have_their_types(call, why):
+    with pytest.raises(TypeError, match=why):
+        eval(call, STRUCTURES)
+
+
+def test_options_of_D_are_named():
+    for call in (lf.D.cs, lf.D.diag):
+        with pytest.raises(TypeError, match="positional argument"):
+            call(True)
 
 
 @pytest.mark.parametrize("alpha, meant", [(0.95, "alpha=0.05"), (0.9, "alpha=0.1")])
@@ -64,17 +109,57 @@ def test_structures_of_D_print_as_themselves(made):
     assert eval(repr(made), {"D": lf.D}) == made
 
 
+def parts(structure):
+    """Everything that a structure is made of, as far as it is not an object of its own."""
+    found = structure.correlation
+    own = [] if found is None else [replace(found, custom=None), found.custom]
+    return [vars(part) if part is not None else None for part in (*own, *structure.variances)]
+
+
 @pytest.mark.parametrize(
     "written",
     [
+        "Independent()",
+        "ByGroup('arm')",
+        "VarPower('t')",
+        "VarExp('t', by='arm')",
+        "CompoundSymmetry()",
+        "CompoundSymmetry(by='arm')",
+        "HeterogeneousCS('v')",
+        "AR1('v')",
+        "HeterogeneousAR1('v', by='arm')",
         "OU('t', nugget=True, by='arm')",
         "Toeplitz('v', bands=2)",
-        "CompoundSymmetry(by='arm')",
-        "AR1('v') * ByGroup('arm')",
+        "HeterogeneousToeplitz('v', bands=1, by='arm')",
+        "Antedependence('v')",
+        "HeterogeneousAntedependence('v')",
+        'Unstructured("it\'s")',
+        "SpatialExponential('x', 'y', nugget=True)",
+        "SpatialGaussian('x')",
+        "SpatialSpherical('x', 'y', 'z')",
+        "SpatialPower('x', by='arm')",
+        "SpatialMatern('x', 'y', nu=2.5)",
+        "CustomCorrelation('t', function=cauchy, start=[0.5])",
+        "CustomCorrelation('t', 'u', function=cauchy, start=[0.0], names=['log_range'])",
+        "AR1('v') * ByGroup('arm') * VarPower('t')",
+        "ByGroup('arm') * OU('t', nugget=True)",
     ],
 )
 def test_residual_structures_print_as_themselves(written):
-    assert repr(eval(written, vars(lf) | {n: getattr(lf, n) for n in lf.__all__})) == written
+    made = eval(written, STRUCTURES)
+    assert repr(made) == written
+    assert parts(eval(repr(made), STRUCTURES)) == parts(made)
+
+
+def test_group_is_a_group_and_factor_a_grouping_factor(fit):
+    """``group=`` is the label of one group everywhere; a grouping factor is ``factor=``."""
+    label = SLEEP["Subject"].iloc[0]
+    assert fit.implied_covariance(group=label).shape == (10, 10)
+    with pytest.raises(ValueError, match="factor='S308': choose one of 'Subject'"):
+        fit.plot_random_effects(factor=label)
+    for call in (fit.implied_covariance, fit.plot_covariance):
+        assert "group" in inspect.signature(call).parameters
+    assert next(iter(inspect.signature(fit.plot_random_effects).parameters)) == "factor"
 
 
 def test_segments_are_a_mapping():

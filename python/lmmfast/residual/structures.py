@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from lmmfast.errors import UnsupportedModelError
+from lmmfast.residual.signatures import columns_first, written
 
 #: A column: its name in the data, or its values (n,).
 Source = Any
@@ -97,6 +98,10 @@ class ResidualStructure:
         self.variances = tuple(variances)
         self.text = text
 
+    def __init_subclass__(cls) -> None:
+        if "__init__" in cls.__dict__:
+            type.__setattr__(cls, "__init__", columns_first(cls.__dict__["__init__"]))
+
     def __mul__(self, other: Any) -> ResidualStructure:
         """Multiply: correlations by variance models, as nlme's corStruct and varFunc."""
         if not isinstance(other, ResidualStructure):
@@ -119,15 +124,6 @@ class ResidualStructure:
     def __repr__(self) -> str:
         """Return the structure as written."""
         return self.text
-
-
-def _written(name: str, columns: Sequence[Source], **options: Any) -> str:
-    """``"AR1('visit', by='arm')"``; arrays are only named."""
-    shown = [repr(c) if isinstance(c, str) else "<array>" for c in columns]
-    for key, value in options.items():
-        if value is not None and value is not False:
-            shown.append(f"{key}={value!r}" if isinstance(value, str | int | float) else f"{key}=…")
-    return f"{name}({', '.join(shown)})"
 
 
 def _own_variance(by: Source | None) -> tuple[Variance, ...]:
@@ -154,7 +150,7 @@ class ByGroup(ResidualStructure):
     """
 
     def __init__(self, col: Source) -> None:
-        super().__init__(None, (Variance("levels", (col,)),), _written("ByGroup", [col]))
+        super().__init__(None, (Variance("levels", (col,)),), written("ByGroup", [col]))
 
 
 class VarPower(ResidualStructure):
@@ -169,7 +165,7 @@ class VarPower(ResidualStructure):
     """
 
     def __init__(self, col: Source, *, by: Source | None = None) -> None:
-        super().__init__(None, (Variance("power", (col,), by),), _written("VarPower", [col], by=by))
+        super().__init__(None, (Variance("power", (col,), by),), written("VarPower", [col], by=by))
 
 
 class VarExp(ResidualStructure):
@@ -185,7 +181,7 @@ class VarExp(ResidualStructure):
 
     def __init__(self, col: Source, *, by: Source | None = None) -> None:
         super().__init__(
-            None, (Variance("exponential", (col,), by),), _written("VarExp", [col], by=by)
+            None, (Variance("exponential", (col,), by),), written("VarExp", [col], by=by)
         )
 
 
@@ -202,7 +198,7 @@ class CompoundSymmetry(ResidualStructure):
         super().__init__(
             Correlation("compound_symmetry", by=by),
             _own_variance(by),
-            _written("CompoundSymmetry", [], by=by),
+            written("CompoundSymmetry", [], by=by),
         )
 
 
@@ -221,7 +217,7 @@ class HeterogeneousCS(ResidualStructure):
         super().__init__(
             Correlation("compound_symmetry", "levels", (col,), by),
             _level_variances(col, by),
-            _written("HeterogeneousCS", [col], by=by),
+            written("HeterogeneousCS", [col], by=by),
         )
 
 
@@ -240,7 +236,7 @@ class AR1(ResidualStructure):
         super().__init__(
             Correlation("ar1", "positions", (col,), by),
             _own_variance(by),
-            _written("AR1", [col], by=by),
+            written("AR1", [col], by=by),
         )
 
 
@@ -257,7 +253,7 @@ class HeterogeneousAR1(ResidualStructure):
         super().__init__(
             Correlation("ar1", "positions", (col,), by),
             _level_variances(col, by),
-            _written("HeterogeneousAR1", [col], by=by),
+            written("HeterogeneousAR1", [col], by=by),
         )
 
 
@@ -278,7 +274,7 @@ class OU(ResidualStructure):
         super().__init__(
             Correlation("exponential", "time", (time,), by, bool(nugget), label="OU"),
             _own_variance(by),
-            _written("OU", [time], nugget=nugget, by=by),
+            written("OU", [time], nugget=nugget, by=by),
         )
 
 
@@ -299,7 +295,7 @@ class Toeplitz(ResidualStructure):
         super().__init__(
             _toeplitz(col, bands, by),
             _own_variance(by),
-            _written("Toeplitz", [col], bands=bands, by=by),
+            written("Toeplitz", [col], bands=bands, by=by),
         )
 
 
@@ -316,7 +312,7 @@ class HeterogeneousToeplitz(ResidualStructure):
         super().__init__(
             _toeplitz(col, bands, by),
             _level_variances(col, by),
-            _written("HeterogeneousToeplitz", [col], bands=bands, by=by),
+            written("HeterogeneousToeplitz", [col], bands=bands, by=by),
         )
 
 
@@ -342,7 +338,7 @@ class Antedependence(ResidualStructure):
         super().__init__(
             Correlation("antedependence", "levels", (col,), by),
             _own_variance(by),
-            _written("Antedependence", [col], by=by),
+            written("Antedependence", [col], by=by),
         )
 
 
@@ -359,7 +355,7 @@ class HeterogeneousAntedependence(ResidualStructure):
         super().__init__(
             Correlation("antedependence", "levels", (col,), by),
             _level_variances(col, by),
-            _written("HeterogeneousAntedependence", [col], by=by),
+            written("HeterogeneousAntedependence", [col], by=by),
         )
 
 
@@ -378,7 +374,7 @@ class Unstructured(ResidualStructure):
         super().__init__(
             Correlation("unstructured", "levels", (col,), by),
             _level_variances(col, by),
-            _written("Unstructured", [col], by=by),
+            written("Unstructured", [col], by=by),
         )
 
 
@@ -402,7 +398,7 @@ class _Spatial(ResidualStructure):
                 report=self._report,
             ),
             _own_variance(by),
-            _written(type(self).__name__, coords, nugget=nugget, by=by),
+            written(type(self).__name__, coords, nugget=nugget, by=by),
         )
 
 
@@ -498,7 +494,7 @@ class SpatialMatern(ResidualStructure):
                 report="range",
             ),
             _own_variance(by),
-            _written("SpatialMatern", coords, nu=nu, nugget=nugget, by=by),
+            written("SpatialMatern", coords, nu=nu, nugget=nugget, by=by),
         )
 
 
@@ -527,7 +523,7 @@ class CustomCorrelation(ResidualStructure):
     ...     a = (d / np.exp(psi[0])) ** 2
     ...     return 1 / (1 + a), (2 * a / (1 + a) ** 2)[None]
     >>> lf.CustomCorrelation("t", function=cauchy, start=[0.0], names=["log_range"])
-    CustomCorrelation('t')
+    CustomCorrelation('t', function=cauchy, start=[0.0], names=['log_range'])
     """
 
     def __init__(
@@ -554,5 +550,12 @@ class CustomCorrelation(ResidualStructure):
                 custom=CustomFunction(function, chosen, first),
             ),
             (),
-            _written("CustomCorrelation", cols, nugget=nugget),
+            written(
+                "CustomCorrelation",
+                cols,
+                function=function,
+                start=list(first),
+                names=None if names is None else list(chosen),
+                nugget=nugget,
+            ),
         )
