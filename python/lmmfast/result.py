@@ -20,6 +20,7 @@ from lmmfast.design import Design, natural_names
 from lmmfast.engine import Engine
 from lmmfast.errors import DataError
 from lmmfast.estimates import Estimates, theta_information
+from lmmfast.inference.information import inverse_information
 from lmmfast.inference.wald import coefficient_table
 from lmmfast.objective import Evaluation, Problem
 from lmmfast.optimum import Optimum
@@ -212,21 +213,17 @@ class LMMResult:
                 evaluation, self._basis, self._covariance, self._D, self._estimates.D
             )
         free = np.append(self._covariance.free(self._phi), True)
-        if not np.isfinite(info).all() or (np.diag(info)[free] == 0).any():
+        ranks = self.certificate.rank.values()
+        for params, (rank, q) in zip(self._covariance.params, ranks, strict=True):
+            free[params] = rank == q
+        known = info[np.ix_(free, free)]
+        if not np.isfinite(known).all() or (np.diag(known) == 0).any():
             raise DataError(
                 f"standard errors of theta exceed the range of double precision: divide "
                 f"{self.y_name!r} by a power of ten"
             )
-        ranks = self.certificate.rank.values()
-        for params, (rank, q) in zip(self._covariance.params, ranks, strict=True):
-            free[params] = rank == q
         cov = np.full(info.shape, np.nan)
-        scale = np.sqrt(np.diag(info)[free])
-        try:
-            inverse = np.linalg.inv(info[np.ix_(free, free)] / np.outer(scale, scale))
-        except np.linalg.LinAlgError:
-            raise DataError("the information of theta is singular") from None
-        cov[np.ix_(free, free)] = inverse / np.outer(scale, scale)
+        cov[np.ix_(free, free)] = inverse_information(known)
         return cov
 
     @property
