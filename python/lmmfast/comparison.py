@@ -37,7 +37,7 @@ def compare(*fits: Any) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        A row per fit: ``n_obs``, ``n_params`` (fixed effects and variance parameters), ``llf``,
+        A row per fit: ``nobs``, ``n_params`` (fixed effects and variance parameters), ``llf``,
         ``deviance`` (-2 llf), ``aic``, ``bic``, ``delta_aic`` (to the lowest), and the
         likelihood-ratio test against the row above, where one of the two is known to be a special
         case of the other: ``chisq``, ``df``, ``p``; ``note`` says why there is no test, or what to
@@ -92,7 +92,7 @@ def compare(*fits: Any) -> pd.DataFrame:
     return table.astype({"df": "Int64"})
 
 
-_NUMBERS = ("n_obs", "n_params", "llf", "deviance", "aic", "bic")
+_NUMBERS = ("nobs", "n_params", "llf", "deviance", "aic", "bic")
 Test = tuple[float, int | None, float, str]
 
 

@@ -574,7 +574,7 @@ def evaluation_callback(options: Options) -> Callable[[dict[str, Any]], None] | 
 
     def report(entry: dict[str, Any]) -> None:
         print(
-            f"{entry['evaluation']:3d}  {entry['step']:<8s} loglik {entry['loglik']:.10g}"
+            f"{entry['evaluation']:3d}  {entry['step']:<8s} llf {entry['llf']:.10g}"
             f"  decrement {entry['decrement']:.3g}"
         )
         if options.callback is not None:

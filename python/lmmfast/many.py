@@ -130,9 +130,8 @@ def fit_many(
     if known is not None and known.shape != (design.n_obs,):
         raise DataError(f"the offset has shape {known.shape}, but Y has {design.n_obs} rows")
     parts = shared.fit_all(responses, known)
-    result = ManyFits.join(
-        parts, responses.names(sum(len(p.llf) for p in parts)), design, data.keep, covariance, reml
-    )
+    names = responses.names(sum(len(p.llf) for p in parts))
+    result = ManyFits.join(parts, names, design, clusters.m, data.keep, covariance, reml)
     _report(result)
     return result
 

@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lmmfast.covariance import Array
-from lmmfast.design import natural_names
+from lmmfast.design import Term, natural_names
 from lmmfast.inference.wald import coefficient_table
+from lmmfast.response_fit import ResponseFit, varcorr_of
 from lmmfast.terms import BlockCovariance
 
 if TYPE_CHECKING:
@@ -28,49 +29,6 @@ NO_FIT = (
     "the log-likelihood is not finite",
     "the estimates exceed the range of double precision",
 )
-
-
-@dataclass(frozen=True, eq=False)
-class ResponseFit:
-    """The fit of one of many responses: what `ManyFits` holds of it, named as in `LMMResult`.
-
-    Attributes
-    ----------
-    y_name : str
-    params, bse : pandas.Series (p,)
-    D : pandas.DataFrame (q, q)
-    theta : pandas.Series (n_theta,)
-    sigma2, llf, decrement : float
-    status : str
-    evaluations : int
-    method : str
-        "REML" or "ML".
-    """
-
-    y_name: str
-    params: pd.Series[float]
-    bse: pd.Series[float]
-    D: pd.DataFrame
-    theta: pd.Series[float]
-    sigma2: float
-    llf: float
-    decrement: float
-    status: str
-    evaluations: int
-    method: str
-
-    @property
-    def converged(self) -> bool:
-        """Whether there is a certified optimum."""
-        return self.status.startswith("converged")
-
-    def tidy(self, alpha: float = 0.05) -> pd.DataFrame:
-        """One row for each fixed effect, columns as in `LMMResult.tidy`."""
-        return coefficient_table(self.params, self.bse, alpha)
-
-    def conf_int(self, alpha: float = 0.05) -> pd.DataFrame:
-        """Wald intervals of the fixed effects, columns ``conf_low`` and ``conf_high``."""
-        return self.tidy(alpha)[["conf_low", "conf_high"]]
 
 
 @dataclass(eq=False)
@@ -96,8 +54,10 @@ class ManyFits:
         Newton decrements, as `Certificate.decrement`.
     evaluations : ndarray of int (r,)
     y_names, x_names, theta_names, z_names : list of str
-    method : str
-        "REML" or "ML".
+    nobs, ngroups : int
+        Rows and groups of the design.
+    group_name, method : str
+        The grouping factor; "REML" or "ML".
     """
 
     beta: Array
@@ -113,6 +73,10 @@ class ManyFits:
     x_names: list[str] = field(default_factory=list)
     z_names: list[str] = field(default_factory=list)
     theta_names: list[str] = field(default_factory=list)
+    terms: tuple[Term, ...] = ()
+    nobs: int = 0
+    ngroups: int = 0
+    group_name: str = "group"
     method: str = "REML"
 
     @staticmethod
@@ -133,6 +97,7 @@ class ManyFits:
         parts: Sequence[ManyFits],
         y_names: list[str],
         design: Design,
+        ngroups: int,
         keep: NDArray[np.intp],
         covariance: BlockCovariance,
         reml: bool,
@@ -155,6 +120,8 @@ class ManyFits:
         joined.theta = np.column_stack([_natural(covariance, joined.D), joined.sigma2])
         joined.y_names = y_names
         joined.x_names = [design.x_names[j] for j in keep]
+        joined.terms, joined.group_name = tuple(design.terms), design.group_name
+        joined.nobs, joined.ngroups = design.n_obs, ngroups
         joined.z_names = [name for term in design.terms for name in term.names]
         joined.theta_names = [*natural_names(design.terms), "var(Residual)"]
         joined.method = "REML" if reml else "ML"
@@ -183,14 +150,16 @@ class ManyFits:
             k = range(len(self))[response]
         return ResponseFit(
             y_name=self.y_names[k],
+            group_name=self.group_name,
             params=pd.Series(self.beta[k], index=self.x_names, copy=True),
             bse=pd.Series(self.bse[k], index=self.x_names, copy=True),
-            D=pd.DataFrame(self.D[k], index=self.z_names, columns=self.z_names, copy=True),
             theta=pd.Series(self.theta[k], index=self.theta_names, copy=True),
-            sigma2=float(self.sigma2[k]),
+            varcorr=varcorr_of(self.terms, self.D[k], float(self.sigma2[k])),
             llf=float(self.llf[k]),
             decrement=float(self.decrement[k]),
             status=str(self.status[k]),
+            nobs=self.nobs,
+            ngroups=self.ngroups,
             evaluations=int(self.evaluations[k]),
             method=self.method,
         )

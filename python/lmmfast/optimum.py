@@ -80,7 +80,7 @@ def trace_entry(
     return {
         "evaluation": evaluation,
         "step": step,
-        "loglik": loglik,
+        "llf": loglik,
         "decrement": decrement,
         "smallest_eigenvalue": smallest_eigenvalue,
         "phi": phi,

@@ -273,10 +273,10 @@ class Search:
 def log_evaluation(entry: dict[str, Any]) -> None:
     """Write an entry of the trace to the log."""
     logger.debug(
-        "evaluation %d (%s): loglik %.10g, decrement %.3g",
+        "evaluation %d (%s): llf %.10g, decrement %.3g",
         entry["evaluation"],
         entry["step"],
-        entry["loglik"],
+        entry["llf"],
         entry["decrement"],
     )
 

@@ -27,6 +27,8 @@ from lmmfast.varcorr import VarCorr
 if TYPE_CHECKING:
     import pandas as pd
 
+    from lmmfast.design import Term
+    from lmmfast.response_fit import ResponseFit
     from lmmfast.result import LMMResult
 
 _MOST_NAMES = 12  # columns named in the model line of a fit to arrays
@@ -167,10 +169,10 @@ def summarise(fit: LMMResult, alpha: float = 0.05) -> Summary:
         errors = [*(np.diag(block) for block in entries), residual]
         random["std_error"] = np.concatenate([*map(_as_listed, entries), residual])
     model = {
-        "n_obs": fit.nobs,
+        "nobs": fit.nobs,
         "n_dropped": fit.n_dropped,
         **_group_numbers(fit),
-        "loglik": fit.llf,
+        "llf": fit.llf,
         "deviance": fit.deviance,
         "aic": fit.aic,
         "bic": fit.bic,
@@ -197,12 +199,44 @@ def summarise(fit: LMMResult, alpha: float = 0.05) -> Summary:
     )
 
 
+def summarise_response(fit: ResponseFit, alpha: float) -> Summary:
+    """Make the report of one of many responses."""
+    import pandas as pd
+
+    model = {
+        "nobs": fit.nobs,
+        "ngroups": fit.ngroups,
+        "llf": fit.llf,
+        "deviance": fit.deviance,
+        "aic": fit.aic,
+        "bic": fit.bic,
+    }
+    groups = f"{fit.ngroups:,} ({fit.group_name})"
+    terms = fit.varcorr.terms
+    return Summary(
+        title=f"Linear mixed model fitted by {_METHODS[fit.method]}",
+        model=_arrays_line(fit.y_name, list(fit.params.index), terms, fit.group_name),
+        convergence=fit.status,
+        facts=[("Rows", f"{fit.nobs:,}"), ("Groups", groups), *_likelihood_facts(fit)],
+        varcorr=fit.varcorr,
+        errors=None,
+        tables={
+            "model": pd.DataFrame({"value": pd.Series(model)}),
+            "random_effects": fit.varcorr.to_frame(),
+            "variance_parameters": pd.DataFrame({"estimate": fit.theta}),
+            "fixed_effects": fit.tidy(alpha),
+        },
+        alpha=alpha,
+        notes=["One of many responses: lmmfast.fit has all of it.", _wald_note(fit.ngroups)],
+    )
+
+
 def _group_numbers(fit: LMMResult) -> dict[str, float]:
     """Number and sizes of the groups; of several grouping factors with their names."""
     numbers: dict[str, float] = {}
     for name, (m, (smallest, mean, largest)) in fit._grouping.items():
         of = f"[{name}]" if len(fit._grouping) > 1 else ""
-        numbers[f"n_groups{of}"] = m
+        numbers[f"ngroups{of}"] = m
         numbers[f"min_group_size{of}"] = smallest
         numbers[f"mean_group_size{of}"] = mean
         numbers[f"max_group_size{of}"] = largest
@@ -256,25 +290,33 @@ def _model_line(fit: LMMResult) -> str:
 
     if isinstance(fit.spec, FormulaSpec):
         return " ".join(fit.spec.formula.text.split())
-    names = [*fit.x_names]
+    return _arrays_line(fit.y_name, fit.x_names, fit.terms, fit.group_name)
+
+
+def _arrays_line(y_name: str, x_names: Sequence[str], terms: Sequence[Term], group: str) -> str:
+    """Return the names of the arrays' columns as a formula."""
+    names = [*x_names]
     if len(names) > _MOST_NAMES:
-        names = [*names[:_MOST_NAMES], f"... ({len(fit.x_names)} columns)"]
-    terms = [
+        names = [*names[:_MOST_NAMES], f"... ({len(x_names)} columns)"]
+    random = [
         "("
         + " + ".join("1" if name == "Intercept" else name for name in t.names)
         + f" | {t.group})"
-        for t in fit.terms
-    ] or [f"( | {fit.group_name})"]
-    return f"{fit.y_name} ~ {' + '.join([' + '.join(names) or '0', *terms])}   [arrays]"
+        for t in terms
+    ] or [f"( | {group})"]
+    return f"{y_name} ~ {' + '.join([' + '.join(names) or '0', *random])}   [arrays]"
 
 
 def _facts(fit: LMMResult) -> list[tuple[str, str]]:
     rows = f"{fit.nobs:,}" + (f" ({fit.n_dropped:,} dropped)" if fit.n_dropped else "")
-    n_theta = fit.n_params - len(fit.x_names)
+    return [("Rows", rows), *_group_facts(fit), *_likelihood_facts(fit)]
+
+
+def _likelihood_facts(fit: LMMResult | ResponseFit) -> list[tuple[str, str]]:
+    """Return number of parameters and likelihood in words."""
+    n_fixed = len(fit.params)
     return [
-        ("Rows", rows),
-        *_group_facts(fit),
-        ("Parameters", f"{len(fit.x_names)} fixed, {n_theta} of variances"),
+        ("Parameters", f"{n_fixed} fixed, {fit.n_params - n_fixed} of variances"),
         ("Log-likelihood" if fit.method == "ML" else "REML log-likelihood", f"{fit.llf:.4f}"),
         ("Deviance" if fit.method == "ML" else "REML deviance", f"{fit.deviance:.4f}"),
         ("AIC", f"{fit.aic:.4f}"),
@@ -316,11 +358,15 @@ def _notes(fit: LMMResult, cov: Array | None) -> list[str]:
         notes.append("Standard errors of the variances need the data, which this fit has let go.")
     elif fit.certificate.on_boundary:
         notes.append("SE(Var.) is left out on the boundary, where it would mean nothing.")
+    return [*notes, _wald_note(min(m for m, _ in fit._grouping.values()))]
+
+
+def _wald_note(fewest: int) -> str:
+    """Say what p-values and intervals are, with this many groups."""
     wald = "P-values and intervals are Wald's, from the normal distribution"
-    fewest = min(m for m, _ in fit._grouping.values())
     if fewest < _FEW_GROUPS:
         wald += f": with {_count(fewest, 'group')}, read them as somewhat too sure"
-    return [*notes, f"{wald}."]
+    return f"{wald}."
 
 
 def _count(n: int, what: str) -> str:

@@ -437,7 +437,7 @@ def test_start():
         again = lf.fit(Y, X, GROUPS, X, start=start)
         assert again.llf == pytest.approx(fit.llf, rel=1e-12)
         assert [entry["step"] for entry in again.trace[:2]] == ["check", "start"]
-        assert again.trace[1]["loglik"] == pytest.approx(fit.trace[-1]["loglik"], abs=1e-6)
+        assert again.trace[1]["llf"] == pytest.approx(fit.trace[-1]["llf"], abs=1e-6)
     for start in ([0.0, 1.0], [100.0, 1e-3], [1e-6, 1e3]):  # anywhere leads to the same maximum
         assert lf.fit(Y, X, GROUPS, start=start).llf == pytest.approx(
             lf.fit(Y, X, GROUPS).llf, rel=1e-12

@@ -127,7 +127,7 @@ def test_verbose_leaves_the_standard_output_alone(csv, capsys):
     assert main(["fit", SLEEP, csv, "--json", "--verbose"]) == 0
     out, err = capsys.readouterr()
     assert json.loads(out)["nobs"] == 180
-    assert "loglik" in err and "decrement" in err
+    assert "llf" in err and "decrement" in err
 
 
 def test_not_converged(csv, capsys):

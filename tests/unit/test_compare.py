@@ -38,7 +38,7 @@ def test_table(marginal):
     assert list(table.index) == list(marginal)
     for name, fit in marginal.items():
         row = table.loc[name]
-        assert (row["n_obs"], row["n_params"]) == (108, len(fit.params) + len(fit.theta))
+        assert (row["nobs"], row["n_params"]) == (108, len(fit.params) + len(fit.theta))
         assert row["llf"] == fit.llf
         assert row["deviance"] == -2 * fit.llf
         assert (row["aic"], row["bic"]) == (fit.aic, fit.bic)

@@ -102,7 +102,7 @@ def test_results_by_factor(nested):
     text = str(nested.summary())
     assert "Groups of centre:patient  35" in text and "Groups of centre" in text
     assert "7 groups of 'centre' and 35 groups of 'centre:patient'" in repr(nested)
-    assert nested.summary().tables["model"].loc["n_groups[centre]", "value"] == 7
+    assert nested.summary().tables["model"].loc["ngroups[centre]", "value"] == 7
 
 
 def test_arrays(nested):

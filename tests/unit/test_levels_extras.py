@@ -192,7 +192,7 @@ def test_summary_of_long_names():
         assert f"Groups of {name}"[:30] in str(report)
         assert f"Groups of {name}" in html
         assert f"var(month|{name})" in table.index
-    assert report.tables["model"].loc[f"n_groups[{long}]", "value"] == 24
+    assert report.tables["model"].loc[f"ngroups[{long}]", "value"] == 24
 
 
 def test_json(casks):

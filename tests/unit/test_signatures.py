@@ -180,28 +180,65 @@ def test_segments_are_a_mapping():
     assert fits != lf.lmm_by("Reaction ~ Days + (1 | Subject)", data, by="half")
 
 
-def test_one_of_many_fits():
+@pytest.fixture(scope="module")
+def many():
+    """Fits of three responses, and the arrays that they are of."""
     rng = np.random.default_rng(3)
     X = np.column_stack([np.ones(180), SLEEP["Days"]])
     Y = SLEEP["Reaction"].to_numpy()[:, None] + 10 * rng.standard_normal((180, 3))
     Y[:, 2] = 1.0
+    names = {"x_names": ["Intercept", "Days"], "z_names": ["Intercept", "Days"]}
+    names["group_name"] = "Subject"
     with pytest.warns(lf.ConvergenceWarning, match="constant"):
-        many = lf.fit_many(Y, X, SLEEP["Subject"], X)
-    assert [one.y_name for one in many] == many.y_names
-    for k in (0, 1):
-        alone = lf.fit(Y[:, k], X, SLEEP["Subject"], X)
-        for one in (many[k], many[k - 3], many[many.y_names[k]]):
-            assert one.llf == pytest.approx(alone.llf, rel=1e-10)
-            assert one.converged
-            np.testing.assert_allclose(one.params, alone.params, rtol=1e-6)
-            np.testing.assert_allclose(one.tidy(0.1), alone.tidy(0.1), rtol=1e-4, atol=1e-12)
-            np.testing.assert_allclose(one.conf_int(), alone.conf_int(), rtol=1e-4)
-            np.testing.assert_allclose(one.theta, alone.theta, rtol=1e-4)
-    assert not many[2].converged
+        fits = lf.fit_many(Y, X, SLEEP["Subject"], X, **names)
+    return fits, lambda k: lf.fit(Y[:, k], X, SLEEP["Subject"], X, y_name=f"y{k}", **names)
+
+
+@pytest.mark.parametrize("k", [0, 1])
+def test_one_of_many_fits_has_what_a_fit_has(many, k):
+    fits, alone = many
+    alone = alone(k)
+    one = fits[k]
+    for name in "y_name group_name nobs ngroups n_params df_resid method converged".split():
+        assert getattr(one, name) == getattr(alone, name), name
+    for name in "llf deviance aic bic scale sigma".split():
+        assert getattr(one, name) == pytest.approx(getattr(alone, name), rel=1e-6), name
+    for name in "params bse tvalues pvalues theta cov_re".split():
+        got, want = getattr(one, name), getattr(alone, name)
+        assert got.axes[0].equals(want.axes[0])
+        np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-12, err_msg=name)
+    for got, want in (
+        (one.tidy(0.1), alone.tidy(0.1)),
+        (one.conf_int(0.2), alone.conf_int(0.2)),
+        (one.varcorr.to_frame(), alone.varcorr.to_frame()),
+    ):
+        pd.testing.assert_frame_equal(got, want, rtol=1e-4, atol=1e-12)
+
+
+def test_one_of_many_fits_prints(many):
+    fits, alone = many
+    report, whole = str(fits[0].summary()).splitlines(), str(alone(0).summary()).splitlines()
+    same = [line for line in report if line in whole]
+    assert "y0 ~ Intercept + Days + (1 + Days | Subject)   [arrays]" in same
+    start = report.index("Fixed effects")
+    table = report[start : start + report[start:].index("")]
+    assert table == [line for line in table if line in whole]
+    assert set(fits[0].summary().tables["model"].index) < set(
+        alone(0).summary().tables["model"].index
+    )
+    assert repr(fits[0]).startswith("<ResponseFit REML of 'y0': 180 rows, 18 groups of 'Subject'")
+
+
+def test_many_fits_are_found_by_place_and_name(many):
+    fits, _ = many
+    assert [one.y_name for one in fits] == fits.y_names == ["y0", "y1", "y2"]
+    assert fits[1].llf == fits[-2].llf == fits["y1"].llf == fits.llf[1]
+    assert not fits[2].converged
+    assert np.isnan(fits[2].aic)
     with pytest.raises(IndexError):
-        many[3]
+        fits[3]
     with pytest.raises(KeyError, match="y_names"):
-        many["none"]
+        fits["none"]
 
 
 def test_new_groups_can_be_missing(fit):

@@ -48,7 +48,7 @@ ALONE = {
 
 
 def began(fit: Any) -> float:
-    return float(next(e["loglik"] for e in fit.trace if e["step"] == "start"))
+    return float(next(e["llf"] for e in fit.trace if e["step"] == "start"))
 
 
 @pytest.mark.parametrize("kind", ALONE)

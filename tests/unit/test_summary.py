@@ -189,7 +189,7 @@ def test_tables(sleep):
     pd.testing.assert_frame_equal(tables["fixed_effects"], sleep.tidy())
     assert tables["variance_parameters"]["estimate"].to_dict() == sleep.theta.to_dict()
     assert tables["variance_parameters"]["std_error"].to_dict() == sleep.theta_se.to_dict()
-    assert tables["model"]["value"]["loglik"] == sleep.llf
+    assert tables["model"]["value"]["llf"] == sleep.llf
     random = tables["random_effects"]
     cov = random[random["var2"] == "Days"].iloc[0]
     assert cov["std_error"] == pytest.approx(sleep.theta_se["cov(Intercept,Days|Subject)"])
