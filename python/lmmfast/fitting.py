@@ -36,7 +36,7 @@ from lmmfast.optimum import Optimum, compiled_maximise
 from lmmfast.reference import ReferenceEngine
 from lmmfast.residual.structures import ResidualStructure
 from lmmfast.result import LMMResult
-from lmmfast.scoring import Search, log_evaluation
+from lmmfast.scoring import Search, climb_from_known_starts, log_evaluation
 from lmmfast.small_fit import fit_small
 from lmmfast.terms import BlockCovariance
 
@@ -563,7 +563,10 @@ def _maximise(
     check_information(point, covariance, design, clusters.m)
     if start is not None:
         point = search.evaluate(start, "start")
-    point, reason = maximise(search, point, options.n_starts)
+    if options.n_starts is None:
+        point, reason = climb_from_known_starts(search, point)
+    else:
+        point, reason = maximise(search, point, options.n_starts)
     return conclude(search, snap_to_boundary(search, point), reason)
 
 

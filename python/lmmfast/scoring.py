@@ -401,6 +401,33 @@ def climb(search: Search, point: Point, tolerance: float | None = None) -> tuple
     return root_steps(search, point, tolerance)
 
 
+def climb_from_known_starts(search: Search, point: Point) -> tuple[Point, str]:
+    """Find a maximum from a point and, of few rows, from the other starts of the structures of D.
+
+    The compiled search does the same, evaluation by evaluation, for models without a residual
+    structure; `lmmfast.multistart` has the general one.
+
+    Returns
+    -------
+    point : Point
+    reason : str
+        "converged", or why the search stopped before.
+    """
+    best, reason = climb(search, point)
+    if search.problem.n_obs > FEW_ROWS or reason != "converged":
+        return best, reason
+    for phi in search.covariance.other_starts():
+        other = search.try_evaluate(phi, "restart")
+        if other is None:
+            continue
+        other, ending = climb(search, other)
+        if ending == "converged" and other.loglik > best.loglik + 1e-9:
+            best = other
+        if search.limit is not None:
+            break
+    return best, reason
+
+
 def is_optimal(point: Point, tolerance: float = DECREMENT_TOLERANCE) -> bool:
     """No ascent left: neither along the gradient nor, at a saddle, along a curve upwards."""
     return (
