@@ -222,7 +222,7 @@ def test_tables():
         open_table(pd.DataFrame([[1, 2]], columns=["a", "a"]))
     with pytest.raises(DataError, match=r"'b' has 2 values, others have 3"):
         open_table({"a": [1, 2, 3], "b": [1, 2], "c": [1, 2, 3]})
-    with pytest.raises(DataError, match=r"call \.collect\(\)"):
+    with pytest.raises(DataError, match=r"lazy frame.*data\.collect\(\)"):
         open_table(pl.LazyFrame({"a": [1]}))
     with pytest.raises(DataError, match="not a table"):
         open_table([1, 2])
