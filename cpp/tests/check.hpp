@@ -1,4 +1,5 @@
-// Checks that name their line, and random clusters with their dense algebra.
+// Tests that register themselves, checks that name their line, and random clusters with their dense
+// algebra.
 #pragma once
 
 #include <Eigen/Dense>
@@ -7,6 +8,7 @@
 #include <cstdlib>
 #include <memory>
 #include <random>
+#include <utility>
 #include <vector>
 
 #include "lmmfast/engines/compress.hpp"
@@ -19,7 +21,18 @@
         }                                                                       \
     } while (false)
 
+#define TEST(name)                                                                            \
+    void test_##name();                                                                       \
+    const bool name##_is_registered = (registered().emplace_back(#name, &test_##name), true); \
+    void test_##name()
+
 namespace lmmfast::testing {
+
+// The tests of a program by name.
+inline std::vector<std::pair<const char*, void (*)()>>& registered() {
+    static std::vector<std::pair<const char*, void (*)()>> tests;
+    return tests;
+}
 
 using Matrix = Eigen::Matrix<double, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
 

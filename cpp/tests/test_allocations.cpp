@@ -33,10 +33,9 @@ void operator delete(void* p, std::size_t, std::align_val_t) noexcept {
     std::free(p);
 }
 
-using namespace lmmfast;
-using namespace lmmfast::testing;
+namespace lmmfast::testing::test_allocations {
 
-int main() {
+TEST(allocations) {
     for (const int q : {1, 2, 5})
         for (const int p : {2, 4, 15}) {
             // Both within one partial sum: beyond that there is one set of sums for each.
@@ -52,3 +51,5 @@ int main() {
         }
     std::puts("allocations: ok");
 }
+
+}  // namespace lmmfast::testing::test_allocations

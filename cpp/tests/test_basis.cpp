@@ -5,8 +5,7 @@
 #include "lmmfast/checks.hpp"
 #include "lmmfast/choose_basis.hpp"
 
-using namespace lmmfast;
-using namespace lmmfast::testing;
+namespace lmmfast::testing::test_basis {
 
 namespace {
 
@@ -171,7 +170,7 @@ void dependent_columns_are_found() {
 
 }  // namespace
 
-int main() {
+TEST(basis) {
     columns_are_well_conditioned();
     structures_limit_the_basis_of_Z();
     indicators_make_a_constant();
@@ -179,3 +178,5 @@ int main() {
     dependent_columns_are_found();
     std::puts("basis: ok");
 }
+
+}  // namespace lmmfast::testing::test_basis

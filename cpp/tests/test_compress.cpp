@@ -1,8 +1,7 @@
 // Compression keeps Z'Z, Z'A and A'A of each cluster, whatever its size.
 #include "check.hpp"
 
-using namespace lmmfast;
-using namespace lmmfast::testing;
+namespace lmmfast::testing::test_compress {
 
 namespace {
 
@@ -20,7 +19,7 @@ void check_cluster(const Sample& s, Index i) {
 
 }  // namespace
 
-int main() {
+TEST(compress) {
     // Sizes around the tile of 32 rows, and those that go through the eight strands.
     const std::vector<int> sizes{1, 2, 5, 31, 32, 33, 40, 256, 257, 1000, 3, 7, 64, 1};
     for (const int q : {1, 2, 3, 10})
@@ -45,3 +44,5 @@ int main() {
         }
     std::puts("compress: ok");
 }
+
+}  // namespace lmmfast::testing::test_compress

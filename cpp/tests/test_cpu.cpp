@@ -4,7 +4,7 @@
 #include "check.hpp"
 #include "cpu_levels.hpp"
 
-using namespace lmmfast;
+namespace lmmfast::testing::test_cpu {
 
 namespace {
 
@@ -21,7 +21,7 @@ Levels changed(const Change& change) {
 
 }  // namespace
 
-int main() {
+TEST(cpu) {
     const Levels base{"base"}, v3{"base", "v3"}, v4{"base", "v3", "v4"};
     CHECK(cpu_levels(CpuWords{}) == base);
     CHECK(cpu_levels(skylake_server) == v4);
@@ -44,3 +44,5 @@ int main() {
 #endif
     std::puts("cpu: ok");
 }
+
+}  // namespace lmmfast::testing::test_cpu

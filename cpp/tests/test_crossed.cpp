@@ -4,8 +4,7 @@
 #include "lmmfast/engines/crossed.hpp"
 #include "lmmfast/engines/crossed_moments.hpp"
 
-using namespace lmmfast;
-using namespace lmmfast::testing;
+namespace lmmfast::testing::test_crossed {
 
 namespace {
 
@@ -156,7 +155,7 @@ void test_tiles(Index n) {
 
 }  // namespace
 
-int main() {
+TEST(crossed) {
     const DenseLimits sparse{0, 2, 2.0};
     for (const double size : {1.0, 1e-2}) {
         test_against_V(DenseLimits{}, size);
@@ -168,3 +167,5 @@ int main() {
     for (const Index n : {1, 127, 300, 600}) test_tiles(n);
     std::puts("ok");
 }
+
+}  // namespace lmmfast::testing::test_crossed

@@ -6,8 +6,7 @@
 #include "lmmfast/engines/dense.hpp"
 #include "lmmfast/residual/registry.hpp"
 
-using namespace lmmfast;
-using namespace lmmfast::testing;
+namespace lmmfast::testing::test_dense {
 
 namespace {
 
@@ -202,7 +201,7 @@ void check_tables() {
 
 }  // namespace
 
-int main() {
+TEST(dense) {
     for (const int n_lanes : {1, 8}) {
         for (const int n : {1, 4, 9})
             for (const int q : {0, 1, 2}) check_totals(n, q, n_lanes);
@@ -212,3 +211,5 @@ int main() {
     check_tables();
     std::puts("dense: ok");
 }
+
+}  // namespace lmmfast::testing::test_dense

@@ -5,8 +5,7 @@
 #include "check.hpp"
 #include "lmmfast/engines/direct_rows.hpp"
 
-using namespace lmmfast;
-using namespace lmmfast::testing;
+namespace lmmfast::testing::test_direct {
 
 namespace {
 
@@ -128,7 +127,7 @@ void check_possible(const Problem& problem) {
 
 }  // namespace
 
-int main() {
+TEST(direct) {
     for (const int q : {1, 2, 3})
         for (int p = q; p <= 9; ++p) {
             Problem problem(p, q);
@@ -200,3 +199,5 @@ int main() {
     check(of_floats);
     std::puts("direct: ok");
 }
+
+}  // namespace lmmfast::testing::test_direct

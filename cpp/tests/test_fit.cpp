@@ -7,8 +7,7 @@
 #include "check.hpp"
 #include "lmmfast/lmmfast.hpp"
 
-using namespace lmmfast;
-using namespace lmmfast::testing;
+namespace lmmfast::testing::test_fit {
 
 namespace {
 
@@ -258,7 +257,7 @@ void fits_run_side_by_side() {
 
 }  // namespace
 
-int main() {
+TEST(fit) {
     fits_are_optima();
     random_effects_are_predicted();
     units_do_not_matter();
@@ -267,3 +266,5 @@ int main() {
     fits_run_side_by_side();
     std::puts("fit: ok");
 }
+
+}  // namespace lmmfast::testing::test_fit

@@ -4,7 +4,7 @@
 #include "check.hpp"
 #include "lmmfast/grouping.hpp"
 
-using namespace lmmfast;
+namespace lmmfast::testing::test_grouping {
 
 namespace {
 
@@ -83,9 +83,11 @@ void test_threads() {
 
 }  // namespace
 
-int main() {
+TEST(grouping) {
     test_runs();
     test_few();
     test_threads();
     std::puts("grouping: ok");
 }
+
+}  // namespace lmmfast::testing::test_grouping

@@ -1,10 +1,8 @@
 // The Markov engine against dense V_i: totals, effects, whitened residuals; nothing allocated on the way.
-#define EIGEN_RUNTIME_NO_MALLOC
 #include "check.hpp"
 #include "lmmfast/engines/markov_effects.hpp"
 
-using namespace lmmfast;
-using namespace lmmfast::testing;
+namespace lmmfast::testing::test_markov {
 
 namespace {
 
@@ -146,7 +144,7 @@ void check_allocations(const Case& some, bool with_kr) {
 
 }  // namespace
 
-int main() {
+TEST(markov) {
     const std::vector<int> sizes{1, 2, 9, 1, 17, 4, 3};
     for (const bool is_ar1 : {false, true})
         for (const int q : {0, 1, 3})
@@ -169,3 +167,5 @@ int main() {
     CHECK(markov_totals(tied.rows(), tied.point(), false, 2, interrupt).failed == 4);
     std::puts("markov: ok");
 }
+
+}  // namespace lmmfast::testing::test_markov

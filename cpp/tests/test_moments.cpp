@@ -2,8 +2,7 @@
 #include "check.hpp"
 #include "lmmfast/engines/moments.hpp"
 
-using namespace lmmfast;
-using namespace lmmfast::testing;
+namespace lmmfast::testing::test_moments {
 
 namespace {
 
@@ -40,7 +39,7 @@ Totals dense_totals(const Sample& s, const Matrix& Lambda) {
 
 }  // namespace
 
-int main() {
+TEST(moments) {
     const std::vector<int> sizes{1, 2, 5, 8, 3, 3, 7, 40, 2, 6, 4};
     for (const int q : {1, 2, 3, 4, 5})
         for (const int p : {1, 2, 5, 6, 11, 12, 15}) {
@@ -91,3 +90,5 @@ int main() {
     for (std::size_t e = 0; e < one.values.size(); ++e) CHECK(twice.values[e] == 2 * one.values[e]);
     std::puts("moments: ok");
 }
+
+}  // namespace lmmfast::testing::test_moments

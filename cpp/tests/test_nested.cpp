@@ -7,8 +7,7 @@
 #include "lmmfast/engines/nested_pack.hpp"
 #include "lmmfast/engines/nested_share.hpp"
 
-using namespace lmmfast;
-using namespace lmmfast::testing;
+namespace lmmfast::testing::test_nested {
 
 namespace {
 
@@ -122,7 +121,7 @@ Rectangle some_Lambda(int q) {
 
 }  // namespace
 
-int main() {
+TEST(nested) {
     Interrupt interrupt;
     for (const int q : {1, 2, 3})
         for (const int p1 : {1, 2, 4}) {
@@ -151,3 +150,5 @@ int main() {
     for (std::size_t e = 0; e < one.size(); ++e) CHECK(close(again[e], one[e], 1e-10));
     std::puts("nested: ok");
 }
+
+}  // namespace lmmfast::testing::test_nested

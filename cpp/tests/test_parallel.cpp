@@ -2,9 +2,9 @@
 #include "check.hpp"
 #include "lmmfast/parallel.hpp"
 
-using namespace lmmfast;
+namespace lmmfast::testing::test_parallel {
 
-int main() {
+TEST(parallel) {
     for (const int n_threads : {1, 2, 5}) {
         std::vector<std::atomic<int>> done(1000);
         Interrupt interrupt;
@@ -39,3 +39,5 @@ int main() {
     CHECK(n_partial_sums(1 << 20, 1 << 21) == 2);
     std::puts("parallel: ok");
 }
+
+}  // namespace lmmfast::testing::test_parallel

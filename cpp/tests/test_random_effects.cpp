@@ -2,10 +2,9 @@
 #include "check.hpp"
 #include "lmmfast/engines/random_effects.hpp"
 
-using namespace lmmfast;
-using namespace lmmfast::testing;
+namespace lmmfast::testing::test_random_effects {
 
-int main() {
+TEST(random_effects) {
     const std::vector<int> sizes{1, 2, 5, 8, 3, 3, 7, 40, 2, 6, 4};
     for (const int q : {1, 2, 3, 5}) {
         const int p = 3;
@@ -35,3 +34,5 @@ int main() {
     }
     std::puts("random_effects: ok");
 }
+
+}  // namespace lmmfast::testing::test_random_effects

@@ -3,8 +3,7 @@
 #include "check.hpp"
 #include "lmmfast/search.hpp"
 
-using namespace lmmfast;
-using namespace lmmfast::testing;
+namespace lmmfast::testing::test_search {
 
 namespace {
 
@@ -197,7 +196,7 @@ void test_bits() {
 
 }  // namespace
 
-int main() {
+TEST(search) {
     test_structures();
     test_boundary();
     test_ends();
@@ -205,3 +204,5 @@ int main() {
     test_bits();
     std::puts("search: ok");
 }
+
+}  // namespace lmmfast::testing::test_search

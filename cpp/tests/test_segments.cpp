@@ -5,8 +5,7 @@
 #include "check.hpp"
 #include "lmmfast/fit.hpp"
 
-using namespace lmmfast;
-using namespace lmmfast::testing;
+namespace lmmfast::testing::test_segments {
 
 namespace {
 
@@ -159,10 +158,12 @@ void can_be_interrupted() {
 
 }  // namespace
 
-int main() {
+TEST(segments) {
     as_one_at_a_time();
     threads_do_not_change_a_bit();
     failures_stay_where_they_are();
     can_be_interrupted();
     std::puts("segments: ok");
 }
+
+}  // namespace lmmfast::testing::test_segments

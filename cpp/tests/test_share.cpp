@@ -3,8 +3,7 @@
 #include "lmmfast/engines/moments.hpp"
 #include "lmmfast/engines/share.hpp"
 
-using namespace lmmfast;
-using namespace lmmfast::testing;
+namespace lmmfast::testing::test_share {
 
 namespace {
 
@@ -40,7 +39,7 @@ void check_same_totals(int m, int q, int p, Index n_designs) {
 
 }  // namespace
 
-int main() {
+TEST(share) {
     check_same_totals(3001, 1, 2, 1);  // in lanes, several portions
     check_same_totals(3001, 2, 2, 7);  // scattered over the blocks
     check_same_totals(500, 2, 4, 20);  // fewer clusters than would fill the strands
@@ -58,3 +57,5 @@ int main() {
     CHECK(share_designs(cheap.blocks, cheap.m(), many_passes, 1, interrupt));
     std::puts("share: ok");
 }
+
+}  // namespace lmmfast::testing::test_share

@@ -24,8 +24,7 @@ class CrossProducts {
 
     // n rows of eight lanes, `step` apart: column j stands at A[j * lanes].
     void add_lanes(const double* A, int n, int step) {
-        constexpr int max_fixed = 6;  // numbers of columns that the compiler gets to know
-        with_fixed_size<max_fixed>(p1_, [&](auto P1) {
+        with_fixed_size<max_fixed_p1>(p1_, [&](auto P1) {
             for (int g = 0; g < lanes; g += Pack::size)
                 PackTriangle<P1.value>::add(sums_.data(), p1_, RowInLanes{A + g}, n, step);
         });
