@@ -85,6 +85,15 @@ class RowlessDesign:
         """Refuse."""
         self._refuse()
 
+    @property
+    def n_rows(self) -> int:
+        """Refuse."""
+        self._refuse()
+
+    def report(self, values: NDArray[np.float64]) -> tuple[NDArray[np.float64], Any]:
+        """Refuse."""
+        self._refuse()
+
     def original_row(self, row: int) -> int:
         """Refuse."""
         self._refuse()

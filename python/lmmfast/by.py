@@ -24,6 +24,7 @@ def lmm_by(
     offset: Any = None,
     D: Any = None,
     context: Mapping[str, Any] | None = None,
+    subset: Any = None,
     missing: str = "drop",
     rank_deficient: str = "drop",
     n_jobs: int | None = None,
@@ -40,7 +41,7 @@ def lmm_by(
     by : str or sequence of str
         Columns whose values, or combinations of values, tell the segments apart. Rows may come in
         any order.
-    reml, weights, offset, D, context, missing, rank_deficient, n_jobs, max_iter
+    reml, weights, offset, D, context, subset, missing, rank_deficient, n_jobs, max_iter
         See `lmmfast.lmm`. Rows that miss a value of `by` belong to no segment and are left out, or
         refused.
 
@@ -79,14 +80,18 @@ def lmm_by(
     from lmmfast.design_formula import write_out_dot
     from lmmfast.formula import parse_formula
     from lmmfast.segments import segments
+    from lmmfast.subset import select_rows
+    from lmmfast.tables import open_table
 
     options = Options(reml, rank_deficient, n_jobs=n_jobs, max_iter=max_iter)
     parsed = parse_formula(formula, context=context)
-    parts = segments(data, by, weights=weights, offset=offset, missing=missing)
+    table = open_table(data)
+    rows = select_rows(subset, table, context)
+    parts = segments(table, by, weights=weights, offset=offset, missing=missing, selected=rows)
     parsed = write_out_dot(parsed, parts.table, weights, offset, parts.by)
     fitter = SegmentFitter(parsed, parts, options, missing, D)
     result = LMMByResult(fitter, fitter.fit_all())
-    warn_of_missing_rows(result.n_dropped, parts.table.n_rows, result.missing_counts, stacklevel=3)
+    warn_of_missing_rows(result.n_dropped, parts.n_rows, result.missing_counts, stacklevel=3)
     _warn(result)
     return result
 

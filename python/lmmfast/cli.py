@@ -91,6 +91,9 @@ def _add_fit(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--weights", metavar="COL", help="column of known weights")
     parser.add_argument("--offset", metavar="COL", help="column added to the mean")
     parser.add_argument(
+        "--subset", metavar="EXPR", help="rows to be used, such as \"age > 40 & arm == 'A'\""
+    )
+    parser.add_argument(
         "--missing",
         choices=("drop", "raise"),
         default="drop",
@@ -133,6 +136,7 @@ def _fit(arguments: argparse.Namespace) -> int:
             reml=not arguments.ml,
             weights=arguments.weights,
             offset=arguments.offset,
+            subset=arguments.subset,
             missing=arguments.missing,
             n_jobs=arguments.threads,
             verbose=int(arguments.verbose),

@@ -146,6 +146,16 @@ class Design(Protocol):
     def spec(self) -> Any:
         """What it takes to make columns for new data: no data in it, can be pickled."""
 
+    @property
+    def n_rows(self) -> int:
+        """Rows of the user's data, those left out among them."""
+
+    def report(self, values: NDArray[np.float64]) -> tuple[NDArray[np.float64], Any]:
+        """Values (n_obs,) of the rows used as they are handed out, and their pandas index or None.
+
+        With ``missing="exclude"`` they have NaN for rows left out because a value is missing.
+        """
+
     def batch(self, rows: Rows) -> Batch:
         """Columns for some of the rows used (positions 0 ... n_obs - 1)."""
 

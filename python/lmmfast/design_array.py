@@ -27,7 +27,9 @@ from lmmfast.factor_arrays import factor_arrays
 from lmmfast.frame import (
     Rows,
     as_float,
+    at_all_rows,
     check_infinite,
+    check_missing,
     check_weights,
     usable_rows,
     used_rows,
@@ -174,9 +176,9 @@ class ArrayDesign:
         part: bool = False,
         residual: ResidualStructure | None = None,
     ) -> None:
-        if missing not in ("drop", "raise"):
-            raise ValueError(f"missing={missing!r} must be 'drop' or 'raise'")
-        scan = missing == "drop"
+        check_missing(missing)
+        scan = missing != "raise"
+        self._excludes = missing == "exclude"
         factors = factor_arrays(groups, group_name, Z, z_names)
         self.y_name, self.factor_names = y_name, factors.names
         given = {"y": y, "X": X, "weights": weights, "offset": offset}
@@ -212,7 +214,7 @@ class ArrayDesign:
             check_infinite(key, self.kept)
         check_weights(self._weights, self.kept)
         self.n_obs = n if self.kept is None else len(self.kept)
-        self.n_dropped = n - self.n_obs
+        self.n_rows, self.n_dropped = n, n - self.n_obs
         if not part:
             check_size(self.n_obs, self.x_names)
         self.factor_keys: list[GroupKeys] = [group_keys([key], self.kept) for key in keys]
@@ -265,6 +267,12 @@ class ArrayDesign:
     def index(self) -> Any:
         """Index of the rows used if y is a pandas series."""
         return self._index if self._index is None or self.kept is None else self._index[self.kept]
+
+    def report(self, values: NDArray[np.float64]) -> tuple[NDArray[np.float64], Any]:
+        """Values (n_obs,) as they are handed out, and their pandas index or None."""
+        if not self._excludes:
+            return values, self.index
+        return at_all_rows(values, self._index, self.n_rows, self.kept, None)
 
     def _numbers(self) -> list[Column]:
         extra = [column for column in (self._weights, self._offset) if column is not None]

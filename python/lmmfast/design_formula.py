@@ -28,6 +28,7 @@ from lmmfast.formulaic_compat import build_specs, learn_state, parse_terms, rest
 from lmmfast.frame import (
     ModelFrame,
     Rows,
+    at_all_rows,
     check_infinite,
     check_lengths,
     check_weights,
@@ -39,6 +40,7 @@ from lmmfast.frame import (
 from lmmfast.keys import GroupKeys, group_keys
 from lmmfast.residual.columns import read_structure
 from lmmfast.residual.structures import ResidualStructure
+from lmmfast.subset import select_rows
 from lmmfast.tables import Table, check_same_index, open_table, row_index, suggest
 
 _SAMPLE_ROWS = 256
@@ -54,8 +56,10 @@ class FormulaDesign:
         pandas, polars, pyarrow, or a dict of arrays.
     weights, offset : str, array or None
         Column name, or an array with one value for each row of `data`.
-    missing : {"drop", "raise"}
+    missing : {"drop", "exclude", "raise"}
         What to do with rows in which a column of the model is missing.
+    subset : str or array of bool, optional
+        Rows to be used; see `lmmfast.subset`.
     D : RandomStructure or list of them, optional
         Covariance structures of the terms, in place of unstructured.
     groups : str or sequence of str, optional
@@ -78,7 +82,7 @@ class FormulaDesign:
     """
 
     _response: NDArray[np.float64] | None = None
-    _new_data = False
+    _new_data = _excludes = False
 
     def __init__(
         self,
@@ -88,6 +92,7 @@ class FormulaDesign:
         weights: Any = None,
         offset: Any = None,
         missing: str = "drop",
+        subset: Any = None,
         D: Any = None,
         groups: Any = None,
         residual: ResidualStructure | None = None,
@@ -111,8 +116,16 @@ class FormulaDesign:
         uses = _factor_uses(terms, table, parsed.context)
         names = sorted(frozenset().union(*(use.columns for use in uses.values())))
         self._frame = model_frame(
-            table, names, group, weights=weights, offset=offset, missing=missing, others=others
+            table,
+            names,
+            group,
+            weights=weights,
+            offset=offset,
+            missing=missing,
+            others=others,
+            selected=select_rows(subset, table, parsed.context),
         )
+        self._excludes = missing == "exclude"
         _check_response(terms["y"][0], self._frame)
         #: Whether each row's columns depend on that row alone, and on the levels of factor columns.
         self.rowwise = all(_scope_in(use, self._frame) == ROWWISE for use in uses.values())
@@ -206,6 +219,18 @@ class FormulaDesign:
     def kept(self) -> NDArray[np.intp] | None:
         """Positions in the user's data of the rows used; None: all."""
         return self._frame.kept
+
+    @property
+    def n_rows(self) -> int:
+        """Rows of the user's data."""
+        return self._frame.n_rows
+
+    def report(self, values: NDArray[np.float64]) -> tuple[NDArray[np.float64], Any]:
+        """Values (n_obs,) as they are handed out, and their pandas index or None."""
+        if not self._excludes:
+            return values, self.index
+        frame = self._frame
+        return at_all_rows(values, self._index, frame.n_rows, frame.kept, frame.selected)
 
     @property
     def residual_columns(self) -> dict[str, Column]:
@@ -335,7 +360,8 @@ def _more_rows(
         check_infinite(column, kept)
     check_weights(extra["weights"], kept)
     keys = spec.make_keys(groups, kept, range(len(spec.formula.factors)))
-    return ModelFrame(columns, table.n_rows, kept, counts, extra["weights"], extra["offset"]), keys
+    weights, offset = extra["weights"], extra["offset"]
+    return ModelFrame(columns, table.n_rows, kept, counts, None, weights, offset), keys
 
 
 def write_out_dot(

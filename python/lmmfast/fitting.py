@@ -86,6 +86,7 @@ def lmm(
     offset: Any = None,
     D: Any = None,
     context: Mapping[str, Any] | None = None,
+    subset: Any = None,
     missing: str = "drop",
     rank_deficient: str = "drop",
     engine: str = "auto",
@@ -123,8 +124,13 @@ def lmm(
     context : mapping, optional
         Functions and values that the formula uses beside the columns, such as ``{"f": f}``; the fit
         keeps them for predictions. Columns of the data come first.
-    missing : {"drop", "raise"}
-        Leave out rows with missing values (``fit.n_dropped`` counts them), or refuse them.
+    subset : str or array of bool (n,), optional
+        Rows to be used: a condition on columns, such as ``"age > 40 & arm == 'A'"``, or a mask.
+        Rows for which it is missing are not used; levels that do not occur in it are none.
+    missing : {"drop", "exclude", "raise"}
+        Leave out rows with missing values (``fit.n_dropped`` counts them), or refuse them. With
+        "exclude" fitted values and residuals have NaN in their places, as R's na.exclude: there are
+        as many as rows of the data, or of the subset.
     rank_deficient : {"drop", "raise"}
         Leave out columns of X that earlier ones determine, with a warning, or refuse them.
     engine : {"auto", "moments", "dense", "markov", "nested", "crossed", "reference"}
@@ -179,6 +185,7 @@ def lmm(
         groups=groups,
         residual=wanted_structure(residual, engine),
         context=context,
+        subset=subset,
     )
     _warn_of_missing(design)
     return fit_design(design, options)
@@ -229,7 +236,7 @@ def fit(
     y_name : str
     group_name : str or sequence of str
         Names of the grouping factors; the keys of a dict and the columns of a table are names.
-    missing : {"raise", "drop"}
+    missing : {"raise", "drop", "exclude"}
     reml, weights, offset, D, rank_deficient, engine, start, n_starts, n_jobs, max_iter, verbose,
     callback
         See `lmm`.

@@ -41,6 +41,8 @@ class ModelFrame:
         Rows used, ascending; None when all are.
     missing_counts : dict
         Column name to its number of missing values; only columns that have some.
+    selected : (k,) ndarray of int or None
+        Rows of the subset, whether they miss values or not; None when it is all.
     weights, offset : Column or None
     others : dict of Column
         Columns that a residual structure depends on.
@@ -50,6 +52,7 @@ class ModelFrame:
     n_rows: int
     kept: NDArray[np.intp] | None
     missing_counts: dict[str, int]
+    selected: NDArray[np.intp] | None = None
     weights: Column | None = None
     offset: Column | None = None
     others: Mapping[str, Column] = field(default_factory=dict)
@@ -66,7 +69,8 @@ class ModelFrame:
     @property
     def n_dropped(self) -> int:
         """Rows left out because something is missing."""
-        return self.n_rows - self.n_obs
+        selected = self.n_rows if self.selected is None else len(self.selected)
+        return selected - self.n_obs
 
     def original_row(self, row: int) -> int:
         """Position in the user's data of a row used."""
@@ -162,6 +166,7 @@ def model_frame(
     offset: Any = None,
     missing: str = "drop",
     others: Mapping[str, Column] | None = None,
+    selected: NDArray[np.intp] | None = None,
 ) -> ModelFrame:
     """Read the columns of a model and find the rows that can be used.
 
@@ -172,9 +177,11 @@ def model_frame(
         Columns of the formula, and columns whose combinations are the groups; all must exist.
     weights, offset : str, array or None
         Column name, or an array with a value for every row of `data`.
-    missing : {"drop", "raise"}
+    missing : {"drop", "exclude", "raise"}
     others : mapping of Column, optional
         Columns that a residual structure depends on.
+    selected : (k,) ndarray of int, optional
+        Rows of the subset that is to be used; default: all.
 
     Raises
     ------
@@ -198,12 +205,13 @@ def model_frame(
     used = [*columns.values(), *(c for c in extra.values() if c is not None), *others.values()]
     n_rows = table.n_rows
     check_lengths(used, n_rows)
-    kept, counts = usable_rows(used, n_rows, missing)
+    kept, counts = usable_rows(used, n_rows, missing, selected)
     for column in used:
         check_infinite(column, kept)
     check_weights(extra["weights"], kept)
     columns = {name: with_used_levels(column, kept) for name, column in columns.items()}
-    return ModelFrame(columns, n_rows, kept, counts, extra["weights"], extra["offset"], others)
+    weights, offset = extra["weights"], extra["offset"]
+    return ModelFrame(columns, n_rows, kept, counts, selected, weights, offset, others)
 
 
 def used_rows(column: Column, kept: NDArray[np.intp] | None) -> Column:
@@ -240,16 +248,31 @@ def check_lengths(columns: Iterable[Column], n_rows: int) -> None:
 
 
 def usable_rows(
-    columns: Iterable[Column], n_rows: int, missing: str
+    columns: Iterable[Column],
+    n_rows: int,
+    missing: str,
+    selected: NDArray[np.intp] | None = None,
 ) -> tuple[NDArray[np.intp] | None, dict[str, int]]:
-    """Find the rows without missing values (None: all), and count the missing per column."""
-    if missing not in ("drop", "raise"):
-        raise ValueError(f"missing={missing!r} must be 'drop' or 'raise'")
+    """Find the rows without missing values (None: all), and count the missing per column.
+
+    Parameters
+    ----------
+    columns : iterable of Column
+    n_rows : int
+        Their length.
+    missing : {"drop", "exclude", "raise"}
+    selected : (k,) ndarray of int, optional
+        Rows that are to be looked at; default: all.
+    """
+    check_missing(missing)
     if n_rows == 0:
         raise DataError("the data have no rows")
     masks = [(c.name, c.missing) for c in columns if c.missing is not None]
+    if selected is not None:
+        masks = [(name, own) for name, mask in masks if (own := mask[selected]).any()]
+        n_rows = len(selected)
     if not masks:
-        return None, {}
+        return selected, {}
     counts = {name: int(np.count_nonzero(mask)) for name, mask in masks}
     listed = ", ".join(f"{name!r} ({count})" for name, count in counts.items())
     if missing == "raise":
@@ -260,7 +283,49 @@ def usable_rows(
     kept = np.flatnonzero(~np.logical_or.reduce([mask for _, mask in masks]))
     if not len(kept):
         raise DataError(f"all {n_rows} rows have missing values: {listed}")
-    return kept, counts
+    return kept if selected is None else selected[kept], counts
+
+
+def check_missing(missing: str) -> None:
+    """Raise a ValueError for what is no way to treat missing values."""
+    if missing not in ("drop", "exclude", "raise"):
+        raise ValueError(f"missing={missing!r} must be 'drop', 'exclude' or 'raise'")
+
+
+def at_all_rows(
+    values: NDArray[np.float64],
+    index: Any,
+    n_rows: int,
+    kept: NDArray[np.intp] | None,
+    selected: NDArray[np.intp] | None,
+) -> tuple[NDArray[np.float64], Any]:
+    """Spread values of the rows used over all rows of the subset, NaN where one was left out.
+
+    Parameters
+    ----------
+    values : (n_obs,) ndarray
+    index : pandas.Index (n_rows,) or None
+        Of the user's data.
+    n_rows : int
+        Rows of the user's data.
+    kept, selected : ndarray of int or None
+        Rows used and rows of the subset, ascending; None: all.
+
+    Returns
+    -------
+    values : (k,) ndarray
+    index : pandas.Index (k,) or None
+    """
+    if selected is not None:
+        index = None if index is None else index[selected]
+        assert kept is not None  # they are some of the selected
+        kept = np.searchsorted(selected, kept)
+        n_rows = len(selected)
+    if kept is None:
+        return values, index
+    spread = np.full(n_rows, np.nan)
+    spread[kept] = values
+    return spread, index
 
 
 def check_infinite(column: Column, kept: NDArray[np.intp] | None) -> None:

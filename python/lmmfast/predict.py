@@ -57,11 +57,16 @@ def residuals(fit: LMMResult, kind: str, level: str | None) -> Array | pd.Series
     check_choice("kind", kind, ("response", "pearson", "normalized"))
     if level is None:
         level = "population" if kind == "normalized" else "conditional"
+    return _indexed(fit, residual_values(fit, kind, level))
+
+
+def residual_values(fit: LMMResult, kind: str, level: str) -> Array:
+    """Residuals (n_obs,) of the rows used."""
     fit._factors_at(level)
     if kind == "normalized":
         if level != "population":
             raise ValueError("normalized residuals are marginal: level must be 'population'")
-        return _indexed(fit, fit._whitened())
+        return fit._whitened()
 
     scales = residual_sds(fit) if kind == "pearson" else None
 
@@ -76,7 +81,7 @@ def residuals(fit: LMMResult, kind: str, level: str | None) -> Array | pd.Series
                 r = r * np.sqrt(batch.weights)
         return r
 
-    return _indexed(fit, _over_rows(fit, level, residual))
+    return _over_rows(fit, level, residual)
 
 
 def predict(
@@ -357,7 +362,7 @@ def _design(fit: LMMResult) -> Design:
 
 def _indexed(fit: LMMResult, values: Array) -> Array | pd.Series[float]:
     """Values of the rows used, with the index of the user's pandas frame if there is one."""
-    index = _design(fit).index
+    values, index = _design(fit).report(values)
     if index is None:
         return values
     import pandas as pd

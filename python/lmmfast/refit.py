@@ -90,10 +90,10 @@ def _read_response(design: Design, y_new: Any) -> NDArray[np.float64]:
     column = read_column("y_new", single_column("y_new", y_new))
     if column.is_factor:
         raise DataError("y_new is text or categorical: it must be numbers")
-    n_rows = design.n_obs + design.n_dropped
+    n_rows = design.n_rows
     if len(column) not in (design.n_obs, n_rows):
         rows = f"{design.n_obs} rows" + (
-            f" ({n_rows} with those left out for missing values)" if design.n_dropped else ""
+            f" ({n_rows} with those left out)" if n_rows > design.n_obs else ""
         )
         raise DataError(f"y_new has {len(column)} values, but the fit used {rows}")
     kept = design.kept if len(column) == n_rows else None

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from lmmfast.covariance import Array
 from lmmfast.errors import DataError
 from lmmfast.implied import GroupedRows, residual_sd, rows_at
+from lmmfast.predict import residual_values
 from lmmfast.residual import definitions
 from lmmfast.residual.dense import evaluate_custom
 
@@ -89,9 +90,9 @@ class Sample:
     def _residuals(self, rows: Index) -> Array:
         """Residuals with a mean square of one."""
         if self.normalized:
-            r = np.asarray(self.fit.residuals("normalized"))[rows]
+            r = residual_values(self.fit, "normalized", "population")[rows]
         else:
-            r = np.asarray(self.fit.residuals("response", level="population"))[rows] / self.sd
+            r = residual_values(self.fit, "response", "population")[rows] / self.sd
         return r / np.sqrt(np.mean(r**2))
 
     # -- lags --------------------------------------------------------------------------------------

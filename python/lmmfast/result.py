@@ -577,7 +577,7 @@ class LMMResult:
         return prediction.fitted(self, "conditional")
 
     def fitted(self, level: str = "conditional") -> Array | pd.Series[float]:
-        """Fitted values of the rows used.
+        """Fitted values of the rows used; with ``missing="exclude"`` NaN for those left out.
 
         Parameters
         ----------
@@ -595,7 +595,7 @@ class LMMResult:
     def residuals(
         self, kind: str = "response", level: str | None = None
     ) -> Array | pd.Series[float]:
-        """Residuals of the rows used.
+        """Residuals of the rows used; with ``missing="exclude"`` NaN for those left out.
 
         Parameters
         ----------
@@ -790,7 +790,7 @@ class LMMResult:
             For models fitted to arrays: as in `lmmfast.fit`. Tables are read by column name.
         weights, offset : str or array (n,), optional
             Needed where the fit had an array; columns of the fit are found by their names.
-        missing : {"drop", "raise"}, optional
+        missing : {"drop", "exclude", "raise"}, optional
             Default: "drop" for formulas, "raise" for arrays.
         start, n_jobs, max_iter, verbose, callback
             See `refit`.

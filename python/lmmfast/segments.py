@@ -87,6 +87,11 @@ class Segments:
     n_dropped: int
 
     @property
+    def n_rows(self) -> int:
+        """Rows of the data, or of the subset."""
+        return self.table.n_rows + self.n_dropped
+
+    @property
     def by(self) -> list[str]:
         """Columns that tell the segments apart."""
         return [str(name) for name in self.labels.names]
@@ -108,8 +113,16 @@ class Segments:
         return {"data": self.table.part(rows), "weights": weights, "offset": offset}
 
 
-def segments(data: Any, by: Any, *, weights: Any, offset: Any, missing: str) -> Segments:
-    """Sort the rows of a table by segment.
+def segments(
+    data: Any,
+    by: Any,
+    *,
+    weights: Any,
+    offset: Any,
+    missing: str,
+    selected: NDArray[np.intp] | None = None,
+) -> Segments:
+    """Sort the rows of a table, or those selected, by segment.
 
     Raises
     ------
@@ -127,7 +140,7 @@ def segments(data: Any, by: Any, *, weights: Any, offset: Any, missing: str) -> 
             raise DataError(f"by={name!r} is not a column of the data{suggest(name, table.names)}")
     columns = [table.read(name, group=True) for name in names]
     check_lengths(columns, table.n_rows)
-    used, counts = usable_rows(columns, table.n_rows, missing)
+    used, counts = usable_rows(columns, table.n_rows, missing, selected)
     columns = [take(column, used) for column in columns]
     order, starts, labels = _sort(columns)
     rows = used if order is None else order if used is None else used[order]
@@ -136,7 +149,8 @@ def segments(data: Any, by: Any, *, weights: Any, offset: Any, missing: str) -> 
     n_rows = int(starts[-1])
     index = table.index if table.index is None or rows is None else table.index[rows]
     sorted_table = SortedTable(table.names, n_rows, table.fetch, index, table, rows)
-    return Segments(sorted_table, weights, offset, starts, labels, counts, table.n_rows - n_rows)
+    n_dropped = (table.n_rows if selected is None else len(selected)) - n_rows
+    return Segments(sorted_table, weights, offset, starts, labels, counts, n_dropped)
 
 
 def _extra(role: str, given: Any, table: Table, rows: Rows | None) -> Any:

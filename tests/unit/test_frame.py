@@ -155,7 +155,7 @@ def test_nothing_left():
         model_frame({"x": [np.nan, 1], "z": [1, np.nan]}, ["x", "z"], [])
     with pytest.raises(DataError, match="no rows"):
         model_frame(pd.DataFrame({"x": []}), ["x"], [])
-    with pytest.raises(ValueError, match="'drop' or 'raise'"):
+    with pytest.raises(ValueError, match="'drop', 'exclude' or 'raise'"):
         model_frame({"x": [1.0]}, ["x"], [], missing="ignore")
 
 
