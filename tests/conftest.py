@@ -1,7 +1,7 @@
-"""Tests run side by side, a process for each core: libraries of linear algebra get one thread in each.
+"""One thread for libraries of linear algebra: tests run side by side, a process for each core.
 
-Their threads wait in loops for each other, and with more of them than cores tests take many times as
-long. Threads of lmmfast itself stay as they are.
+With more threads than cores theirs wait in loops for each other, and tests take many times as long.
+Threads of lmmfast itself stay as they are.
 """
 
 import os
