@@ -77,6 +77,11 @@ class RowlessDesign:
         return (self.group_name,)
 
     @property
+    def legend(self) -> dict[str, str]:
+        """Return nothing: the fit that the rows were appended to has said it."""
+        return {}
+
+    @property
     def residual_columns(self) -> dict[str, Column]:
         """Return none: residuals are independent."""
         return {}

@@ -111,6 +111,13 @@ class Design(Protocol):
         """Names of the grouping factors."""
 
     @property
+    def legend(self) -> dict[str, str]:
+        """What names of columns of Z and of grouping factors stand for that the user did not give.
+
+        For messages.
+        """
+
+    @property
     def factor_keys(self) -> list[GroupKeys]:
         """Group of each row used, for each grouping factor."""
 

@@ -23,7 +23,7 @@ from lmmfast.design import (
     ones,
 )
 from lmmfast.errors import DataError
-from lmmfast.factor_arrays import factor_arrays
+from lmmfast.factor_arrays import factor_arrays, legend
 from lmmfast.frame import (
     Rows,
     as_float,
@@ -181,6 +181,7 @@ class ArrayDesign:
         self._excludes = missing == "exclude"
         factors = factor_arrays(groups, group_name, Z, z_names)
         self.y_name, self.factor_names = y_name, factors.names
+        self.legend = legend(factors)
         given = {"y": y, "X": X, "weights": weights, "offset": offset}
         given |= {f"groups of {k!r}": g for k, g in zip(factors.names, factors.groups, strict=True)}
         given |= {f"Z of {k!r}": z for k, z in zip(factors.names, factors.Z, strict=True)}

@@ -277,6 +277,11 @@ class FormulaDesign:
         return self.factor_keys[0]
 
     @property
+    def legend(self) -> dict[str, str]:
+        """Nothing: all names are the user's."""
+        return {}
+
+    @property
     def factor_names(self) -> tuple[str, ...]:
         """``("a", "a:b")``."""
         return self.spec.formula.factor_names

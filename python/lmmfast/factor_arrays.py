@@ -25,6 +25,8 @@ class FactorArrays(NamedTuple):
         Names of the columns of each factor, or None.
     several : bool
         Whether ``groups`` was a list, dict or table of arrays.
+    named : bool
+        Whether the names of the factors are the user's.
     """
 
     names: tuple[str, ...]
@@ -32,6 +34,7 @@ class FactorArrays(NamedTuple):
     Z: list[Any]
     z_names: list[Any]
     several: bool
+    named: bool
 
 
 def factor_arrays(groups: Any, group_name: Any, Z: Any = None, z_names: Any = None) -> FactorArrays:
@@ -49,8 +52,11 @@ def factor_arrays(groups: Any, group_name: Any, Z: Any = None, z_names: Any = No
         raise DataError(f"group_name={group_name!r} must be a name, or a list of names")
     found = _named(groups)
     if found is None:
-        return FactorArrays((str(group_name),), [groups], [Z], [z_names], False)
+        return FactorArrays(
+            (str(group_name),), [groups], [Z], [z_names], False, group_name != "group"
+        )
     names, arrays = found
+    named = names is not None or not isinstance(group_name, str)
     if names is None:
         given = None if isinstance(group_name, str) else tuple(group_name)
         names = given or tuple(f"{group_name}{k + 1}" for k in range(len(arrays)))
@@ -64,7 +70,36 @@ def factor_arrays(groups: Any, group_name: Any, Z: Any = None, z_names: Any = No
     if len(set(names)) < len(names):
         raise DataError("two grouping factors have the same name: give them distinct names")
     nothing = [None] * len(arrays)
-    return FactorArrays(names, arrays, list(Z or nothing), list(z_names or nothing), True)
+    return FactorArrays(names, arrays, list(Z or nothing), list(z_names or nothing), True, named)
+
+
+def legend(factors: FactorArrays) -> dict[str, str]:
+    """What the names stand for that were made up, where the user's own are known or a place is.
+
+    A group array may be a series with a name, or have a place in a list; so may columns of Z.
+    """
+    found: dict[str, str] = {}
+    for k, (name, groups) in enumerate(zip(factors.names, factors.groups, strict=True)):
+        own = _own_name(groups)
+        if own is not None and own != name:
+            found[name] = repr(own)
+        elif factors.several and not factors.named:
+            found[name] = f"groups[{k}]"
+    for Z, names in zip(factors.Z, factors.z_names, strict=True):
+        if Z is None or names is not None or is_table(Z):
+            continue
+        n_columns = np.shape(Z)[1] if np.ndim(Z) == 2 else 1
+        where = "its Z" if factors.several else "Z"
+        found |= {f"z{j}": f"column {j} of {where}" for j in range(n_columns)}
+    return found
+
+
+def _own_name(groups: Any) -> str | None:
+    """Name of a series, or of the only column of a table."""
+    if is_table(groups):
+        return str(open_table(groups).names[0])
+    name = getattr(groups, "name", None)
+    return name if isinstance(name, str) else None
 
 
 def _named(groups: Any) -> tuple[tuple[str, ...] | None, list[Any]] | None:

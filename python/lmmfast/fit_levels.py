@@ -14,10 +14,10 @@ from lmmfast.compress import better_basis
 from lmmfast.covariance import Array
 from lmmfast.design import Design, check_finite
 from lmmfast.engine import LevelsEngine, Totals, Working
-from lmmfast.errors import DataError, NotIdentifiableError, UnsupportedModelError
+from lmmfast.errors import DataError, UnsupportedModelError
 from lmmfast.estimates import independent_columns, make_problem
 from lmmfast.given_start import given_start
-from lmmfast.identify import check_joint_information, check_response, residual_sums
+from lmmfast.identify import check_joint_information, check_response, refusal, residual_sums
 from lmmfast.levels import Levels
 from lmmfast.multistart import maximise
 from lmmfast.objective import Problem
@@ -116,10 +116,11 @@ class LevelsFit:
         rows_left = self.design.n_obs - rank_Z - rank_X
         exact = rows_left > 0 and rest[0] <= NOTHING_LEFT * whole[0]
         if exact or (rows_left == 0 and rank_X > 0 and not self.problem.reml):
-            raise NotIdentifiableError(
+            raise refusal(
+                self.design,
                 f"fixed and random effects together can fit {self.design.y_name!r} exactly: the "
                 "residual variance goes to zero and the likelihood has no maximum; leave out "
-                f"random effects of {', '.join(map(repr, self.levels.names))}, or fixed effects"
+                f"random effects of {', '.join(map(repr, self.levels.names))}, or fixed effects",
             )
 
     def _totals(self, variance: float) -> Totals:

@@ -363,7 +363,7 @@ def _fit_levels(design: Design, options: Options) -> LMMResult:
     from lmmfast.levels_result import LevelsResult
 
     levels, covariance = find_levels(design), choose_covariance(design)
-    check_levels(levels)
+    check_levels(design, levels)
     warn_of_implicit_nesting(levels, stacklevel=5)
     plain = design.residual is None or design.residual.is_independent
     fit: Any = (LevelsFit if plain else NestedResidualFit)(design, levels, covariance, options)

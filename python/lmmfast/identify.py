@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -31,13 +32,21 @@ def check_clusters(design: Design, clusters: Clusters) -> None:
     """
     group = design.group_name
     if clusters.m == 1:
-        raise NotIdentifiableError(
+        raise refusal(
+            design,
             f"{group!r} has a single group ({clusters.labels[0]}): variances between groups need "
-            "several; fit a linear model instead, or check the grouping column"
+            "several; fit a linear model instead, or check the grouping column",
         )
 
 
-def check_levels(levels: Levels) -> None:
+def refusal(design: Design, text: str) -> NotIdentifiableError:
+    """Make the error, which says what names that nobody gave stand for, if the text has some."""
+    words = set(re.findall(r"\w+", text))
+    known = [f"{name} is {what}" for name, what in design.legend.items() if name in words]
+    return NotIdentifiableError(f"{text} ({', '.join(known)})" if known else text)
+
+
+def check_levels(design: Design, levels: Levels) -> None:
     """Refuse a grouping factor, among several, with a single level.
 
     Raises
@@ -46,9 +55,10 @@ def check_levels(levels: Levels) -> None:
     """
     for name, labels in zip(levels.names, levels.labels, strict=True):
         if len(labels) == 1:
-            raise NotIdentifiableError(
+            raise refusal(
+                design,
                 f"{name!r} has a single group ({labels[0]}): variances between groups need "
-                "several; leave its random effects out, or check the grouping column"
+                "several; leave its random effects out, or check the grouping column",
             )
 
 
@@ -102,10 +112,11 @@ def check_within(
     exact = rows_left > 0 and rest <= max(1e-24 * total, rounding)
     # With ML the fixed effects may use up all that the random effects leave, and nothing is left.
     if exact or (rows_left == 0 and rank > 0 and not reml):
-        raise NotIdentifiableError(
+        raise refusal(
+            design,
             f"fixed and random effects together can fit {design.y_name!r} exactly: the residual "
             "variance goes to zero and the likelihood has no maximum; leave out random effects of "
-            f"{design.group_name!r}, or fixed effects"
+            f"{design.group_name!r}, or fixed effects",
         )
 
 
@@ -190,7 +201,7 @@ def check_joint_information(
             if name.startswith("var")
             else "the two effects never occur together in a group"
         )
-        raise NotIdentifiableError(f"the data say nothing about {name}: {reason}")
+        raise refusal(design, f"the data say nothing about {name}: {reason}")
     scale = np.sqrt(size)
     values, vectors = np.linalg.eigh(info / np.outer(scale, scale))
     if values[0] > SINGULAR:
@@ -199,16 +210,18 @@ def check_joint_information(
         name for name, weight in zip(names, vectors[:, 0], strict=True) if abs(weight) > 0.05
     ]
     if m == design.n_obs:
-        raise NotIdentifiableError(
+        raise refusal(
+            design,
             f"every row is its own group of {design.group_name!r} ({m} groups, "
             f"{design.n_obs} rows): {', '.join(confounded)} cannot be told apart; group by "
-            "something that repeats"
+            "something that repeats",
         )
     if len(design.factor_names) > 1:
-        raise NotIdentifiableError(
+        raise refusal(
+            design,
             f"the data cannot tell {', '.join(dict.fromkeys(confounded))} apart: too few rows in "
             "each level, grouping factors that split the rows alike, or columns of a term that "
-            "determine each other; leave one of them out"
+            "determine each other; leave one of them out",
         )
     if design.residual is None:
         why = (
@@ -222,7 +235,8 @@ def check_joint_information(
         )
     else:
         why = f"{design.residual} has more parameters than they show; choose a simpler structure"
-    raise NotIdentifiableError(
+    raise refusal(
+        design,
         f"the data cannot tell {', '.join(dict.fromkeys(confounded))} apart: {design.group_name!r} "
-        f"has too few rows per group, or {why}"
+        f"has too few rows per group, or {why}",
     )
