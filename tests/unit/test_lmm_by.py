@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import pickle
-import signal
-import threading
 import warnings
 from typing import Any
 
@@ -300,15 +298,6 @@ def test_threads_do_not_change_a_bit():
                 getattr(one, name), getattr(other, name), check_exact=True
             )
         pd.testing.assert_series_equal(one.llf, other.llf, check_exact=True)
-
-
-def test_ctrl_c():
-    data = random_data(300, m=8)
-    timer = threading.Timer(0.1, signal.raise_signal, [signal.SIGINT])
-    with pytest.raises(KeyboardInterrupt):
-        timer.start()
-        while True:
-            lf.lmm_by(SLOPE, data, "segment", n_jobs=2)
 
 
 def test_dot_leaves_the_segments_out():
