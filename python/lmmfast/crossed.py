@@ -7,6 +7,8 @@ of the factors that it is nested in are eliminated one by one, the rest as a den
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -15,6 +17,8 @@ from numpy.typing import NDArray
 from lmmfast._dispatch import core
 from lmmfast.compress import CHUNK_ROWS
 from lmmfast.covariance import Array, vech_pairs
+from lmmfast.crossed_exact import all_of_T, expected_information
+from lmmfast.crossed_roots import MOST_EFFECTS, OrthogonalFactors, root_rows
 from lmmfast.engine import Totals, Working
 from lmmfast.errors import UnsupportedModelError
 from lmmfast.levels import Levels
@@ -24,6 +28,8 @@ from lmmfast.scoring import DECREMENT_TOLERANCE
 FEW_LEVELS = 100
 # The least D of factors in the dense block, relative to what the data know of an effect.
 FLOOR = 3e-8
+# From this D on, relative to that too, few effects are found from the rows: see crossed_roots.py.
+STIFF = 1e4
 
 
 class CrossedEngine:
@@ -37,6 +43,8 @@ class CrossedEngine:
     log_weights : float
         Sum of the logarithms of the weights.
     n_threads : int
+    working : callable
+        Gives rows again, in the working basis.
     """
 
     name = "crossed"
@@ -46,8 +54,11 @@ class CrossedEngine:
     #: Up to how many effects ``totals(…, with_kr=True)`` is exact.
     exact_limit = 2000
 
-    def __init__(self, system: Any, levels: Levels, log_weights: float, n_threads: int) -> None:
+    def __init__(
+        self, system: Any, levels: Levels, log_weights: float, n_threads: int, working: Working
+    ) -> None:
         self.system, self.levels, self.n_threads = system, levels, n_threads
+        self._root_rows = cache(lambda: root_rows(levels, working))
         self.log_weights = log_weights
         self.gram: Array = system.gram
         self.effects: list[NDArray[np.int64]] = system.effects()
@@ -75,6 +86,11 @@ class CrossedEngine:
         """Number of effects of all levels."""
         return int(self.system.n_effects)
 
+    @property
+    def loses_digits(self) -> bool:
+        """Whether what is left of y comes from cross-products even where that is very little."""
+        return self.n_effects > MOST_EFFECTS
+
     def for_problem(self, keep: NDArray[np.intp], n_obs: int, reml: bool) -> CrossedEngine:
         """Return the engine for one problem: what average information depends on.
 
@@ -95,17 +111,23 @@ class CrossedEngine:
         ``info`` is the average information of the problem given to `for_problem`; with `with_kr`
         and up to ``exact_limit`` effects it is the expected information, and ``kr`` is there.
         """
+        if (factors := self._orthogonal(Lambda)) is not None:
+            return self._orthogonal_totals(factors, with_kr)
         D, floored = Lambda @ Lambda.T, self._floored(Lambda)
         elimination = self._eliminate(floored)
         if not elimination.positive:
             return self._impossible(len(Lambda))
         v, reduction = elimination.solve(self._B)
-        gram, quad = self.gram - reduction, self._quad(v)
+        gram, quad = self.gram - reduction, self._quad(v, self.effects)
         exact = with_kr and self.system.n_effects <= self.exact_limit
+
+        def times_T(g: Array) -> Array:
+            return np.asarray(elimination.solve(self.system.times_G(g))[0])
+
         if exact:
             info, kr = self._exact(Lambda, v)
         else:
-            info, kr = self._average_information(elimination, v, gram), None
+            info, kr = self._average_information(self.effects, times_T, v, gram), None
         trace = self._trace(elimination.own_blocks())
         row, column = vech_pairs(len(Lambda))
         lifted = (floored @ floored.T - D)[row, column]
@@ -118,6 +140,36 @@ class CrossedEngine:
             info=info,
             kr=kr,
             average=not exact,
+        )
+
+    def _orthogonal(self, Lambda: Array) -> OrthogonalFactors | None:
+        """V^-1 from the rows, where D is too large for cross-products and effects are few."""
+        if self.n_effects > MOST_EFFECTS or not np.isfinite(Lambda).all():
+            return None
+        parts = zip(self.levels.columns, self._mean_G, strict=True)
+        roots = [(Lambda[np.ix_(columns, columns)], G) for columns, G in parts]
+        if all(np.trace(root.T @ G @ root) < STIFF for root, G in roots):
+            return None
+        return self._root_rows().at(Lambda, self._keep)
+
+    def _orthogonal_totals(self, factors: OrthogonalFactors, with_kr: bool) -> Totals:
+        """Totals as of `totals`."""
+        effects, gram, v = self._root_rows().effects, factors.gram, factors.v
+        blocks = [factors.T[at[:, :, None], at[:, None, :]] for at in effects]
+        kr = None
+        if with_kr:
+            info, kr = expected_information(factors.T, self.levels.columns, effects, v)
+        else:
+            info = self._average_information(effects, factors.T.__matmul__, v, gram)
+        return Totals(
+            logdet=factors.logdet,
+            gram=gram,
+            trace=self._trace(blocks),
+            quad=self._quad(v, effects),
+            info=info,
+            kr=kr,
+            average=not with_kr,
+            shift=factors.shift,
         )
 
     def start(self, keep: NDArray[np.intp]) -> Array:
@@ -147,8 +199,12 @@ class CrossedEngine:
 
     def random_effects(self, Lambda: Array, root: Array, c: Array) -> list[Array]:
         """Predictions root u of each factor, (m_f, q_f), where b = Lambda u, for c = (-beta, 1)."""
-        v, _ = self._eliminate(self._floored(Lambda)).solve((self._B @ c)[:, None])
         found = []
+        if (factors := self._orthogonal(Lambda)) is not None:
+            u = factors.scaled_effects(c)
+            parts = zip(self.levels.columns, self._root_rows().effects, strict=True)
+            return [u[at] @ root[np.ix_(columns, columns)].T for columns, at in parts]
+        v, _ = self._eliminate(self._floored(Lambda)).solve((self._B @ c)[:, None])
         for columns, at in zip(self.levels.columns, self.effects, strict=True):
             own = np.ix_(columns, columns)
             found.append(v[at, 0] @ (root[own] @ Lambda[own].T).T)
@@ -156,8 +212,13 @@ class CrossedEngine:
 
     def random_effects_cov(self, Lambda: Array, root: Array) -> list[Array]:
         """Var(root u | y) / sigma2 of each level of each factor, (m_f, q_f, q_f)."""
-        blocks = self._eliminate(self._floored(Lambda)).own_blocks()
         found = []
+        if (factors := self._orthogonal(Lambda)) is not None:
+            for columns, at in zip(self.levels.columns, self._root_rows().effects, strict=True):
+                half = root[np.ix_(columns, columns)] @ factors.scaled_root[at]
+                found.append(half @ half.transpose(0, 2, 1))
+            return found
+        blocks = self._eliminate(self._floored(Lambda)).own_blocks()
         for columns, T in zip(self.levels.columns, blocks, strict=True):
             own = np.ix_(columns, columns)
             inner = np.eye(len(columns)) - Lambda[own].T @ T @ Lambda[own]
@@ -195,10 +256,10 @@ class CrossedEngine:
                 trace[k] = total[a, b] if a == b else total[a, b] + total[b, a]
         return trace
 
-    def _quad(self, v: Array) -> Array:
+    def _quad(self, v: Array, effects: list[NDArray[np.int64]]) -> Array:
         q, p1 = sum(len(columns) for columns in self.levels.columns), len(self.gram)
         quad = np.zeros((q * (q + 1) // 2, p1, p1))
-        for pairs, at in zip(self._pairs, self.effects, strict=True):
+        for pairs, at in zip(self._pairs, effects, strict=True):
             own = v[at].reshape(len(at), -1)
             products = core.cross_product(own, own).reshape(at.shape[1], p1, at.shape[1], p1)
             for k, a, b in pairs:
@@ -206,8 +267,14 @@ class CrossedEngine:
                 quad[k] = 0.5 * (one + one.T) if a == b else one + one.T
         return quad
 
-    def _average_information(self, elimination: Any, v: Array, gram: Array) -> Array:
-        """r'V^-1 dV_k P dV_l V^-1 r / (2 s2) by solves, (K, K)."""
+    def _average_information(
+        self,
+        effects: list[NDArray[np.int64]],
+        times_T: Callable[[Array], Array],
+        v: Array,
+        gram: Array,
+    ) -> Array:
+        """r'V^-1 dV_k P dV_l V^-1 r / (2 s2) by products with T = Z'V^-1 Z, (K, K)."""
         q = sum(len(columns) for columns in self.levels.columns)
         info = np.zeros((q * (q + 1) // 2,) * 2)
         keep = self._keep
@@ -218,15 +285,14 @@ class CrossedEngine:
         s2 = (c @ gram @ c) / (self._n_obs - (len(keep) if self._reml else 0))
         r, which = v @ c, list[int]()
         g = np.zeros((len(v), sum(len(pairs) for pairs in self._pairs)))
-        for pairs, at in zip(self._pairs, self.effects, strict=True):
+        for pairs, at in zip(self._pairs, effects, strict=True):
             for k, a, b in pairs:
                 one = g[:, len(which)]
                 one[at[:, a]] += r[at[:, b]]
                 if a != b:
                     one[at[:, b]] += r[at[:, a]]
                 which.append(k)
-        Tg, _ = elimination.solve(self.system.times_G(g))
-        inner = core.cross_product(g, Tg)
+        inner = core.cross_product(g, np.ascontiguousarray(times_T(g)))
         if self._reml and len(keep):
             Xg = core.cross_product(np.ascontiguousarray(v[:, keep]), g)
             inner -= Xg.T @ np.linalg.solve(S, Xg)
@@ -234,9 +300,8 @@ class CrossedEngine:
         return info
 
     def _exact(self, Lambda: Array, v: Array) -> tuple[Array, Array]:
-        from lmmfast.crossed_exact import expected_information
-
-        return expected_information(self.system, self.levels.columns, self.effects, Lambda, v)
+        T = all_of_T(self.system, self.levels.columns, self.effects, Lambda)
+        return expected_information(T, self.levels.columns, self.effects, v)
 
 
 def _pairs(columns: tuple[NDArray[np.intp], ...]) -> list[list[tuple[int, int, int]]]:
@@ -330,4 +395,4 @@ def build_crossed(
         if weights is not None:
             log_weights += float(np.log(weights).sum())
     system.finish()
-    return CrossedEngine(system, levels, log_weights, n_threads)
+    return CrossedEngine(system, levels, log_weights, n_threads, working)

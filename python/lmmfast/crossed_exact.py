@@ -11,25 +11,20 @@ from lmmfast.covariance import Array, vech_pairs
 
 
 def expected_information(
-    system: Any,
-    columns: tuple[NDArray[np.intp], ...],
-    effects: list[NDArray[np.int64]],
-    Lambda: Array,
-    v: Array,
+    T: Array, columns: tuple[NDArray[np.intp], ...], effects: list[NDArray[np.int64]], v: Array
 ) -> tuple[Array, Array]:
     """Expected information (K, K) and kr (K, K, p + 1, p + 1).
 
     Parameters
     ----------
-    system : CrossedSystem
+    T : ndarray (N, N)
+        Z'V^-1 Z.
     columns, effects : per factor
         Columns of Z, and positions (m_f, q_f) of the effects of their levels.
-    Lambda : ndarray (q, q)
     v : ndarray (N, p + 1)
         Z'V^-1 A.
     """
-    T = _all_of_T(system, columns, effects, Lambda)
-    row, column = vech_pairs(len(Lambda))
+    row, column = vech_pairs(sum(len(own) for own in columns))
     K, p1 = len(row), v.shape[1]
     info, kr = np.zeros((K, K)), np.zeros((K, K, p1, p1))
     owned = [
@@ -59,7 +54,7 @@ def _places(own: NDArray[np.intp], row: int, column: int) -> list[tuple[int, int
     return [(a, b)] if a == b else [(a, b), (b, a)]
 
 
-def _all_of_T(
+def all_of_T(
     system: Any,
     columns: tuple[NDArray[np.intp], ...],
     effects: list[NDArray[np.int64]],

@@ -38,6 +38,8 @@ class Totals:
     average : bool
         Whether ``info`` is the average of the observed and the expected information at the beta
         and sigma2 of this point: Gilmour, Thompson and Cullis (1995), Biometrics 51, 1440-1450.
+    shift : ndarray (p,) or None
+        The totals are of A = [X, y - X shift]; None: zeros.
     """
 
     logdet: float
@@ -47,6 +49,7 @@ class Totals:
     info: Array
     kr: Array | None = None
     average: bool = False
+    shift: Array | None = None
 
     def __add__(self, other: Totals) -> Totals:
         """Totals of both sets of clusters."""

@@ -30,12 +30,14 @@ from lmmfast.terms import BlockCovariance
 if TYPE_CHECKING:
     from lmmfast.fitting import Options
 
-# Variances this many times sigma2 suggest that the random effects can fit y exactly. With those of
-# FREE_EFFECTS what is left of y is what no effect can fit, and this part of its sum of squares is
-# nothing.
+# Variances this many times sigma2 suggest that the random effects can fit y exactly.
 SUSPICIOUS = 1e8
-FREE_EFFECTS = 1e12
-NOTHING_LEFT = 1e-11
+# With variances this many times sigma2 what is left of y is what no effect can fit, and the second
+# number is the part of its sum of squares that is nothing; for engines that go back to the rows.
+FREE_EFFECTS, NOTHING_LEFT = 1e12, 1e-11
+FREE_EFFECTS_FROM_ROWS, NOTHING_LEFT_FROM_ROWS = 1e20, 1e-19
+# Relative rounding error of the log-likelihood from which a maximum counts as not found.
+LOST_DIGITS = 1e-8
 
 
 class LevelsFit:
@@ -107,14 +109,19 @@ class LevelsFit:
         ------
         NotIdentifiableError
         """
-        total, free, freer = (self._totals(size) for size in (0.0, FREE_EFFECTS, 10 * FREE_EFFECTS))
+        size, nothing = FREE_EFFECTS, NOTHING_LEFT
+        if not getattr(self.engine, "loses_digits", True):
+            size, nothing = FREE_EFFECTS_FROM_ROWS, NOTHING_LEFT_FROM_ROWS
+        total, free, freer = (self._totals(variance) for variance in (0.0, size, 10 * size))
+        if not np.isfinite([free.logdet, freer.logdet]).all():
+            return  # beyond double precision: the search says where it stopped
         rank_Z = round((freer.logdet - free.logdet) / np.log(10.0))
         rows = np.ix_([*self.keep, -1], [*self.keep, -1])
         p = len(self.keep)
         rest, rank_X = residual_sums(freer.gram[rows], total.gram[rows], p)
         whole, _ = residual_sums(total.gram[rows], total.gram[rows], p)
         rows_left = self.design.n_obs - rank_Z - rank_X
-        exact = rows_left > 0 and rest[0] <= NOTHING_LEFT * whole[0]
+        exact = rows_left > 0 and rest[0] <= nothing * whole[0]
         if exact or (rows_left == 0 and rank_X > 0 and not self.problem.reml):
             raise refusal(
                 self.design,
@@ -146,7 +153,28 @@ class LevelsFit:
         point, reason = maximise(search, point, self.options.n_starts)
         if reason != "converged" or point.D.max() > SUSPICIOUS:
             self._check_something_left()
-        return conclude(search, snap_to_boundary(search, point), reason)
+        point = snap_to_boundary(search, point)
+        return conclude(search, point, self._limited_by_rounding(point, reason))
+
+    def _limited_by_rounding(self, point: Point, reason: str) -> str:
+        """Say so where the engine has lost too many digits for a maximum to be known.
+
+        The sum of squares about fixed and random effects is what cross-products leave of the sum
+        about fixed effects alone, unless the engine goes back to the rows.
+        """
+        engine = self.engine
+        if reason != "converged" or not getattr(engine, "loses_digits", False):
+            return reason
+        evaluation, rows = point.evaluation, np.append(self.keep, -1)
+        whole = evaluation.c @ engine.gram[np.ix_(rows, rows)] @ evaluation.c
+        lost = float(np.finfo(float).eps * whole / (evaluation.sigma2 * self.problem.df))
+        if lost < LOST_DIGITS:
+            return reason
+        digits, names = max(0, round(-np.log10(lost))), ", ".join(map(repr, self.levels.names))
+        return (
+            f"rounding leaves the log-likelihood no more than {digits} digits: the variance "
+            f"of the residuals is too small beside those of {names}"
+        )
 
     def _first_point(self, search: Search, random_names: list[str]) -> Point:
         """Evaluate the first point and judge from it whether the data tell all parameters apart."""

@@ -85,12 +85,18 @@ class Evaluation:
     @cached_property
     def beta(self) -> Array:
         """Generalised least squares of the working residual, (p,)."""
+        shift = self.totals.shift
+        return self._own_beta if shift is None else self._own_beta + shift[self.problem.keep]
+
+    @cached_property
+    def _own_beta(self) -> Array:
+        """Beta of the response that the totals are of."""
         return np.asarray(self.S_inv_root @ self._root[-1, :-1])
 
     @cached_property
     def c(self) -> Array:
-        """(-beta, 1)."""
-        return np.append(-self.beta, 1.0)
+        """(-beta, 1), for the response that the totals are of."""
+        return np.append(-self._own_beta, 1.0)
 
     @property
     def sigma2(self) -> float:
