@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from lmmfast import datasets
@@ -12,6 +12,21 @@ if TYPE_CHECKING:
     from lmmfast.by_result import LMMByResult
     from lmmfast.comparison import compare
     from lmmfast.covariance import D
+    from lmmfast.errors import (
+        ConvergenceError,
+        ConvergenceWarning,
+        DataError,
+        FormulaError,
+        LmmError,
+        LmmWarning,
+        MissingRowsWarning,
+        NestingWarning,
+        NewDataWarning,
+        NewGroupsWarning,
+        NotIdentifiableError,
+        RankWarning,
+        UnsupportedModelError,
+    )
     from lmmfast.fitting import fit, lmm
     from lmmfast.many import fit_many
     from lmmfast.many_result import ManyFits
@@ -92,28 +107,33 @@ _ERRORS = (
 _HOMES.update(dict.fromkeys(_ERRORS, "lmmfast.errors"))
 
 __all__ = [
-    "D",
-    "LMMByResult",
-    "LMMResult",
-    "ManyFits",
-    "build_info",
-    "compare",
-    "datasets",
-    "fit",
-    "fit_many",
-    "lmm",
-    "lmm_by",
     "AR1",
+    "OU",
     "Antedependence",
     "ByGroup",
     "CompoundSymmetry",
+    "ConvergenceError",
+    "ConvergenceWarning",
     "CustomCorrelation",
+    "D",
+    "DataError",
+    "FormulaError",
     "HeterogeneousAR1",
     "HeterogeneousAntedependence",
     "HeterogeneousCS",
     "HeterogeneousToeplitz",
     "Independent",
-    "OU",
+    "LMMByResult",
+    "LMMResult",
+    "LmmError",
+    "LmmWarning",
+    "ManyFits",
+    "MissingRowsWarning",
+    "NestingWarning",
+    "NewDataWarning",
+    "NewGroupsWarning",
+    "NotIdentifiableError",
+    "RankWarning",
     "SpatialExponential",
     "SpatialGaussian",
     "SpatialMatern",
@@ -121,20 +141,29 @@ __all__ = [
     "SpatialSpherical",
     "Toeplitz",
     "Unstructured",
+    "UnsupportedModelError",
     "VarExp",
     "VarPower",
-    *_ERRORS,
+    "build_info",
+    "compare",
+    "datasets",
+    "fit",
+    "fit_many",
+    "lmm",
+    "lmm_by",
 ]
 
 
-def __getattr__(name: str) -> Any:
-    if name == "datasets":
-        return importlib.import_module("lmmfast.datasets")
-    if name not in _HOMES:
-        raise AttributeError(f"module 'lmmfast' has no attribute {name!r}")
-    value = getattr(importlib.import_module(_HOMES[name]), name)
-    globals()[name] = value
-    return value
+if not TYPE_CHECKING:  # a type checker is to know every name
+
+    def __getattr__(name: str):
+        if name == "datasets":
+            return importlib.import_module("lmmfast.datasets")
+        if name not in _HOMES:
+            raise AttributeError(f"module 'lmmfast' has no attribute {name!r}")
+        value = getattr(importlib.import_module(_HOMES[name]), name)
+        globals()[name] = value
+        return value
 
 
 def __dir__() -> list[str]:

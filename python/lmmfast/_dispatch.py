@@ -12,7 +12,7 @@ import importlib
 import importlib.util
 import os
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 
 def _check_interpreter() -> None:
@@ -35,6 +35,8 @@ def _check_interpreter() -> None:
 
 _check_interpreter()
 _cpu: Any = importlib.import_module("lmmfast._cpu")
+
+__all__ = ["built_levels", "core", "level", "load", "usable_levels"]
 
 LEVELS = ("base", "v3", "v4")
 
@@ -83,4 +85,9 @@ def load(level: str | None = None) -> tuple[ModuleType, str]:
     return importlib.import_module(f"lmmfast._core_{wanted}"), wanted
 
 
-core, level = load()
+if TYPE_CHECKING:
+    from lmmfast import _core as core
+
+    level: str
+else:
+    core, level = load()

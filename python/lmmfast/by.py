@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from lmmfast.design import warn_of_missing_rows
 from lmmfast.errors import LmmWarning
 from lmmfast.fitting import Options
+from lmmfast.literals import Missing, RankDeficient
 
 if TYPE_CHECKING:
     from lmmfast.by_result import LMMByResult
@@ -25,8 +26,8 @@ def lmm_by(
     D: Any = None,
     context: Mapping[str, Any] | None = None,
     subset: Any = None,
-    missing: str = "drop",
-    rank_deficient: str = "drop",
+    missing: Missing = "drop",
+    rank_deficient: RankDeficient = "drop",
     n_jobs: int | None = None,
     max_iter: int = 200,
 ) -> LMMByResult:

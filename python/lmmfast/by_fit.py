@@ -278,6 +278,7 @@ class PartFitter:
     def _fit_batch(self, batch: Batch, rows: slice, wanted: NDArray[np.intp]) -> dict[str, Any]:
         ends = np.column_stack([self._cluster_starts[wanted], self._cluster_starts[wanted + 1]])
         first, last = np.searchsorted(self._ptr, [rows.start, rows.stop])
+        assert batch.y is not None
         found: dict[str, Any] = core.fit_segments(
             batch.X,
             batch.Z,

@@ -169,6 +169,7 @@ def _compress_batch(
     weights = batch.weights
     if weights is not None and basis.weight_scale != 1.0:
         weights = weights / basis.weight_scale
+    assert batch.y is not None
     sums = core.compress_rows(
         batch.X,
         batch.Z,

@@ -30,6 +30,7 @@ from lmmfast.identify import (
     check_within,
 )
 from lmmfast.implicit_nesting import warn_of_implicit_nesting
+from lmmfast.literals import EngineName, Missing, RankDeficient
 from lmmfast.multistart import maximise
 from lmmfast.objective import Problem
 from lmmfast.optimum import Optimum, compiled_maximise
@@ -87,9 +88,9 @@ def lmm(
     D: Any = None,
     context: Mapping[str, Any] | None = None,
     subset: Any = None,
-    missing: str = "drop",
-    rank_deficient: str = "drop",
-    engine: str = "auto",
+    missing: Missing = "drop",
+    rank_deficient: RankDeficient = "drop",
+    engine: EngineName = "auto",
     start: Any = None,
     n_starts: int | None = None,
     n_jobs: int | None = None,
@@ -206,9 +207,9 @@ def fit(
     z_names: Sequence[Any] | None = None,
     y_name: str = "y",
     group_name: str | Sequence[str] = "group",
-    missing: str = "raise",
-    rank_deficient: str = "drop",
-    engine: str = "auto",
+    missing: Missing = "raise",
+    rank_deficient: RankDeficient = "drop",
+    engine: EngineName = "auto",
     start: Any = None,
     n_starts: int | None = None,
     n_jobs: int | None = None,

@@ -30,6 +30,7 @@ from lmmfast.errors import (
 )
 from lmmfast.fitting import Options, Prepared, prepare_design
 from lmmfast.identify import check_clusters, residual_sums
+from lmmfast.literals import RankDeficient
 from lmmfast.many_result import NO_FIT, ManyFits
 from lmmfast.optimum import compiled_terms, is_compiled, limit_reason
 from lmmfast.responses import Responses, open_responses
@@ -56,7 +57,7 @@ def fit_many(
     z_names: Sequence[str] | None = None,
     y_names: Sequence[str] | None = None,
     group_name: str = "group",
-    rank_deficient: str = "drop",
+    rank_deficient: RankDeficient = "drop",
     n_jobs: int | None = None,
     max_iter: int = 200,
 ) -> ManyFits:

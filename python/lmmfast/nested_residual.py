@@ -7,7 +7,7 @@ the nested sweep absorbs the outer levels. See docs/nested.md, section 5.
 from __future__ import annotations
 
 import copy
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -252,14 +252,19 @@ def _passes(engine: DenseEngine | MarkovEngine, unit: Codes, Lambda: Array) -> A
     threads = engine.n_threads
     if isinstance(engine, MarkovEngine):
         for stratum, clusters, (_, A, data) in engine._parts:
-            arguments = (A, *data, *engine._arguments(stratum), Lambda, unit[clusters])
-            yield stratum, lambda out, a=arguments: core.markov_unit_totals(*a, out, threads)
+            arguments = A, *data, *engine._arguments(stratum), Lambda, unit[clusters]
+            yield stratum, partial(_spread, core.markov_unit_totals, arguments, threads)
         return
     for bucket in engine.buckets:
         units = in_lanes(unit[bucket.first], bucket.lanes)
-        data = (bucket.A, bucket.Z, bucket.counts, *engine._arguments(bucket), Lambda, units)
+        rows = (bucket.A, bucket.Z, bucket.counts)
+        own = (*rows, *engine._arguments(bucket), Lambda, units)
         stratum = engine.model.parameters.strata[bucket.stratum]
-        yield stratum, lambda out, a=data: core.dense_unit_totals(*a, out, threads)
+        yield stratum, partial(_spread, core.dense_unit_totals, own, threads)
+
+
+def _spread(kernel: Any, arguments: tuple[Any, ...], n_threads: int, out: Array) -> int:
+    return int(kernel(*arguments, out, n_threads))
 
 
 def _size(K: int, P: int) -> int:

@@ -8,6 +8,7 @@ import numpy as np
 
 from lmmfast.covariance import Array
 from lmmfast.implied import implied_covariance
+from lmmfast.literals import CovarianceKind, LagKind, LagResiduals
 from lmmfast.plots import LINE, OBSERVED, SUBJECT, new_axes
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ def plot_covariance(
     group: Any = None,
     at: Any = None,
     *,
-    kind: str = "correlation",
+    kind: CovarianceKind = "correlation",
     values: bool | None = None,
     ax: Axes | None = None,
 ) -> Axes:
@@ -145,8 +146,8 @@ def plot_acf(
     fit: LMMResult,
     along: Any = None,
     *,
-    kind: str = "correlation",
-    residuals: str = "marginal",
+    kind: LagKind = "correlation",
+    residuals: LagResiduals = "marginal",
     max_lag: float | None = None,
     bins: int | None = None,
     within: str | None = None,

@@ -22,6 +22,7 @@ from lmmfast.errors import DataError
 from lmmfast.estimates import Estimates, theta_information
 from lmmfast.inference.information import inverse_information
 from lmmfast.inference.wald import coefficient_table
+from lmmfast.literals import LagKind, LagResiduals, Missing, NewLevels, ResidualKind
 from lmmfast.objective import Evaluation, Problem
 from lmmfast.optimum import Optimum
 from lmmfast.residual.model import ResidualModel
@@ -340,8 +341,8 @@ class LMMResult:
         self,
         along: Any = None,
         *,
-        kind: str = "correlation",
-        residuals: str = "marginal",
+        kind: LagKind = "correlation",
+        residuals: LagResiduals = "marginal",
         max_lag: float | None = None,
         bins: int | None = None,
         within: str | None = None,
@@ -593,7 +594,7 @@ class LMMResult:
         return self.residuals()
 
     def residuals(
-        self, kind: str = "response", level: str | None = None
+        self, kind: ResidualKind = "response", level: str | None = None
     ) -> Array | pd.Series[float]:
         """Residuals of the rows used; with ``missing="exclude"`` NaN for those left out.
 
@@ -611,7 +612,7 @@ class LMMResult:
         self,
         newdata: Any = None,
         level: str = "population",
-        new_levels: str = "population",
+        new_levels: NewLevels = "population",
         *,
         groups: Any = None,
         Z: Any = None,
@@ -771,7 +772,7 @@ class LMMResult:
         *,
         weights: Any = None,
         offset: Any = None,
-        missing: str | None = None,
+        missing: Missing | None = None,
         start: Any = "warm",
         n_jobs: int | None = None,
         max_iter: int = 200,

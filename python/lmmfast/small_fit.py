@@ -59,6 +59,7 @@ def fit_small(
     threads = one_thread(options.n_jobs)
     rows = design.batch(slice(None))
     max_evaluations = min(int(options.max_iter), MOST_EVALUATIONS)
+    assert rows.y is not None
     found = core.fit_rows(
         rows.X,
         rows.Z,

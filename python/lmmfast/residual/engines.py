@@ -10,12 +10,19 @@ from typing import Any
 import numpy as np
 
 from lmmfast._dispatch import core
-from lmmfast.covariance import Array
+from lmmfast.covariance import Array, Ints
 from lmmfast.engine import Totals
 from lmmfast.residual.dense import evaluate_custom
 from lmmfast.residual.layout import Stratum
 from lmmfast.residual.model import ResidualModel
 from lmmfast.residual.patterns import Bucket, BucketMaker, from_lanes, in_lanes
+
+#: What the kernels are given of the model, after the rows: roots of weights, G, kappa, correlation,
+#: nugget fraction; or kappa, name and parameter of the correlation, nugget fraction.
+DenseArguments = tuple[Array | None, Array | None, Array, tuple[Any, ...] | None, float | None]
+MarkovArguments = tuple[Array, str, float, float | None]
+#: Rows of a stratum: Z, ptr, lags, roots of weights, G.
+MarkovRows = tuple[Array, Ints, Array, Array | None, Array | None]
 
 #: From this many rows in the longest cluster on the Markov engine is faster.
 MARKOV_ROWS = 64
@@ -149,7 +156,7 @@ class DenseEngine(_Engine):
             return "table", bucket.positions, *table
         return "distance", correlation.kind, bucket.coords, float(psi[0])
 
-    def _arguments(self, bucket: Bucket) -> tuple[Any, ...]:
+    def _arguments(self, bucket: Bucket) -> DenseArguments:
         stratum = self.model.parameters.strata[bucket.stratum]
         return (
             bucket.inverse_root_weights,
@@ -263,8 +270,8 @@ class MarkovEngine(_Engine):
     name = "markov"
 
     @cached_property
-    def _parts(self) -> list[tuple[Stratum, Any, Any]]:
-        """For each stratum its rows, and what the kernels want to know of them."""
+    def _parts(self) -> list[tuple[Stratum, Ints, tuple[Any, Array, MarkovRows]]]:
+        """For each stratum its clusters, and its rows: which, A, and what kernels want beside."""
         model = self.model
         coords, sizes = model.coords, np.diff(model.ptr)
         assert coords is not None
@@ -279,20 +286,23 @@ class MarkovEngine(_Engine):
                 rows = np.flatnonzero(np.repeat(model.stratum == k, sizes))
             ptr = np.append(0, np.cumsum(sizes[clusters])).astype(np.int64)
 
-            def take(values: Array | None, rows: Any = rows) -> Array | None:
-                return None if values is None else np.ascontiguousarray(values[rows])
+            def take(values: Array, rows: Any = rows) -> Array:
+                return np.ascontiguousarray(values[rows])
+
+            def take_any(values: Array | None, take: Any = take) -> Array | None:
+                return None if values is None else take(values)
 
             data = (
                 take(self.Z),
                 ptr,
                 take(lag),
-                take(self.inverse_root_weights),
-                take(model.G),
+                take_any(self.inverse_root_weights),
+                take_any(model.G),
             )
             parts.append((stratum, clusters, (rows, take(self.A), data)))
         return parts
 
-    def _arguments(self, stratum: Stratum) -> tuple[Any, ...]:
+    def _arguments(self, stratum: Stratum) -> MarkovArguments:
         correlation = self.model.parameters.correlation
         assert correlation is not None
         psi = float(self.kappa[stratum.psi][0])

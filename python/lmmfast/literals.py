@@ -1,0 +1,12 @@
+"""Words that options take, as types: a type checker finds a misspelt one."""
+
+from typing import Literal
+
+EngineName = Literal["auto", "moments", "dense", "markov", "nested", "crossed", "reference"]
+Missing = Literal["drop", "exclude", "raise"]
+RankDeficient = Literal["drop", "raise"]
+NewLevels = Literal["population", "missing", "error"]
+ResidualKind = Literal["response", "pearson", "normalized"]
+CovarianceKind = Literal["correlation", "covariance"]
+LagKind = Literal["correlation", "semivariogram"]
+LagResiduals = Literal["marginal", "normalized"]
