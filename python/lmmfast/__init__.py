@@ -101,6 +101,8 @@ _ERRORS = (
     "NewDataWarning",
     "NewGroupsWarning",
     "NotIdentifiableError",
+    "NotIdentifiableWarning",
+    "NotIdentifiableWarning",
     "RankWarning",
     "UnsupportedModelError",
 )

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from lmmfast.design import warn_of_missing_rows
 from lmmfast.errors import LmmWarning
 from lmmfast.fitting import Options
-from lmmfast.literals import Missing, RankDeficient
+from lmmfast.literals import Identifiable, Missing, RankDeficient
 
 if TYPE_CHECKING:
     from lmmfast.by_result import LMMByResult
@@ -28,6 +28,7 @@ def lmm_by(
     subset: Any = None,
     missing: Missing = "drop",
     rank_deficient: RankDeficient = "drop",
+    identifiable: Identifiable = "raise",
     n_jobs: int | None = None,
     max_iter: int = 200,
 ) -> LMMByResult:
@@ -42,7 +43,8 @@ def lmm_by(
     by : str or sequence of str
         Columns whose values, or combinations of values, tell the segments apart. Rows may come in
         any order.
-    reml, weights, offset, D, context, subset, missing, rank_deficient, n_jobs, max_iter
+    reml, weights, offset, D, context, subset, missing, rank_deficient, identifiable, n_jobs,
+    max_iter
         See `lmmfast.lmm`. Rows that miss a value of `by` belong to no segment and are left out, or
         refused.
 
@@ -84,7 +86,9 @@ def lmm_by(
     from lmmfast.subset import select_rows
     from lmmfast.tables import open_table
 
-    options = Options(reml, rank_deficient, n_jobs=n_jobs, max_iter=max_iter)
+    options = Options(
+        reml, rank_deficient, n_jobs=n_jobs, max_iter=max_iter, identifiable=identifiable
+    )
     parsed = parse_formula(formula, context=context)
     table = open_table(data)
     rows = select_rows(subset, table, context)

@@ -106,6 +106,12 @@ def _add_fit(parser: argparse.ArgumentParser) -> None:
         metavar="WORD",
         help="word for a missing value in a CSV file, beside the empty field; may be repeated",
     )
+    parser.add_argument(
+        "--identifiable",
+        choices=("raise", "warn"),
+        default="raise",
+        help="refuse variances that the data cannot tell apart (default), or fit with a warning",
+    )
     parser.add_argument("--threads", type=_positive, metavar="N", help="default: all available")
     parser.add_argument(
         "--max-iter", type=_positive, metavar="N", help="most evaluations of the likelihood"
@@ -138,6 +144,7 @@ def _fit(arguments: argparse.Namespace) -> int:
             offset=arguments.offset,
             subset=arguments.subset,
             missing=arguments.missing,
+            identifiable=arguments.identifiable,
             n_jobs=arguments.threads,
             verbose=int(arguments.verbose),
             **options,
@@ -237,6 +244,7 @@ def as_json(fit: LMMResult, formula: str) -> dict[str, Any]:
         "pvalues": fit.pvalues.to_dict(),
         "theta": fit.theta.to_dict(),
         "theta_se": theta_errors(fit).to_dict(),
+        "identified_sums": fit.identified_sums[["estimate", "std_error"]].to_dict("index"),
         "llf": fit.llf,
         "deviance": fit.deviance,
         "aic": fit.aic,

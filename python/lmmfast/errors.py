@@ -39,6 +39,10 @@ class RankWarning(LmmWarning):
     """Columns of X were dropped because other columns determine them."""
 
 
+class NotIdentifiableWarning(LmmWarning):
+    """The data cannot tell parameters of the model apart, and a fit was wanted all the same."""
+
+
 class MissingRowsWarning(LmmWarning):
     """More than a tenth of the rows was left out because values are missing."""
 

@@ -107,6 +107,25 @@ def theta_information(
     return np.asarray(J @ joint @ J.T)
 
 
+def parameter_units(
+    basis: Basis, covariance: BlockCovariance, working_sigma2: float, D: Array
+) -> Array:
+    """Sizes of the parameters theta at which their part in V is about sigma2, (n_theta,).
+
+    Parameters
+    ----------
+    working_sigma2 : float
+    D : ndarray (q, q)
+        On the user's scale.
+    """
+    unit = basis.y_scale * basis.y_scale * working_sigma2
+    C = np.abs(covariance.natural_jacobian(D))
+    effects = np.linalg.norm(basis.z_map(), axis=1)
+    row, column = covariance.pairs
+    own = 1.0 / np.max(C / (unit * effects[row] * effects[column]), axis=1) if len(C) else []
+    return np.append(own, covariance.tail_units(unit * basis.weight_scale))
+
+
 def independent_columns(gram: Array, basis: Basis, tolerance: float = 1e-12) -> NDArray[np.intp]:
     """Columns of X that no earlier ones determine; those that make up the constant come first.
 

@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 
 from lmmfast._threads import n_threads
 from lmmfast.basis import Basis, choose_basis
-from lmmfast.certificate import conclude, snap_to_boundary
 from lmmfast.compress import better_basis
 from lmmfast.covariance import Array
 from lmmfast.design import Design, check_finite
@@ -22,9 +21,11 @@ from lmmfast.levels import Levels
 from lmmfast.multistart import maximise
 from lmmfast.objective import Problem
 from lmmfast.optimum import Optimum
+from lmmfast.redundancy import conclude_in_the_middle
 from lmmfast.reference_levels import LevelsReferenceEngine
 from lmmfast.residual.model import ResidualModel
-from lmmfast.scoring import Point, Search
+from lmmfast.scoring import Point, Search, root_steps
+from lmmfast.scoring import climb as climb_variances
 from lmmfast.terms import BlockCovariance
 
 if TYPE_CHECKING:
@@ -149,12 +150,13 @@ class LevelsFit:
         """
         engine: Any = self.engine
         search = Search(self.problem, self.covariance, engine, self.options.max_iter, callback)
-        point = self._first_point(search, random_names)
-        point, reason = maximise(search, point, self.options.n_starts)
+        point, n_flat = self._first_point(search, random_names)
+        climb = root_steps if n_flat else climb_variances
+        point, reason = maximise(search, point, self.options.n_starts, climb)
         if reason != "converged" or point.D.max() > SUSPICIOUS:
             self._check_something_left()
-        point = snap_to_boundary(search, point)
-        return conclude(search, point, self._limited_by_rounding(point, reason))
+        judge = self._limited_by_rounding
+        return conclude_in_the_middle(search, point, reason, n_flat, self.basis, judge)
 
     def _limited_by_rounding(self, point: Point, reason: str) -> str:
         """Say so where the engine has lost too many digits for a maximum to be known.
@@ -176,18 +178,21 @@ class LevelsFit:
             f"of the residuals is too small beside those of {names}"
         )
 
-    def _first_point(self, search: Search, random_names: list[str]) -> Point:
-        """Evaluate the first point and judge from it whether the data tell all parameters apart."""
+    def _first_point(self, search: Search, random_names: list[str]) -> tuple[Point, int]:
+        """Evaluate the first point, and count the directions in which the data tell nothing."""
         D = np.eye(self.covariance.q)
         if hasattr(self.engine, "start") and self.options.start is None:
             D = self.engine.start(self.keep)
         point = search.begin(self.covariance.phi(D), "start")
         names = [*random_names, "var(Residual)"]
-        check_joint_information(point, self.covariance, self.design, max(self.levels.counts), names)
+        m, identifiable = max(self.levels.counts), self.options.identifiable
+        n_flat = check_joint_information(
+            point, self.covariance, self.design, m, names, identifiable
+        )
         if self.options.start is not None:
             start = given_start(self.covariance, self.basis, self.options.start)
             point = search.evaluate(start, "start")
-        return point
+        return point, n_flat
 
 
 def choose_engine(levels: Levels, working: Working, options: Options) -> LevelsEngine:

@@ -10,7 +10,6 @@ import numpy as np
 
 from lmmfast._threads import n_threads
 from lmmfast.basis import Basis, choose_basis
-from lmmfast.certificate import conclude, snap_to_boundary
 from lmmfast.clusters import Clusters
 from lmmfast.covariance import Array
 from lmmfast.design import Design, check_finite
@@ -28,6 +27,7 @@ from lmmfast.joint import JointCovariance
 from lmmfast.multistart import maximise
 from lmmfast.objective import Evaluation, Problem
 from lmmfast.optimum import Optimum
+from lmmfast.redundancy import conclude_in_the_middle
 from lmmfast.reference import ReferenceEngine
 from lmmfast.residual import definitions
 from lmmfast.residual.engines import DenseEngine, MarkovEngine, suits_markov
@@ -112,11 +112,11 @@ class ResidualFit:
             Parameters that the data cannot tell apart.
         """
         search = Search(self.problem, self.covariance, self.engine, self.options.max_iter, callback)
-        sample = self._sample()
+        sample, n_flat = self._sample(), 0
         if not (sample and self._is_informative(sample, random_names)):
             inner = self._inside(self._search())
             if inner is not None:
-                self._check_information(inner, random_names)
+                n_flat = self._check_information(inner, random_names, self.options.identifiable)
         given: list[Array] = []
         if self.options.start is not None:
             given = given_residual_starts(self.covariance, self.basis, self.options.start)
@@ -126,7 +126,7 @@ class ResidualFit:
         point, reason = maximise(search, point, self.options.n_starts, climb, given[1:])
         if reason == "converged" and not search.stopped:
             point = self._confirmed(search, point)
-        return conclude(search, snap_to_boundary(search, point), reason)
+        return conclude_in_the_middle(search, point, reason, n_flat, self.basis)
 
     def _search(self) -> Search:
         """Return a search of its own, for evaluations that do not count."""
@@ -156,9 +156,11 @@ class ResidualFit:
         phi = np.append(covariance.random.phi(0.5 * np.eye(covariance.q)), inside(self.model))
         return search.try_evaluate(phi, "check")
 
-    def _check_information(self, point: Point, random_names: list[str]) -> None:
-        names = self.covariance.working_names(random_names)
-        check_joint_information(point, self.covariance, self.design, self.clusters.m, names)
+    def _check_information(
+        self, point: Point, random_names: list[str], identifiable: str = "raise"
+    ) -> int:
+        names, m = self.covariance.working_names(random_names), self.clusters.m
+        return check_joint_information(point, self.covariance, self.design, m, names, identifiable)
 
     def _is_informative(self, sample: Search, random_names: list[str]) -> bool:
         """Whether a sample can tell all parameters apart: then all the data can."""

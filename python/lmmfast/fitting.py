@@ -13,13 +13,19 @@ from numpy.typing import NDArray
 from lmmfast._dispatch import core
 from lmmfast._threads import n_threads
 from lmmfast.basis import Basis, check_scales, choose_basis
-from lmmfast.certificate import certify, conclude, snap_to_boundary
+from lmmfast.certificate import certify
 from lmmfast.clusters import Clusters, gather
 from lmmfast.compress import CompressedClusters, SampleMisledError, compress
 from lmmfast.covariance import Array
 from lmmfast.design import Design, check_finite, natural_names, warn_of_missing_rows
 from lmmfast.engine import Engine, MomentsEngine
-from lmmfast.errors import ConvergenceWarning, DataError, RankWarning, UnsupportedModelError
+from lmmfast.errors import (
+    ConvergenceWarning,
+    DataError,
+    NotIdentifiableWarning,
+    RankWarning,
+    UnsupportedModelError,
+)
 from lmmfast.estimates import estimates, independent_columns, make_problem
 from lmmfast.given_start import given_start
 from lmmfast.identify import (
@@ -30,14 +36,15 @@ from lmmfast.identify import (
     check_within,
 )
 from lmmfast.implicit_nesting import warn_of_implicit_nesting
-from lmmfast.literals import EngineName, Missing, RankDeficient
+from lmmfast.literals import EngineName, Identifiable, Missing, RankDeficient
 from lmmfast.multistart import maximise
 from lmmfast.objective import Problem
 from lmmfast.optimum import Optimum, compiled_maximise
+from lmmfast.redundancy import conclude_in_the_middle
 from lmmfast.reference import ReferenceEngine
 from lmmfast.residual.structures import ResidualStructure
 from lmmfast.result import LMMResult
-from lmmfast.scoring import Search, climb_from_known_starts, log_evaluation
+from lmmfast.scoring import Search, climb_from_known_starts, log_evaluation, root_steps
 from lmmfast.small_fit import fit_small
 from lmmfast.terms import BlockCovariance
 
@@ -57,8 +64,11 @@ class Options:
     verbose: int = 0
     callback: Callable[[dict[str, Any]], None] | None = None
     n_starts: int | None = None
+    identifiable: str = "raise"
 
     def __post_init__(self) -> None:
+        if self.identifiable not in ("raise", "warn"):
+            raise DataError(f"identifiable={self.identifiable!r}: choose 'raise' or 'warn'")
         if self.rank_deficient not in ("drop", "raise"):
             raise DataError(f"rank_deficient={self.rank_deficient!r}: choose 'drop' or 'raise'")
         if self.engine not in ENGINES:
@@ -90,6 +100,7 @@ def lmm(
     subset: Any = None,
     missing: Missing = "drop",
     rank_deficient: RankDeficient = "drop",
+    identifiable: Identifiable = "raise",
     engine: EngineName = "auto",
     start: Any = None,
     n_starts: int | None = None,
@@ -134,6 +145,11 @@ def lmm(
         as many as rows of the data, or of the subset.
     rank_deficient : {"drop", "raise"}
         Leave out columns of X that earlier ones determine, with a warning, or refuse them.
+    identifiable : {"raise", "warn"}
+        Refuse variance parameters that the data cannot tell apart, or fit in spite of it, with a
+        warning: of all points that are maxima alike the one in the middle, where the parts of a sum
+        of two variances are equal. ``fit.certificate`` and ``fit.variance_table()`` name the sums
+        that are known; standard errors of the parts are NaN.
     engine : {"auto", "moments", "dense", "markov", "nested", "crossed", "reference"}
         How V is factorised: "moments" for independent residuals, "dense" and "markov" for residual
         structures, "nested" and "crossed" for several grouping factors; "reference" is slow, plain
@@ -174,7 +190,16 @@ def lmm(
     from lmmfast.design_formula import FormulaDesign
 
     options = Options(
-        reml, rank_deficient, engine, start, n_jobs, max_iter, verbose, callback, n_starts
+        reml,
+        rank_deficient,
+        engine,
+        start,
+        n_jobs,
+        max_iter,
+        verbose,
+        callback,
+        n_starts,
+        identifiable,
     )
     design = FormulaDesign(
         formula,
@@ -209,6 +234,7 @@ def fit(
     group_name: str | Sequence[str] = "group",
     missing: Missing = "raise",
     rank_deficient: RankDeficient = "drop",
+    identifiable: Identifiable = "raise",
     engine: EngineName = "auto",
     start: Any = None,
     n_starts: int | None = None,
@@ -238,8 +264,8 @@ def fit(
     group_name : str or sequence of str
         Names of the grouping factors; the keys of a dict and the columns of a table are names.
     missing : {"raise", "drop", "exclude"}
-    reml, weights, offset, D, rank_deficient, engine, start, n_starts, n_jobs, max_iter, verbose,
-    callback
+    reml, weights, offset, D, rank_deficient, identifiable, engine, start, n_starts, n_jobs,
+    max_iter, verbose, callback
         See `lmm`.
 
     Returns
@@ -262,7 +288,16 @@ def fit(
     from lmmfast.design_array import ArrayDesign
 
     options = Options(
-        reml, rank_deficient, engine, start, n_jobs, max_iter, verbose, callback, n_starts
+        reml,
+        rank_deficient,
+        engine,
+        start,
+        n_jobs,
+        max_iter,
+        verbose,
+        callback,
+        n_starts,
+        identifiable,
     )
     design = ArrayDesign(
         y,
@@ -335,7 +370,15 @@ def fit_prepared(
     problem = _problem(design, data, options)
     optimum = _maximise(design, clusters, data, problem, covariance, options)
     return _result(
-        design, clusters, data.engine, data.basis, covariance, problem, optimum, stacklevel=5
+        design,
+        clusters,
+        data.engine,
+        data.basis,
+        covariance,
+        problem,
+        optimum,
+        stacklevel=5,
+        identifiable=options.identifiable,
     )
 
 
@@ -350,7 +393,15 @@ def _fit_residual(
     optimum = fit.maximise(evaluation_callback(options), natural_names(design.terms))
     engine = fit.covariance.at(fit.engine, optimum.phi)
     result = _result(
-        design, fit.clusters, engine, fit.basis, fit.covariance, fit.problem, optimum, stacklevel=5
+        design,
+        fit.clusters,
+        engine,
+        fit.basis,
+        fit.covariance,
+        fit.problem,
+        optimum,
+        stacklevel=5,
+        identifiable=options.identifiable,
     )
     result._residual_model = fit.model
     return result
@@ -381,6 +432,7 @@ def _fit_levels(design: Design, options: Options) -> LMMResult:
         optimum,
         stacklevel=5,
         kind=LevelsResult,
+        identifiable=options.identifiable,
     )
     result._residual_model = fit.model
     return result
@@ -396,6 +448,7 @@ def _result(
     optimum: Optimum,
     stacklevel: int,
     kind: type[LMMResult] = LMMResult,
+    identifiable: str = "raise",
 ) -> LMMResult:
     """Judge the optimum, warn if it is none, and bring it to the user's scale."""
     certificate = certify(optimum, covariance, design.terms)
@@ -412,7 +465,7 @@ def _result(
             [values.theta, values.cov_beta.ravel(), 1.0 / np.atleast_1d(values.sigma2)]
         )
     check_scales(design, results, "the estimates")
-    return kind(
+    result = kind(
         design=design,
         clusters=clusters,
         engine=engine,
@@ -423,6 +476,12 @@ def _result(
         estimates=values,
         certificate=certificate,
     )
+    result._identifiable = identifiable
+    if optimum.n_flat:
+        result._note_redundancy()
+    if result._redundancy is not None:
+        warnings.warn(result.certificate.status, NotIdentifiableWarning, stacklevel=stacklevel)
+    return result
 
 
 @dataclass(frozen=True)
@@ -568,14 +627,16 @@ def _maximise(
     search = Search(problem, covariance, data.engine, options.max_iter, callback)
     default = covariance.phi(np.eye(covariance.q))
     point = search.begin(default, "start" if start is None else "check")
-    check_information(point, covariance, design, clusters.m)
+    n_flat = check_information(point, covariance, design, clusters.m, options.identifiable)
     if start is not None:
         point = search.evaluate(start, "start")
-    if options.n_starts is None:
+    if n_flat:
+        point, reason = maximise(search, point, options.n_starts, root_steps)
+    elif options.n_starts is None:
         point, reason = climb_from_known_starts(search, point)
     else:
         point, reason = maximise(search, point, options.n_starts)
-    return conclude(search, snap_to_boundary(search, point), reason)
+    return conclude_in_the_middle(search, point, reason, n_flat, data.basis)
 
 
 def evaluation_callback(options: Options) -> Callable[[dict[str, Any]], None] | None:

@@ -145,8 +145,24 @@ def residual_sums(products: Array, gram: Array, p: int) -> tuple[Array, int]:
     return np.diag(products)[p:] - explained, int(used.sum())
 
 
-def check_information(point: Point, covariance: BlockCovariance, design: Design, m: int) -> None:
+def check_information(
+    point: Point,
+    covariance: BlockCovariance,
+    design: Design,
+    m: int,
+    identifiable: str = "raise",
+) -> int:
     """Refuse variance parameters whose expected information is singular where the search begins.
+
+    Parameters
+    ----------
+    identifiable : {"raise", "warn"}
+        With "warn" they are not refused but counted.
+
+    Returns
+    -------
+    int
+        Number of directions without information.
 
     Raises
     ------
@@ -154,7 +170,7 @@ def check_information(point: Point, covariance: BlockCovariance, design: Design,
         Names the parameters that are confounded.
     """
     names = [*natural_names(design.terms), "var(Residual)"]
-    check_joint_information(point, covariance, design, m, names)
+    return check_joint_information(point, covariance, design, m, names, identifiable)
 
 
 def check_joint_information(
@@ -163,7 +179,8 @@ def check_joint_information(
     design: Design,
     m: int,
     names: list[str],
-) -> None:
+    identifiable: str = "raise",
+) -> int:
     """As `check_information`, with parameters of the residuals between those of D and sigma2.
 
     Parameters
@@ -172,6 +189,11 @@ def check_joint_information(
         Number of clusters.
     names : list of str
         What each parameter is about: of D, of the residuals, sigma2.
+    identifiable : {"raise", "warn"}
+
+    Returns
+    -------
+    int
 
     Raises
     ------
@@ -190,7 +212,13 @@ def check_joint_information(
     info = J @ joint @ J.T
     size = np.diag(info)
     largest = float(np.max(size))
-    empty = [name for name, value in zip(names, size, strict=True) if value <= 1e-14 * largest]
+    nothing = size <= 1e-14 * largest
+    scale = np.sqrt(np.where(nothing, largest, size))
+    values, vectors = np.linalg.eigh(info / np.outer(scale, scale))
+    n_flat = int(np.sum(values <= SINGULAR))
+    if n_flat == 0 or identifiable == "warn":
+        return n_flat
+    empty = [name for name, none in zip(names, nothing, strict=True) if none]
     if empty:
         name = next((name for name in empty if name.startswith("var")), empty[0])
         of_residuals = names.index(name) >= n
@@ -202,10 +230,6 @@ def check_joint_information(
             else "the two effects never occur together in a group"
         )
         raise refusal(design, f"the data say nothing about {name}: {reason}")
-    scale = np.sqrt(size)
-    values, vectors = np.linalg.eigh(info / np.outer(scale, scale))
-    if values[0] > SINGULAR:
-        return
     confounded = [
         name for name, weight in zip(names, vectors[:, 0], strict=True) if abs(weight) > 0.05
     ]

@@ -202,6 +202,11 @@ class JointCovariance(BlockCovariance):
         """Names of the natural parameters of the residuals."""
         return [natural.name for natural in self.residual.names()]
 
+    def tail_units(self, sigma2: float) -> Array:
+        """Sizes of the natural parameters of the residuals: variances are about sigma2."""
+        kinds = [(natural.scale, natural.name[:4]) for natural in self.residual.names()]
+        return np.array([sigma2 if "variance" in kind or "cov(" in kind else 1.0 for kind in kinds])
+
     def working_names(self, random_names: Sequence[str]) -> list[str]:
         """What each of (natural parameters of D, kappa, sigma2) is about, for messages."""
         return [*random_names, *working_names(self.residual)]

@@ -5,6 +5,7 @@ from typing import Literal
 EngineName = Literal["auto", "moments", "dense", "markov", "nested", "crossed", "reference"]
 Missing = Literal["drop", "exclude", "raise"]
 RankDeficient = Literal["drop", "raise"]
+Identifiable = Literal["raise", "warn"]
 NewLevels = Literal["population", "missing", "error"]
 ResidualKind = Literal["response", "pearson", "normalized"]
 CovarianceKind = Literal["correlation", "covariance"]

@@ -46,6 +46,8 @@ class Optimum:
         Rank of D of each term.
     trace : list of dict
         One entry for each evaluation.
+    n_flat : int
+        Number of directions in which the likelihood does not change (`lmmfast.redundancy`).
     """
 
     reason: str
@@ -61,6 +63,7 @@ class Optimum:
     ranks: list[int]
     multiplier: float | None
     trace: list[dict[str, Any]]
+    n_flat: int = 0
 
 
 def limit_reason(max_evaluations: int) -> str:

@@ -65,6 +65,7 @@ def continued(
         max_iter=max_iter,
         verbose=verbose,
         callback=callback,
+        identifiable=fit._identifiable,
     )
 
 

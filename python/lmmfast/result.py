@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -19,12 +20,13 @@ from lmmfast.covariance import Array
 from lmmfast.design import Design, natural_names
 from lmmfast.engine import Engine
 from lmmfast.errors import DataError
-from lmmfast.estimates import Estimates, theta_information
-from lmmfast.inference.information import inverse_information
+from lmmfast.estimates import Estimates, parameter_units, theta_information
+from lmmfast.inference.information import flat_directions, moved_by
 from lmmfast.inference.wald import coefficient_table
 from lmmfast.literals import LagKind, LagResiduals, Missing, NewLevels, ResidualKind
 from lmmfast.objective import Evaluation, Problem
 from lmmfast.optimum import Optimum
+from lmmfast.redundancy import Redundancy, find_redundancy
 from lmmfast.residual.model import ResidualModel
 from lmmfast.residual.structures import Independent, ResidualStructure
 from lmmfast.terms import BlockCovariance
@@ -74,7 +76,7 @@ class LMMResult:
         self.x_names = [design.x_names[j] for j in self._keep]
         self.dropped_columns = [n for n in design.x_names if n not in self.x_names]
         self._basis, self._covariance, self._estimates = basis, covariance, estimates
-        self._phi = optimum.phi
+        self._phi, self._n_flat = optimum.phi, optimum.n_flat
         self._structure = design.residual
         self._residual_model: ResidualModel | None = None
         self._D, self._Lambda = optimum.D, optimum.Lambda
@@ -85,6 +87,21 @@ class LMMResult:
         self._design: Design | None = design
         self._clusters: Clusters | None = clusters
         self._engine: Engine | None = engine
+
+    #: Whether parameters that the data cannot tell apart are refused, or fitted with a warning.
+    _identifiable: str = "raise"
+    _n_flat: int = 0
+    _redundancy: Redundancy | None = None
+
+    def _note_redundancy(self) -> None:
+        """Say in the certificate what is known of parameters that cannot be told apart."""
+        J, directions = self._theta_jacobian, self._inverse_information[1]
+        self._n_flat = len(directions)  # less than at the start where parameters are at an end
+        if not self._n_flat:
+            return
+        self._redundancy = find_redundancy(self.theta_names, directions, J)
+        status = f"{self.certificate.status}; {self._redundancy}"
+        self.certificate = replace(self.certificate, status=status)
 
     def _set_groups(self, clusters: Clusters) -> None:
         """Keep names and sizes of the groups."""
@@ -194,17 +211,36 @@ class LMMResult:
         Of crossed factors with more than 2000 effects that of the average information.
 
         NaN for terms on the boundary, where it does not describe the uncertainty; the other
-        parameters' entries then hold for those terms fixed.
+        parameters' entries then hold for those terms fixed. NaN too for parameters that the data
+        cannot tell apart (``identifiable="warn"``).
         """
         import pandas as pd
 
-        J = self._covariance.theta_jacobian(self._estimates.sigma2, self._phi)
-        cov, names = _propagated(self._working_cov, J), self.theta_names
+        names = self.theta_names
+        cov = self._propagated_cov(np.eye(len(names)))
         return pd.DataFrame(cov, index=names, columns=names)
 
-    @cached_property
+    def _propagated_cov(self, weights: Array) -> Array:
+        """Covariance matrix (k, k) of sums of theta with weights (k, n_theta)."""
+        return _propagated(*self._inverse_information, weights @ self._theta_jacobian)
+
+    @property
+    def _theta_jacobian(self) -> Array:
+        """Derivatives of theta by (natural parameters of D, kappa, sigma2)."""
+        return self._covariance.theta_jacobian(self._estimates.sigma2, self._phi)
+
+    @property
     def _working_cov(self) -> Array:
-        """Covariance matrix of (natural parameters of D, kappa, sigma2); NaN on the boundary."""
+        """Covariance matrix of (natural parameters of D, kappa, sigma2); NaN where unknown."""
+        cov, lost = self._inverse_information
+        return _propagated(cov, lost, np.eye(len(cov)))
+
+    @cached_property
+    def _inverse_information(self) -> tuple[Array, Array]:
+        """Covariance matrix of (natural parameters of D, kappa, sigma2); NaN on the boundary.
+
+        And the directions (n_lost, k) of which there is no information, and nothing in it.
+        """
         engine = self._need(self._engine, "the information of theta")
         average = getattr(engine, "average_information", False)
         totals = engine.totals(self._Lambda, with_kr=self._problem.reml or average)
@@ -218,14 +254,32 @@ class LMMResult:
         for params, (rank, q) in zip(self._covariance.params, ranks, strict=True):
             free[params] = rank == q
         known = info[np.ix_(free, free)]
-        if not np.isfinite(known).all() or (np.diag(known) == 0).any():
+        nothing = (np.diag(known) == 0).any() and not self._n_flat
+        if not np.isfinite(known).all() or nothing:
             raise DataError(
                 f"standard errors of theta exceed the range of double precision: divide "
                 f"{self.y_name!r} by a power of ten"
             )
-        cov = np.full(info.shape, np.nan)
-        cov[np.ix_(free, free)] = inverse_information(known)
-        return cov
+        found, inverse = self._flat_directions(known, free, evaluation.sigma2)
+        cov, lost = np.full(info.shape, np.nan), np.zeros((len(found), len(info)))
+        cov[np.ix_(free, free)], lost[:, free] = inverse, found
+        if self._n_flat and not free.all() and np.isfinite(info).all():
+            everything = np.ones(len(info), dtype=bool)  # of the terms on the boundary too
+            lost = self._flat_directions(info, everything, evaluation.sigma2)[0]
+        return cov, lost
+
+    def _flat_directions(
+        self, info: Array, free: NDArray[np.bool_], working_sigma2: float
+    ) -> tuple[Array, Array]:
+        """Directions of which there is no information, and the inverse along the others."""
+        if not self._n_flat:
+            return flat_directions(info)
+        covariance = self._covariance
+        if not free[covariance.n_random :].all():  # theta is at an end of its range
+            return flat_directions(info, self._n_flat, np.ones(len(info)))
+        J = self._theta_jacobian[np.ix_(free, free)]
+        units = parameter_units(self._basis, covariance, working_sigma2, self._estimates.D)
+        return flat_directions(info, self._n_flat, units[free], J)
 
     @property
     def theta_se(self) -> pd.Series[float]:
@@ -239,7 +293,8 @@ class LMMResult:
 
         Intervals are Wald's on a scale on which the parameter is free (logarithm of a variance or a
         range, atanh of a correlation), transformed back; those of covariances are symmetric. With a
-        range or a rho of time the table has rows for the range and the half-life too.
+        range or a rho of time the table has rows for the range and the half-life too; where the
+        data cannot tell parameters apart, for the sums that they tell (``identifiable="warn"``).
 
         Parameters
         ----------
@@ -249,6 +304,18 @@ class LMMResult:
         from lmmfast.inference.variance_table import variance_table
 
         return variance_table(self, alpha)
+
+    @property
+    def identified_sums(self) -> pd.DataFrame:
+        """Sums of variance parameters that are known where the parts are not, as `variance_table`.
+
+        Of a fit with ``identifiable="warn"``; else without rows.
+        """
+        import pandas as pd
+
+        if self._redundancy is None:
+            return pd.DataFrame(columns=["estimate", "std_error", "conf_low", "conf_high"])
+        return self.variance_table().tail(len(self._redundancy.names))
 
     def variance_partition(self) -> pd.DataFrame:
         """Return how the variance of the response divides among grouping factors and residuals.
@@ -438,8 +505,8 @@ class LMMResult:
 
     @property
     def n_params(self) -> int:
-        """Fixed effects plus variance parameters."""
-        return len(self.x_names) + len(self._estimates.theta)
+        """Fixed effects plus variance parameters, less those that the data cannot tell apart."""
+        return len(self.x_names) + len(self._estimates.theta) - self._n_flat
 
     @property
     def aic(self) -> float:
@@ -855,7 +922,7 @@ class LMMResult:
         """Fill the caches that a fit without data is to keep."""
         _ = self._effects, self._group_labels, self._response_sum
         with contextlib.suppress(DataError):  # out of range: then there are no standard errors
-            _ = self._working_cov
+            _ = self._inverse_information
         with contextlib.suppress(DataError):  # a fit with appended rows holds none
             _ = self._mean_variances
 
@@ -888,13 +955,13 @@ class LMMResult:
         return part
 
 
-def _propagated(cov: Array, J: Array) -> Array:
-    """J cov J'; NaN for parameters that depend on one whose variance is NaN."""
-    if np.array_equal(J, np.eye(len(J))):
-        return cov.copy()
+def _propagated(cov: Array, lost: Array, J: Array) -> Array:
+    """J cov J'; NaN for parameters that depend on one whose variance is NaN, or that is lost."""
     free = ~np.isnan(np.diag(cov))
-    known = (J[:, ~free] == 0).all(axis=1)
-    out = np.full(cov.shape, np.nan)
+    known = (J[:, ~free] == 0).all(axis=1) & ~moved_by(lost, J)[1]
+    if known.all() and np.array_equal(J, np.eye(len(J))):
+        return cov.copy()
+    out = np.full((len(J), len(J)), np.nan)
     J = J[np.ix_(known, free)]
     out[np.ix_(known, known)] = J @ cov[np.ix_(free, free)] @ J.T
     return out

@@ -249,7 +249,8 @@ _METHODS = {"ML": "maximum likelihood (ML)", "REML": "restricted maximum likelih
 def _residual_table(fit: LMMResult, alpha: float) -> pd.DataFrame:
     """Rows of `LMMResult.variance_table` that belong to the residual structure."""
     table = _or_without_errors(fit, alpha)
-    return table.iloc[fit._covariance.n_random :]
+    table = table.iloc[fit._covariance.n_random :]
+    return table if fit._redundancy is None else table.drop(fit._redundancy.names, errors="ignore")
 
 
 def _or_without_errors(fit: LMMResult, alpha: float) -> pd.DataFrame:
@@ -354,6 +355,12 @@ def _notes(fit: LMMResult, cov: Array | None) -> list[str]:
         if term.structure.name != "unstructured" and len(term.names) > 1:
             names = ", ".join(term.names)
             notes.append(f"Covariance structure of {names} by {term.group}: {term.structure.name}.")
+    if fit._redundancy is not None:
+        values = fit._redundancy.values(fit._estimates.theta)
+        notes += [
+            f"Known is {name} = {value:.6g}; its parts are in the middle of what they may be."
+            for name, value in zip(fit._redundancy.names, values, strict=True)
+        ]
     if cov is None:
         notes.append("Standard errors of the variances need the data, which this fit has let go.")
     elif fit.certificate.on_boundary:

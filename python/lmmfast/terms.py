@@ -201,6 +201,10 @@ class BlockCovariance:
         """Names of the parameters of theta after those of D."""
         return ["var(Residual)"]
 
+    def tail_units(self, sigma2: float) -> Array:
+        """Sizes of the parameters of theta after those of D that go with sigma2."""
+        return np.array([sigma2])
+
     def working_names(self, random_names: Sequence[str]) -> list[str]:
         """What each of (natural parameters of D, sigma2) is called, for messages."""
         return [*random_names, "var(Residual)"]

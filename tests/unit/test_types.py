@@ -24,6 +24,7 @@ fit = lf.lmm("Reaction ~ Days + (Days | Subject)", d, engine="moments", missing=
 lf.lmm("Reaction ~ Days + (Days | Subject)", d, engine="momemts")  # wrong
 lf.lmm("Reaction ~ Days + (Days | Subject)", d, missing="omit")  # wrong
 lf.lmm("Reaction ~ Days + (Days | Subject)", d, rank_deficient=True)  # wrong
+lf.lmm("Reaction ~ Days + (Days | Subject)", d, identifiable="drop")  # wrong
 lf.lmm("Reaction ~ Days + (Days | Subject)", d, remle=True)  # wrong
 lf.lmm("Reaction ~ Days + (Days | Subject)", d, reml="no")  # wrong
 lf.lmn("Reaction ~ Days + (Days | Subject)", d)  # wrong

@@ -35,12 +35,29 @@ def variance_table(fit: LMMResult, alpha: float) -> pd.DataFrame:
             fit.theta_names, estimate, error, _scales(fit), strict=True
         )
     ]
-    rows = _derived(fit, rows, z)
+    rows = [*_derived(fit, rows, z), *_sums(fit, z)]
     names, *columns = zip(*rows, strict=True)
     return pd.DataFrame(
         dict(zip(["estimate", "std_error", "conf_low", "conf_high"], columns, strict=True)),
         index=list(names),
     )
+
+
+def _sums(fit: LMMResult, z: float) -> list[Row]:
+    """Sums that are known where their parts are not."""
+    redundancy = fit._redundancy
+    if redundancy is None:
+        return []
+    values = redundancy.values(fit._estimates.theta)
+    errors = np.sqrt(np.diag(fit._propagated_cov(redundancy.weights)))
+    positive = (redundancy.weights >= 0).all(axis=1) & (values > 0)
+    positive &= np.array(["cov(" not in name for name in redundancy.names], dtype=bool)
+    return [
+        (name, *_row(value, error, "variance" if of_variances else "free", z))
+        for name, value, error, of_variances in zip(
+            redundancy.names, values, errors, positive, strict=True
+        )
+    ]
 
 
 def _scales(fit: LMMResult) -> list[str]:

@@ -27,13 +27,19 @@ def covariance_errors(
     Returns
     -------
     list of ndarray (q_t, q_t)
-        NaN for a term whose parameters have NaN in ``theta_cov``.
+        NaN for an entry that depends on parameters with NaN in ``theta_cov``.
     """
     errors, start = [], 0
     for term, D in zip(terms, blocks, strict=True):
         jacobian = term.structure.natural_basis(D)  # (n_params, q_t, q_t)
         params = slice(start, start + len(jacobian))
         start = params.stop
-        variance = np.einsum("kab,kl,lab->ab", jacobian, theta_cov[params, params], jacobian)
+        cov = theta_cov[params, params]
+        unknown = np.isnan(np.diag(cov))
+        with np.errstate(invalid="ignore"):
+            variance = np.einsum(
+                "kab,kl,lab->ab", jacobian, np.where(np.isnan(cov), 0.0, cov), jacobian
+            )
+        variance[(jacobian[unknown] != 0).any(axis=0)] = np.nan
         errors.append(np.sqrt(np.maximum(variance, 0.0)))
     return errors
