@@ -60,6 +60,7 @@ class RowlessDesign:
     random_access: bool = False
     kept: None = None
     residual: None = None
+    dropped_effects: tuple[str, ...] = ()
 
     @property
     def keys(self) -> GroupKeys:
@@ -103,6 +104,14 @@ class RowlessDesign:
         """Refuse."""
         self._refuse()
 
+    def empty_effects(self) -> list[int]:
+        """Return none: they were looked for in each part."""
+        return []
+
+    def without_effects(self, columns: Sequence[int]) -> Design:
+        """Refuse."""
+        self._refuse()
+
     def with_response(self, y: NDArray[np.float64]) -> Design:
         """Refuse."""
         self._refuse()
@@ -140,7 +149,7 @@ def append(
         )
     if not isinstance(engine, MomentsEngine):
         raise DataError(f"rows cannot be appended with engine={engine.name!r}{_ANEW}")
-    design = _design(fit, data, X, groups, Z, weights, offset, missing)
+    design = _as_in_the_fit(fit, _design(fit, data, X, groups, Z, weights, offset, missing))
     packed, threads = engine.clusters, n_threads(options.n_jobs)
     _check_constants(design, packed.basis)
     sample = take_sample(design)
@@ -160,6 +169,7 @@ def append(
         n_dropped=before.n_dropped + design.n_dropped,
         missing_counts=_added(before.missing_counts, design.missing_counts),
         unit=before.unit,
+        dropped_effects=before.dropped_effects,
     )
     data_ready = prepared(total, threads)
     return fit_prepared(everything, joined.clusters, fit._covariance, data_ready, options)
@@ -189,7 +199,7 @@ def _design(
         _check_as_before("weights", fit.weighted, weights)
         _check_as_before("offset", spec.offset_array or spec.offset_name is not None, offset)
         return FormulaDesign.more(
-            spec, data, weights=weights, offset=offset, missing=missing or "drop"
+            spec.everything or spec, data, weights=weights, offset=offset, missing=missing or "drop"
         )
     if X is None or groups is None:
         raise DataError("the fit was made from arrays: append(y, X, groups, Z)")
@@ -215,6 +225,19 @@ def _design(
     )
     check_key_kind(design.keys, spec.text_keys[0], spec.group_name)
     return design
+
+
+def _as_in_the_fit(fit: LMMResult, design: Design) -> Design:
+    """Leave out the columns of Z that were zero in the fit, and must be here."""
+    left_out = fit.spec.left_out
+    filled = set(left_out).difference(design.empty_effects()) if left_out else set()
+    if filled:
+        names = [name for term in design.terms for name in term.names]
+        raise DataError(
+            f"the column {names[min(filled)]!r} of Z was zero in every row of the fit, which left "
+            f"it out, and is not in the new rows{_ANEW}"
+        )
+    return design.without_effects(left_out) if left_out else design
 
 
 def _check_as_before(role: str, had: bool, given: Any) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lmmfast.columns import Column
-from lmmfast.covariance import RandomStructure, structure
+from lmmfast.covariance import RandomStructure, Unstructured, structure
 from lmmfast.errors import DataError, FormulaError, MissingRowsWarning
 from lmmfast.frame import Rows, as_float
 from lmmfast.keys import GroupKeys as GroupKeys
@@ -173,8 +173,50 @@ class Design(Protocol):
     def original_row(self, row: int) -> int:
         """Position in the user's data of a row used."""
 
+    @property
+    def dropped_effects(self) -> tuple[str, ...]:
+        """Columns of Z that were left out because they are zero in all rows, ``name|group``."""
+
+    def empty_effects(self) -> list[int]:
+        """Columns of Z that are zero in all rows used."""
+
+    def without_effects(self, columns: Sequence[int]) -> Design:
+        """Return the same design without some columns of Z, which are zero in all rows used."""
+
     def with_response(self, y: NDArray[np.float64]) -> Design:
         """Return the same design with another response (n_obs,) for the rows used."""
+
+
+def find_empty_effects(design: Design) -> list[int]:
+    """Columns of Z that are zero in all rows used, where every term has others too."""
+    names = [name for term in design.terms for name in term.names]
+    empty = set(range(len(names)))
+    for start in range(0, design.n_obs, CHUNK):
+        Z = design.batch(slice(start, min(start + CHUNK, design.n_obs))).Z
+        empty = {k for k in empty if not Z[k].any()}
+        if not empty:
+            return []
+    first = 0
+    for term in design.terms:
+        own = range(first, first + len(term.names))
+        empty = empty if not empty.issuperset(own) else set()
+        first = own.stop
+    return sorted(empty)
+
+
+def terms_without(
+    terms: Sequence[Term], columns: Sequence[int]
+) -> tuple[tuple[Term, ...], tuple[str, ...]]:
+    """Terms without some columns of Z, and these as ``name|group``; one column needs no CS."""
+    left, dropped, first = [], [], 0
+    for term in terms:
+        names = [name for k, name in enumerate(term.names, first) if k not in columns]
+        dropped += [f"{name}|{term.group}" for name in term.names if name not in names]
+        first += len(term.names)
+        alone = len(names) == 1 < len(term.names)
+        shape: RandomStructure = Unstructured() if alone else term.structure
+        left.append(Term(term.group, tuple(names), shape))
+    return tuple(left), tuple(dropped)
 
 
 def natural_names(terms: Sequence[Term]) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -18,9 +18,11 @@ from lmmfast.design import (
     check_names,
     check_size,
     choose_structures,
+    find_empty_effects,
     kernel_column,
     kernel_ready,
     ones,
+    terms_without,
 )
 from lmmfast.errors import DataError
 from lmmfast.factor_arrays import factor_arrays, legend
@@ -54,6 +56,8 @@ class ArraySpec:
         Were the keys of each grouping factor text?
     offset_array : bool
         The fit had an offset, which new data cannot supply by name.
+    left_out : tuple of int
+        Columns of Z, those of all factors, that the fit does not use: they are zero in all rows.
     """
 
     x_names: tuple[str, ...]
@@ -61,6 +65,7 @@ class ArraySpec:
     factor_names: tuple[str, ...]
     text_keys: tuple[bool, ...]
     offset_array: bool = False
+    left_out: tuple[int, ...] = ()
 
     @property
     def group_name(self) -> str:
@@ -97,6 +102,7 @@ class ArraySpec:
                 )
             if random:
                 z_columns += _new_effects(one, names, factor, n)
+        z_columns = [column for k, column in enumerate(z_columns) if k not in self.left_out]
         masks = [c.missing for c in [*x_columns, *z_columns] if c.missing is not None]
         missing = np.logical_or.reduce(masks) if masks else None
         made = [_nan_where_missing(column) for column in [*x_columns, *z_columns]]
@@ -224,6 +230,7 @@ class ArrayDesign:
             "(Z | groups)" if not factors.several else f"(Z[{k}] | groups[{k}])" for k in random
         ]
         structures = choose_structures([(text, "us", None) for text in where], D)
+        self.dropped_effects: tuple[str, ...] = ()
         self.terms: tuple[Term, ...] = tuple(
             Term(factors.names[k], effects[k], structure)
             for k, structure in zip(random, structures, strict=True)
@@ -248,6 +255,18 @@ class ArrayDesign:
     def group_name(self) -> str:
         """Names of the grouping factors."""
         return ", ".join(self.factor_names)
+
+    def empty_effects(self) -> list[int]:
+        """Columns of Z that are zero in all rows used."""
+        return find_empty_effects(self)
+
+    def without_effects(self, columns: Sequence[int]) -> ArrayDesign:
+        """Return the same design without some columns of Z, which are zero in all rows used."""
+        new = copy.copy(self)
+        new._Z = [column for k, column in enumerate(self._Z) if k not in columns]
+        new.terms, new.dropped_effects = terms_without(self.terms, columns)
+        new.spec = replace(self.spec, left_out=tuple(columns))
+        return new
 
     def with_response(self, y: NDArray[np.float64]) -> ArrayDesign:
         """Return the same design with another response (n_obs,) for the rows used."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -17,6 +17,7 @@ from lmmfast.design import (
     check_names,
     check_size,
     choose_structures,
+    find_empty_effects,
     kernel_column,
     kernel_ready,
 )
@@ -187,6 +188,21 @@ class FormulaDesign:
             self._kept_columns = spec.make_evaluated(spec.parts, everything, new_data=True)
         self._new_data = True
         return self
+
+    @property
+    def dropped_effects(self) -> tuple[str, ...]:
+        """Columns of Z left out because they are zero in all rows, ``name|group``."""
+        return self.spec.dropped_effects
+
+    def empty_effects(self) -> list[int]:
+        """Columns of Z that are zero in all rows used."""
+        return find_empty_effects(self)
+
+    def without_effects(self, columns: Sequence[int]) -> FormulaDesign:
+        """Return the same design without some columns of Z, which are zero in all rows used."""
+        new = copy.copy(self)
+        new.spec = self.spec.without_effects(columns)
+        return new
 
     def with_response(self, y: NDArray[np.float64]) -> FormulaDesign:
         """Return the same design with another response (n_obs,) for the rows used."""

@@ -19,6 +19,14 @@ class NotIdentifiableError(LmmError, ValueError):
     """The data cannot tell the parameters of the model apart."""
 
 
+class EmptyEffectsError(NotIdentifiableError):
+    """Columns of Z are zero in all rows; a fit leaves them out."""
+
+    def __init__(self, text: str, columns: list[int]) -> None:
+        super().__init__(text)
+        self.columns = columns
+
+
 class UnsupportedModelError(LmmError, NotImplementedError):
     """A model that is well defined, but that lmmfast does not fit yet."""
 

@@ -22,6 +22,7 @@ from lmmfast.engine import Engine, MomentsEngine
 from lmmfast.errors import (
     ConvergenceWarning,
     DataError,
+    EmptyEffectsError,
     NotIdentifiableWarning,
     RankWarning,
     UnsupportedModelError,
@@ -144,7 +145,8 @@ def lmm(
         "exclude" fitted values and residuals have NaN in their places, as R's na.exclude: there are
         as many as rows of the data, or of the subset.
     rank_deficient : {"drop", "raise"}
-        Leave out columns of X that earlier ones determine, with a warning, or refuse them.
+        Leave out columns of X that earlier ones determine, and columns of Z that are zero in all
+        rows, with a warning, or refuse them.
     identifiable : {"raise", "warn"}
         Refuse variance parameters that the data cannot tell apart, or fit in spite of it, with a
         warning: of all points that are maxima alike the one in the middle, where the parts of a sum
@@ -337,26 +339,44 @@ def wanted_structure(residual: Any, engine: str) -> ResidualStructure | None:
 
 def fit_design(design: Design, options: Options) -> LMMResult:
     """All stages from a design to a result."""
-    if len(design.factor_names) > 1:
-        return _fit_levels(design, options)
-    clusters = gather(design.keys, options.n_jobs)
-    if design.terms:
-        check_clusters(design, clusters)
-    covariance = choose_covariance(design)
-    plain = design.residual is None or (design.residual.is_independent and design.terms)
-    if not plain or (design.residual is not None and options.engine == "dense"):
-        return _fit_residual(design, clusters, covariance, options)
-    if options.engine not in ("auto", "moments", "reference"):
-        kind = "residual structures: give residual=, or"
-        if options.engine in ("nested", "crossed"):
-            kind = "several grouping factors:"
-        raise UnsupportedModelError(f"engine={options.engine!r} is for {kind} leave engine= out")
-    small = fit_small(design, clusters, covariance, options)
-    if small is not None:
-        return small
-    data = _prepare(design, clusters, options)
-    _report_dropped(design, data.keep, options)
-    return fit_prepared(design, clusters, covariance, data, options)
+    try:
+        if len(design.factor_names) > 1:
+            return _fit_levels(design, options)
+        clusters = gather(design.keys, options.n_jobs)
+        if design.terms:
+            check_clusters(design, clusters)
+        covariance = choose_covariance(design)
+        plain = design.residual is None or (design.residual.is_independent and design.terms)
+        if not plain or (design.residual is not None and options.engine == "dense"):
+            return _fit_residual(design, clusters, covariance, options)
+        if options.engine not in ("auto", "moments", "reference"):
+            kind = "residual structures: give residual=, or"
+            if options.engine in ("nested", "crossed"):
+                kind = "several grouping factors:"
+            raise UnsupportedModelError(
+                f"engine={options.engine!r} is for {kind} leave engine= out"
+            )
+        small = fit_small(design, clusters, covariance, options)
+        if small is not None:
+            return small
+        data = _prepare(design, clusters, options)
+        _report_dropped(design, data.keep, options)
+        return fit_prepared(design, clusters, covariance, data, options)
+    except EmptyEffectsError as empty:
+        if options.rank_deficient == "raise":
+            raise
+        design = design.without_effects(empty.columns)
+        warn_of_empty_effects(design, stacklevel=4)
+    return fit_design(design, options)
+
+
+def warn_of_empty_effects(design: Design, stacklevel: int) -> None:
+    """Name the columns of Z that were left out because they are zero in all rows."""
+    warnings.warn(
+        f"left out columns of Z that are zero in all rows: {', '.join(design.dropped_effects)}",
+        RankWarning,
+        stacklevel=stacklevel,
+    )
 
 
 def fit_prepared(

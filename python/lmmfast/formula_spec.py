@@ -11,15 +11,15 @@ from __future__ import annotations
 import itertools
 import re
 import warnings
-from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lmmfast.columns import Column
-from lmmfast.design import NewBatch, Term, kernel_column, ones, scatter
+from lmmfast.design import NewBatch, Term, kernel_column, ones, scatter, terms_without
 from lmmfast.errors import DataError, FormulaError, NewDataWarning
 from lmmfast.formula import ParsedFormula
 from lmmfast.formulaic_compat import MissingAfterEvaluationError, evaluate, is_lookup
@@ -91,6 +91,12 @@ class FormulaSpec:
         The fit had an offset as an array, which new data do not hold.
     weights_name : str or None
         Column that the weights are in.
+    everything : FormulaSpec or None
+        With the columns of Z that this one leaves out, because they are zero in all rows.
+    left_out : tuple of int
+        These columns, among all.
+    dropped_effects : tuple of str
+        And their names, ``name|group``.
     """
 
     formula: ParsedFormula
@@ -102,6 +108,31 @@ class FormulaSpec:
     text_keys: tuple[bool, ...] = ()
     offset_array: bool = False
     weights_name: str | None = None
+    everything: FormulaSpec | None = None
+    left_out: tuple[int, ...] = ()
+    dropped_effects: tuple[str, ...] = ()
+
+    def without_effects(self, columns: Sequence[int]) -> FormulaSpec:
+        """Return the spec without some columns of Z."""
+        terms, dropped = terms_without(self.terms, columns)
+        parts, first = dict(self.parts), 0
+        for name in self.z_parts:
+            part = parts[name]
+            used = [k for k in range(len(part.names)) if first + k not in columns]
+            first += len(part.names)
+            parts[name] = replace(
+                part,
+                names=tuple(part.names[k] for k in used),
+                recipes=tuple(part.recipes[k] for k in used),
+            )
+        return replace(
+            self,
+            parts=parts,
+            terms=terms,
+            everything=self,
+            left_out=tuple(columns),
+            dropped_effects=dropped,
+        )
 
     @property
     def x_names(self) -> tuple[str, ...]:

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from lmmfast.clusters import Clusters
 from lmmfast.covariance import Array
-from lmmfast.design import Design, natural_names
-from lmmfast.errors import DataError, NotIdentifiableError
+from lmmfast.design import Design, natural_names, terms_without
+from lmmfast.errors import DataError, EmptyEffectsError, NotIdentifiableError
 from lmmfast.levels import Levels
 from lmmfast.objective import Evaluation
 from lmmfast.scoring import Point
@@ -173,6 +173,15 @@ def check_information(
     return check_joint_information(point, covariance, design, m, names, identifiable)
 
 
+def _check_effects(design: Design) -> None:
+    """Refuse columns of Z that are zero in all rows."""
+    columns = design.empty_effects()
+    if columns:
+        dropped = ", ".join(terms_without(design.terms, columns)[1])
+        text = f"the data say nothing about the effects {dropped}: their columns of Z are zero"
+        raise EmptyEffectsError(f"{text} in all rows; leave them out", columns)
+
+
 def check_joint_information(
     point: Point,
     covariance: BlockCovariance,
@@ -216,6 +225,8 @@ def check_joint_information(
     scale = np.sqrt(np.where(nothing, largest, size))
     values, vectors = np.linalg.eigh(info / np.outer(scale, scale))
     n_flat = int(np.sum(values <= SINGULAR))
+    if nothing.any():
+        _check_effects(design)
     if n_flat == 0 or identifiable == "warn":
         return n_flat
     empty = [name for name, none in zip(names, nothing, strict=True) if none]

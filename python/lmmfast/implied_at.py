@@ -124,9 +124,13 @@ class NewRows:
 
     def _array_Z(self, table: Table, n: int) -> Array:
         old = iter(self.design.batch(slice(None)).as_float().Z)
-        columns = []
+        columns: list[NDArray[np.float64]] = []
+        place = -1
         for names in self.fit.spec.z_names:
             for name in names or (None,):
+                place += 1
+                if place in self.fit.spec.left_out:
+                    continue
                 values = next(old)
                 if name is None:
                     columns.append(np.ones(n))

@@ -28,7 +28,7 @@ from lmmfast.errors import (
     NotIdentifiableError,
     UnsupportedModelError,
 )
-from lmmfast.fitting import Options, Prepared, prepare_design
+from lmmfast.fitting import Options, Prepared, prepare_design, warn_of_empty_effects
 from lmmfast.identify import check_clusters, residual_sums
 from lmmfast.literals import RankDeficient
 from lmmfast.many_result import NO_FIT, ManyFits
@@ -113,6 +113,9 @@ def fit_many(
         group_name=group_name,
         D=D,
     )
+    if rank_deficient == "drop" and (empty := design.empty_effects()):
+        design = design.without_effects(empty)
+        warn_of_empty_effects(design, stacklevel=3)
     if len(design.factor_names) > 1:
         raise UnsupportedModelError(
             f"fit_many knows one grouping factor, and groups has {len(design.factor_names)}: fit "

@@ -75,6 +75,8 @@ class LMMResult:
         self._keep = problem.keep
         self.x_names = [design.x_names[j] for j in self._keep]
         self.dropped_columns = [n for n in design.x_names if n not in self.x_names]
+        #: Columns of Z that are zero in all rows, ``name|group``: their effects are not estimated.
+        self.dropped_effects = list(design.dropped_effects)
         self._basis, self._covariance, self._estimates = basis, covariance, estimates
         self._phi, self._n_flat = optimum.phi, optimum.n_flat
         self._structure = design.residual

@@ -349,6 +349,11 @@ def _notes(fit: LMMResult, cov: Array | None) -> list[str]:
             "Dropped from the fixed effects, because other columns determine them: "
             f"{', '.join(fit.dropped_columns)}."
         )
+    if fit.dropped_effects:
+        notes.append(
+            "Left out of the random effects, because their columns are zero in all rows: "
+            f"{', '.join(fit.dropped_effects)}."
+        )
     if fit.weighted:
         notes.append("Weighted: the residual variance is that of a row of weight one.")
     for term in fit.terms:
