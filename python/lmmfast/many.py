@@ -23,14 +23,21 @@ from lmmfast.compress import aligned_zeros
 from lmmfast.covariance import Array
 from lmmfast.design_array import ArrayDesign
 from lmmfast.errors import (
+    ConvergenceError,
     ConvergenceWarning,
     DataError,
     NotIdentifiableError,
     UnsupportedModelError,
 )
-from lmmfast.fitting import Options, Prepared, prepare_design, warn_of_empty_effects
+from lmmfast.fitting import (
+    Options,
+    Prepared,
+    fit_design,
+    prepare_design,
+    warn_of_empty_effects,
+)
 from lmmfast.identify import check_clusters, residual_sums
-from lmmfast.literals import RankDeficient
+from lmmfast.literals import Identifiable, RankDeficient
 from lmmfast.many_result import NO_FIT, ManyFits
 from lmmfast.optimum import compiled_terms, is_compiled, limit_reason
 from lmmfast.responses import Responses, open_responses
@@ -58,6 +65,7 @@ def fit_many(
     y_names: Sequence[str] | None = None,
     group_name: str = "group",
     rank_deficient: RankDeficient = "drop",
+    identifiable: Identifiable = "raise",
     n_jobs: int | None = None,
     max_iter: int = 200,
 ) -> ManyFits:
@@ -71,8 +79,10 @@ def fit_many(
     Y : array (n, r), table, or iterable of arrays (n, k)
         A response a column. An array may be memory-mapped; of an iterable, one block at a time is
         in memory.
-    X, groups, Z, reml, weights, offset, D, x_names, z_names, group_name, rank_deficient, n_jobs
-        See `lmmfast.fit`; one grouping factor. Missing values in them are errors.
+    X, groups, Z, reml, weights, offset, D, x_names, z_names, group_name, rank_deficient,
+    identifiable, n_jobs
+        See `lmmfast.fit`; one grouping factor. Missing values in them are errors. Where variances
+        cannot be told apart and ``identifiable="warn"``, responses are fitted one by one.
     y_names : sequence of str, optional
         Default: those of a table, or y0, y1, ….
     max_iter : int
@@ -99,7 +109,9 @@ def fit_many(
     >>> fits.llf.round(4)
     array([-871.8141,  149.2406])
     """
-    options = Options(reml, rank_deficient, n_jobs=n_jobs, max_iter=max_iter)
+    options = Options(
+        reml, rank_deficient, n_jobs=n_jobs, max_iter=max_iter, identifiable=identifiable
+    )
     responses = open_responses(Y, y_names)
     design = ArrayDesign(
         np.zeros(responses.n_rows),
@@ -235,7 +247,8 @@ class _SharedDesign:
             threads,
             z_in_x,
         )
-        if k and (found["status"] == 4).all():
+        refused = self.options.identifiable == "raise"
+        if refused and k and (found["status"] == 4).all():
             raise NotIdentifiableError(
                 f"the data cannot tell the variances of {self.design.group_name!r} and of the "
                 "residual apart, whatever the response; fit one response by lmmfast.fit to see "
@@ -243,7 +256,24 @@ class _SharedDesign:
             )
         limit = limit_reason(int(self.options.max_iter))
         self._name(found, status, limit)
-        return self._user_scale(found, status, working)
+        fits = self._user_scale(found, status, working)
+        if not refused:
+            self._one_by_one(usable, fits)
+        return fits
+
+    def _one_by_one(self, Y: Array, fits: ManyFits) -> None:
+        """Fit those responses (n, k) of which the core cannot tell the variances apart."""
+        for j in np.flatnonzero(fits.status == NO_FIT[3]):
+            try:
+                fit = fit_design(self.design.with_response(Y[:, j]), self.options)
+            except (NotIdentifiableError, ConvergenceError):
+                continue
+            found = fit._estimates
+            fits.beta[j], fits.bse[j] = found.beta, np.sqrt(np.diag(found.cov_beta))
+            fits.D[j], fits.sigma2[j], fits.llf[j] = found.D, found.sigma2, found.loglik
+            fits.decrement[j] = fit.certificate.decrement
+            fits.evaluations[j] = fit.certificate.evaluations
+            fits.status[j], fits.n_flat = fit.certificate.status, fit._n_flat
 
     def _working(self, Y: Array) -> _Working:
         """Bring responses into the working basis, as `lmmfast.basis.choose_basis` does for one."""

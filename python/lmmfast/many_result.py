@@ -58,6 +58,8 @@ class ManyFits:
         Rows and groups of the design.
     group_name, method : str
         The grouping factor; "REML" or "ML".
+    n_flat : int
+        Number of variance parameters that the data cannot tell apart from the others.
     """
 
     beta: Array
@@ -78,6 +80,7 @@ class ManyFits:
     ngroups: int = 0
     group_name: str = "group"
     method: str = "REML"
+    n_flat: int = 0
 
     @staticmethod
     def endings(limit: str) -> list[str]:
@@ -124,6 +127,7 @@ class ManyFits:
         joined.nobs, joined.ngroups = design.n_obs, ngroups
         joined.z_names = [name for term in design.terms for name in term.names]
         joined.theta_names = [*natural_names(design.terms), "var(Residual)"]
+        joined.n_flat = max((part.n_flat for part in parts), default=0)
         joined.method = "REML" if reml else "ML"
         return joined
 
@@ -162,6 +166,7 @@ class ManyFits:
             ngroups=self.ngroups,
             evaluations=int(self.evaluations[k]),
             method=self.method,
+            n_flat=self.n_flat,
         )
 
     def __iter__(self) -> Iterator[ResponseFit]:

@@ -38,6 +38,8 @@ class ResponseFit:
     nobs, ngroups, evaluations : int
     method : str
         "REML" or "ML".
+    n_flat : int
+        Number of variance parameters that the data cannot tell apart from the others.
     """
 
     y_name: str
@@ -53,6 +55,7 @@ class ResponseFit:
     ngroups: int
     evaluations: int
     method: str
+    n_flat: int = 0
 
     @property
     def converged(self) -> bool:
@@ -105,8 +108,8 @@ class ResponseFit:
 
     @property
     def n_params(self) -> int:
-        """Fixed effects plus variance parameters."""
-        return len(self.params) + len(self.theta)
+        """Fixed effects plus variance parameters, less those that the data cannot tell apart."""
+        return len(self.params) + len(self.theta) - self.n_flat
 
     @property
     def aic(self) -> float:

@@ -302,6 +302,16 @@ def test_the_choice_is_made_everywhere(tmp_path: Path, capsys: pytest.CaptureFix
     assert fits.converged.all() and "not separable" in fits.status[0]
     with pytest.warns(lf.NotIdentifiableWarning):
         arrays = lf.fit(d["y"], np.ones((60, 1)), d["g"], identifiable="warn")
+    Y = np.column_stack([d["y"], np.ones(60), 3 * d["y"] + 1])
+    with pytest.raises(lf.NotIdentifiableError):
+        lf.fit_many(Y[:, [0, 2]], np.ones((60, 1)), d["g"])
+    with pytest.warns(lf.NotIdentifiableWarning), pytest.warns(lf.ConvergenceWarning):
+        many = lf.fit_many(Y, np.ones((60, 1)), d["g"], identifiable="warn")
+    assert many.llf[0] == pytest.approx(arrays.llf, abs=1e-9)
+    np.testing.assert_allclose(many.theta[[0, 2]], [arrays.theta, 9 * arrays.theta], rtol=1e-6)
+    assert many.status[0] == arrays.certificate.status and "constant" in many.status[1]
+    assert many[2].n_params == arrays.n_params and np.isnan(many.llf[1])
+    np.testing.assert_allclose(many.bse[0], arrays.bse, rtol=1e-9)
     path = tmp_path / "d.csv"
     d.to_csv(path, index=False)
     assert main(["fit", "y ~ 1 + (1 | g)", str(path)]) == 1
