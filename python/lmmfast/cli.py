@@ -242,6 +242,7 @@ def as_json(fit: LMMResult, formula: str) -> dict[str, Any]:
         "params": fit.params.to_dict(),
         "bse": fit.bse.to_dict(),
         "pvalues": fit.pvalues.to_dict(),
+        "scale": fit.scale,
         "theta": fit.theta.to_dict(),
         "theta_se": theta_errors(fit).to_dict(),
         "identified_sums": fit.identified_sums[["estimate", "std_error"]].to_dict("index"),

@@ -190,9 +190,10 @@ class JointCovariance(BlockCovariance):
         own = self.residual.jacobian(self.kappa(phi), sigma2)
         return _beside(np.eye(self.n_random), own)
 
-    def scale(self, sigma2: float, phi: Array) -> float:
-        """Total variance of a row at the baseline."""
-        return self.residual.base_variance(self.kappa(phi), sigma2)
+    def residual_variances(self, sigma2: float, phi: Array) -> dict[str, float]:
+        """Variances of measurement errors or rows as reported, by name."""
+        values = self.residual.error_variances(self.kappa(phi), sigma2)
+        return {f"Residual{tail}": float(value) for tail, value in values.items()}
 
     def free(self, phi: Array) -> NDArray[np.bool_]:
         """Which search parameters are not at an end of their range, D's ranks aside."""

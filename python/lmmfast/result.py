@@ -166,21 +166,27 @@ class LMMResult:
     def scale(self) -> float:
         """Residual variance sigma2 (with weights: of a row of weight one).
 
-        With a residual structure the total variance of a row at the baseline: the first level of a
-        variance model, v = 1 of `VarPower`, v = 0 of `VarExp`; a nugget is part of it.
+        With a residual structure that of a row, or where there is a nugget of its measurement error
+        alone, at the baseline: the first level of `ByGroup` and of other variances by level, v = 1
+        of `VarPower`, v = 0 of `VarExp`. The first ``Residual`` of ``varcorr``.
         """
-        return self._covariance.scale(self._estimates.sigma2, self._phi)
+        return next(iter(self._residual_variances.values()))
+
+    @property
+    def _residual_variances(self) -> dict[str, float]:
+        """Residual variances by name, the baseline first."""
+        return self._covariance.residual_variances(self._estimates.sigma2, self._phi)
 
     @property
     def sigma(self) -> float:
-        """Residual standard deviation."""
+        """Residual standard deviation, the root of ``scale``."""
         return float(np.sqrt(self.scale))
 
     @property
     def varcorr(self) -> VarCorr:
         """D per term, standard deviations, correlations, residual variance."""
         blocks = [self._estimates.D[c, c] for c in self._covariance.columns]
-        return VarCorr(self.terms, blocks, self.scale)
+        return VarCorr(self.terms, blocks, self.scale, self._residual_variances)
 
     @property
     def cov_re(self) -> pd.DataFrame:
@@ -224,7 +230,11 @@ class LMMResult:
 
     def _propagated_cov(self, weights: Array) -> Array:
         """Covariance matrix (k, k) of sums of theta with weights (k, n_theta)."""
-        return _propagated(*self._inverse_information, weights @ self._theta_jacobian)
+        return self._cov_of(weights @ self._theta_jacobian)
+
+    def _cov_of(self, J: Array) -> Array:
+        """Covariance matrix (k, k) of what has the derivatives J by working parameters."""
+        return _propagated(*self._inverse_information, J)
 
     @property
     def _theta_jacobian(self) -> Array:

@@ -165,7 +165,8 @@ def summarise(fit: LMMResult, alpha: float = 0.05) -> Summary:
     errors = None
     if cov is not None:
         entries = covariance_errors(varcorr.terms, varcorr.blocks, cov)
-        residual = np.sqrt(np.diag(cov)[-1:]) if structure is None else np.array([np.nan])
+        of_theta = theta_errors(fit)
+        residual = np.array([of_theta.get(f"var({name})", np.nan) for name in varcorr.residuals])
         errors = [*(np.diag(block) for block in entries), residual]
         random["std_error"] = np.concatenate([*map(_as_listed, entries), residual])
     model = {

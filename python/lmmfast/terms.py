@@ -189,9 +189,9 @@ class BlockCovariance:
         """Derivatives of theta by (natural parameters of D, sigma2)."""
         return np.eye(self.n_params + 1)
 
-    def scale(self, sigma2: float, phi: Array) -> float:
-        """Residual variance as reported."""
-        return sigma2
+    def residual_variances(self, sigma2: float, phi: Array) -> dict[str, float]:
+        """Residual variances as reported, by name."""
+        return {"Residual": sigma2}
 
     def free(self, phi: Array) -> NDArray[np.bool_]:
         """Which search parameters are not at an end of their range, D's ranks aside."""

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -32,7 +32,10 @@ class VarCorr:
     blocks : list of ndarray (q_t, q_t)
         D of each term.
     scale : float
-        Residual variance.
+        Residual variance, or the first of them.
+    residuals : dict of str to float
+        Residual variances by name; several where they differ by level. With a nugget they are those
+        of the measurement error.
 
     Examples
     --------
@@ -50,6 +53,11 @@ class VarCorr:
     terms: tuple[Term, ...]
     blocks: list[Array]
     scale: float
+    residuals: Mapping[str, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not self.residuals:
+            object.__setattr__(self, "residuals", {"Residual": self.scale})
 
     @property
     def sigma(self) -> float:
@@ -110,7 +118,7 @@ class VarCorr:
         else:
             chosen = [range(len(self.terms))[key]]
         terms = tuple(self.terms[k] for k in chosen)
-        return VarCorr(terms, [self.blocks[k] for k in chosen], self.scale)
+        return VarCorr(terms, [self.blocks[k] for k in chosen], self.scale, self.residuals)
 
     def __iter__(self) -> Iterator[VarCorr]:
         """Go through the terms."""
@@ -128,7 +136,7 @@ class VarCorr:
             for a in range(len(D)):
                 for b in range(a + 1, len(D)):
                     rows.append((term.group, term.names[a], term.names[b], D[b, a], corr[b, a]))
-        rows.append(("Residual", None, None, self.scale, self.sigma))
+        rows += [(name, None, None, v, float(np.sqrt(v))) for name, v in self.residuals.items()]
         return pd.DataFrame(rows, columns=["group", "var1", "var2", "vcov", "sdcor"])
 
     def lines(self, errors: Sequence[Array] | None = None) -> list[str]:
@@ -137,8 +145,8 @@ class VarCorr:
         Parameters
         ----------
         errors : sequence of ndarray, optional
-            Standard errors of the variances of each term (q_t,), then that of the residual
-            variance (1,); NaN where there is none.
+            Standard errors of the variances of each term (q_t,), then those of the residual
+            variances; NaN where there is none.
         """
         out = text_table(*self._cells(errors), n_labels=2)
         for term, D in zip(self.terms, self.blocks, strict=True):
@@ -148,7 +156,7 @@ class VarCorr:
 
     def _cells(self, errors: Sequence[Array] | None) -> tuple[list[str], list[list[str]]]:
         """Header and rows of the table of variances."""
-        variances = np.concatenate([*map(np.diag, self.blocks), [self.scale]])
+        variances = np.concatenate([*map(np.diag, self.blocks), [*self.residuals.values()]])
         places, sd_places = decimal_places(variances), decimal_places(np.sqrt(variances))
         inline = [len(t.names) if _has_correlations(t) else 1 for t in self.terms]
         n_corr = max((q for q in inline if q <= _INLINE_EFFECTS), default=1) - 1
@@ -169,8 +177,9 @@ class VarCorr:
                 shown = list(corr[a, :a]) if 1 < inline[t] <= _INLINE_EFFECTS else []
                 error = np.nan if errors is None else errors[t][a]
                 rows.append(row(term.group if a == 0 else "", name, D[a, a], error, shown))
-        error = np.nan if errors is None else errors[-1][0]
-        rows.append(row("Residual", "", self.scale, error, []))
+        for k, (name, variance) in enumerate(self.residuals.items()):
+            error = np.nan if errors is None else errors[-1][k]
+            rows.append(row(name, "", variance, error, []))
         header = ["Group", "Effect", "Variance", "Std.Dev."]
         if errors is not None:
             header.insert(3, "SE(Var.)")

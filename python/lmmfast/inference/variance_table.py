@@ -8,6 +8,7 @@ import numpy as np
 
 from lmmfast.inference.wald import normal_quantile
 from lmmfast.joint import JointCovariance
+from lmmfast.residual.definitions import Values, complex_step
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -94,13 +95,43 @@ def _row(
 
 
 def _derived(fit: LMMResult, rows: list[Row], z: float) -> list[Row]:
+    """Add what residual structures report beside their parameters."""
+    covariance = fit._covariance
+    if not isinstance(covariance, JointCovariance):
+        return rows
+    return _with_ranges(fit, covariance, rows + _other_variances(fit, covariance, z), z)
+
+
+def _other_variances(fit: LMMResult, covariance: JointCovariance, z: float) -> list[Row]:
+    """Total variances where process and measurement error are parameters, else the errors'."""
+    parameters = covariance.residual
+    if not parameters.has_nugget:
+        return []
+    split = parameters.splits_nugget
+    word, variances = (
+        ("Total", parameters.total_variances) if split else ("Residual", parameters.error_variances)
+    )
+    at = np.append(covariance.kappa(fit._phi), fit._estimates.sigma2)
+
+    def values(x: Values) -> Values:
+        return np.array(list(variances(x[:-1], x[-1]).values()))
+
+    own = complex_step(values, at).T
+    J = np.hstack([np.zeros((len(own), covariance.n_random)), own])
+    errors = np.sqrt(np.diag(fit._cov_of(J)))
+    return [
+        (f"var({word}{level})", *_row(np.float64(value), np.float64(error), "variance", z))
+        for level, value, error in zip(variances(at[:-1], at[-1]), values(at), errors, strict=True)
+    ]
+
+
+def _with_ranges(
+    fit: LMMResult, covariance: JointCovariance, rows: list[Row], z: float
+) -> list[Row]:
     """Replace the intervals of correlations exp(-d / range), and add ranges and half-lives.
 
     They come from the logarithm of the range, on which the likelihood is nearest to a parabola.
     """
-    covariance = fit._covariance
-    if not isinstance(covariance, JointCovariance):
-        return rows
     parameters = covariance.residual
     correlation = parameters.correlation
     if correlation is None or correlation.kind != "exponential":

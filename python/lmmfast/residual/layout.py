@@ -189,9 +189,8 @@ class ResidualParameters:
                 out += [Natural(f"{word}({_with(column, label)})", "free") for label in labels]
             elif part is not self.level_part:
                 out += [Natural(f"ratio(Residual|{label})", "range") for label in part.labels[1:]]
-        levels = self.level_part
-        tails = [f"|{label}" for label in levels.labels] if levels else [""]
-        return out + [Natural(f"var(Residual{tail})", "variance") for tail in tails]
+        word = "Total" if self.has_nugget and not self.splits_nugget else "Residual"
+        return out + [Natural(f"var({word}{tail})", "variance") for tail in self._tails]
 
     @property
     def level_part(self) -> VariancePart | None:
@@ -207,9 +206,32 @@ class ResidualParameters:
         own = () if correlation.by is None else (correlation.by,)
         return all(part.kind == "levels" and part.columns == own for part in self.variances)
 
-    def base_variance(self, kappa: Array, sigma2: float) -> float:
-        """Total variance of a row at the first level of every variance model."""
-        return float(self._level_variances(kappa, sigma2)[0])
+    @property
+    def has_nugget(self) -> bool:
+        """Whether a part of the variance is measurement error."""
+        return self.correlation is not None and self.correlation.nugget
+
+    def total_variances(self, kappa: Values, sigma2: Values) -> dict[str, Values]:
+        """Variances of rows by level of the variance model: ``{"|a": ..., "|b": ...}``."""
+        return dict(zip(self._tails, self._level_variances(kappa, sigma2), strict=True))
+
+    def error_variances(self, kappa: Values, sigma2: Values) -> dict[str, Values]:
+        """Variances of the measurement error by level, of rows where there is none apart."""
+        totals = self.total_variances(kappa, sigma2)
+        if not self.has_nugget:
+            return totals
+        if self.splits_nugget:
+            return dict(zip(self._tails, self._variances(kappa, sigma2), strict=True))
+        return {
+            _joined(tail, stratum.label): total * kappa[stratum.nu]
+            for tail, total in totals.items()
+            for stratum in self.strata
+        }
+
+    @property
+    def _tails(self) -> list[str]:
+        part = self.level_part
+        return [f"|{label}" for label in part.labels] if part else [""]
 
     def shift(self, kappa: Values) -> Values:
         """By how much log s is higher at the means of covariates than at v = 1 (power) or 0."""
@@ -320,6 +342,10 @@ class ResidualParameters:
         """
         at = np.append(kappa, sigma2)
         return definitions.complex_step(lambda x: self.natural(x[:-1], x[-1]), at).T
+
+
+def _joined(tail: str, label: str | None) -> str:
+    return tail if label is None else f"{tail}|{label}"
 
 
 def _with(text: str, label: str | None) -> str:
