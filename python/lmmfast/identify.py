@@ -229,34 +229,41 @@ def check_joint_information(
         _check_effects(design)
     if n_flat == 0 or identifiable == "warn":
         return n_flat
-    empty = [name for name, none in zip(names, nothing, strict=True) if none]
-    if empty:
-        name = next((name for name in empty if name.startswith("var")), empty[0])
-        of_residuals = names.index(name) >= n
-        reason = (
-            "no cluster has two rows that it relates"
-            if of_residuals
-            else "its column of Z is zero in (nearly) all rows"
-            if name.startswith("var")
-            else "the two effects never occur together in a group"
-        )
-        raise refusal(design, f"the data say nothing about {name}: {reason}")
+    if nothing.any():
+        empty = [name for name, none in zip(names, nothing, strict=True) if none]
+        raise refusal(design, _nothing_known(empty, set(names[n:])))
     confounded = [
         name for name, weight in zip(names, vectors[:, 0], strict=True) if abs(weight) > 0.05
     ]
+    raise refusal(design, _not_apart(confounded, design, m))
+
+
+def _nothing_known(empty: list[str], of_residuals: set[str]) -> str:
+    """Say that there is no information about parameters."""
+    name = next((name for name in empty if name.startswith("var")), empty[0])
+    reason = (
+        "no cluster has two rows that it relates"
+        if name in of_residuals
+        else "its column of Z is zero in (nearly) all rows"
+        if name.startswith("var")
+        else "the two effects never occur together in a group"
+    )
+    return f"the data say nothing about {name}: {reason}"
+
+
+def _not_apart(confounded: list[str], design: Design, m: int) -> str:
+    """Say that parameters cannot be told apart, and why that may be so."""
+    names = ", ".join(dict.fromkeys(confounded))
     if m == design.n_obs:
-        raise refusal(
-            design,
+        return (
             f"every row is its own group of {design.group_name!r} ({m} groups, "
-            f"{design.n_obs} rows): {', '.join(confounded)} cannot be told apart; group by "
-            "something that repeats",
+            f"{design.n_obs} rows): {names} cannot be told apart; group by something that repeats"
         )
     if len(design.factor_names) > 1:
-        raise refusal(
-            design,
-            f"the data cannot tell {', '.join(dict.fromkeys(confounded))} apart: too few rows in "
-            "each level, grouping factors that split the rows alike, or columns of a term that "
-            "determine each other; leave one of them out",
+        return (
+            f"the data cannot tell {names} apart: too few rows in each level, grouping factors "
+            "that split the rows alike, or columns of a term that determine each other; leave one "
+            "of them out"
         )
     if design.residual is None:
         why = (
@@ -270,8 +277,7 @@ def check_joint_information(
         )
     else:
         why = f"{design.residual} has more parameters than they show; choose a simpler structure"
-    raise refusal(
-        design,
-        f"the data cannot tell {', '.join(dict.fromkeys(confounded))} apart: {design.group_name!r} "
-        f"has too few rows per group, or {why}",
+    return (
+        f"the data cannot tell {names} apart: {design.group_name!r} has too few rows per group, or "
+        f"{why}"
     )

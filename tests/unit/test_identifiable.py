@@ -96,8 +96,9 @@ def _dense(d: pd.DataFrame, covariances: np.ndarray, reml: bool):
     same = subjects[:, None] == subjects
     V[same] = np.where(is_T[:, None] & is_T, T, np.where(is_T[:, None] | is_T, RT, R))[same]
     V[np.diag_indices(n)] += np.where(is_T, 0.0, within)
-    sign, logdet = np.linalg.slogdet(V)
-    if sign <= 0 or np.linalg.eigvalsh(V)[0] <= 0:
+    try:
+        logdet = 2 * np.log(np.diag(np.linalg.cholesky(V))).sum()
+    except np.linalg.LinAlgError:
         return -np.inf, None, None
     S = X.T @ np.linalg.solve(V, X)
     beta = np.linalg.solve(S, X.T @ np.linalg.solve(V, y))
@@ -110,7 +111,7 @@ def _dense(d: pd.DataFrame, covariances: np.ndarray, reml: bool):
 
 @pytest.mark.parametrize("reml", [True, False])
 def test_the_replicate_model_of_bioequivalence(reml: bool) -> None:
-    d = partial_replicate()
+    d = partial_replicate(4, 15)
     with pytest.raises(lf.NotIdentifiableError):
         lf.lmm(BIOEQUIVALENCE, d, residual=lf.ByGroup("treatment"), reml=reml)
     with pytest.warns(lf.NotIdentifiableWarning, match=r"var\(treatment\[T\]\|subject\)"):
@@ -120,6 +121,7 @@ def test_the_replicate_model_of_bioequivalence(reml: bool) -> None:
             residual=lf.ByGroup("treatment"),
             reml=reml,
             identifiable="warn",
+            n_starts=2,
         )
     theta = fit.theta
     R, T = theta["var(treatment[R]|subject)"], theta["var(treatment[T]|subject)"]
@@ -160,6 +162,25 @@ def test_the_replicate_model_of_bioequivalence(reml: bool) -> None:
     assert fit.n_params == 6 + 4
 
 
+def test_where_the_sum_is_at_an_end_of_its_range() -> None:
+    """The covariance asks for all of the sum: nothing is left for the residuals of T."""
+    d = partial_replicate(0, 15)
+    with pytest.warns(lf.NotIdentifiableWarning, match="on the boundary: the correlation"):
+        fit = lf.lmm(
+            BIOEQUIVALENCE, d, residual=lf.ByGroup("treatment"), identifiable="warn", n_starts=1
+        )
+    R, T, _, within, _ = fit.theta
+    found = minimize(
+        lambda x: -_dense(d, np.array([x[0], x[1], x[1] ** 2 / x[0], x[2]]), True)[0],
+        [R, np.sqrt(R * T), within],
+        method="Nelder-Mead",
+        options={"xatol": 1e-10, "fatol": 1e-13, "maxiter": 2000},
+    )
+    assert fit.llf == pytest.approx(-found.fun, abs=1e-6)
+    np.testing.assert_allclose([R, np.sqrt(R * T), within], found.x, rtol=1e-4)
+    assert fit.theta_se.iloc[[0, 1, 2, 4]].isna().all()
+
+
 def _dense_errors(d: pd.DataFrame, at: np.ndarray, reml: bool) -> np.ndarray:
     """Standard errors of the identified parameters from the dense expected information."""
     subjects, is_T = d["subject"].to_numpy(), (d["treatment"] == "T").to_numpy()
@@ -188,7 +209,7 @@ def _dense_errors(d: pd.DataFrame, at: np.ndarray, reml: bool) -> np.ndarray:
 def test_another_way_to_write_the_model_gives_the_same(stools: pd.DataFrame) -> None:
     """Unstructured D of two treatments is that of cs, but has a covariance, which is known."""
     d = partial_replicate(1)
-    options = {"residual": lf.ByGroup("treatment"), "identifiable": "warn"}
+    options = {"residual": lf.ByGroup("treatment"), "identifiable": "warn", "n_starts": 1}
     with pytest.warns(lf.NotIdentifiableWarning):
         fit = lf.lmm(BIOEQUIVALENCE, d, **options)
         other = lf.lmm(BIOEQUIVALENCE.replace("cs(", "("), d, **options)
@@ -266,7 +287,7 @@ def test_a_covariance_of_which_the_data_say_nothing(stools: pd.DataFrame) -> Non
 
 def test_such_fits_are_fits() -> None:
     d = partial_replicate(2)
-    options = {"residual": lf.ByGroup("treatment"), "identifiable": "warn"}
+    options = {"residual": lf.ByGroup("treatment"), "identifiable": "warn", "n_starts": 1}
     with pytest.warns(lf.NotIdentifiableWarning):
         fit = lf.lmm(BIOEQUIVALENCE, d, **options)
         again = fit.refit(10 * d["logauc"])
