@@ -194,6 +194,6 @@ def _multiplier(point: Point, covariance: BlockCovariance) -> float:
     null = U[:, rank:]
     if null.shape[1] == 0:
         return 0.0
-    slope = covariance.curvature(point.phi)[:n, :n, :K] @ point.evaluation.score[:K]
+    slope = covariance.bend(point.phi, point.evaluation.score)[:n, :n]
     slope = null.T @ (slope * np.outer(scale, scale)) @ null
     return float(np.linalg.eigvalsh(slope)[-1])

@@ -136,15 +136,16 @@ class JointCovariance(BlockCovariance):
         own = np.diag(self.residual.derivatives(phi[self.n_random :])[0])
         return _beside(self.random.jacobian(phi[: self.n_random]), own)
 
-    def curvature(self, phi: Array) -> Array:
-        """Second derivatives of (vech(D), kappa) by phi, (n_params, n_params, K)."""
-        k, n = self.n_random, self.n_params
+    def bend(self, phi: Array, v: Array) -> Array:
+        """Second derivatives of v'(vech(D), kappa) by phi, (n_params, n_params), for v (K,)."""
         K = len(self.pairs[0])
-        out = np.zeros((n, n, K + self.residual.n_params))
-        out[:k, :k, :K] = self.random.curvature(phi[:k])
-        own = np.arange(self.residual.n_params)
-        out[k + own, k + own, K + own] = self.residual.derivatives(phi[k:])[1]
-        return out
+        own = self.residual.derivatives(phi[self.n_random :])[1] * v[K:]
+        return _beside(self.random.bend(phi[: self.n_random], v[:K]), np.diag(own))
+
+    def own_bends(self, phi: Array) -> Array:
+        """Second derivatives of (vech(D), kappa) by each entry of phi alone, (n_params, K)."""
+        own = np.diag(self.residual.derivatives(phi[self.n_random :])[1])
+        return _beside(self.random.own_bends(phi[: self.n_random]), own)
 
     def edges(self, phi: Array) -> list[str]:
         """Say where parameters of the residuals sit at an end of their range."""

@@ -229,9 +229,9 @@ class Search:
         Where V is not linear in its parameters the observed information has second derivatives of
         V in it, which no engine sums. The passes it takes are not counted as evaluations.
         """
-        J, curvature = self.covariance.jacobian(phi), self.covariance.curvature(phi)
+        J = self.covariance.jacobian(phi)
         g = J @ evaluation.score
-        steps = HESSIAN_STEP * search_scale(self.covariance, J, curvature, evaluation)
+        steps = HESSIAN_STEP * search_scale(self.covariance, phi, J, evaluation)
         columns = []
         for k, step in enumerate(steps):
             shifted = phi.copy()
@@ -282,14 +282,14 @@ def log_evaluation(entry: dict[str, Any]) -> None:
 
 
 def search_scale(
-    covariance: BlockCovariance, J: Array, curvature: Array, evaluation: Evaluation
+    covariance: BlockCovariance, phi: Array, J: Array, evaluation: Evaluation
 ) -> Array:
     """About the standard error of each search parameter, (n_params,).
 
     By the first derivatives where they are not zero, by the second ones where they are.
     """
     diag = np.sqrt(np.clip(np.diag(evaluation.totals.info), 0.0, None))
-    metric = (J**2) @ diag**2 + np.einsum("aak,k->a", np.abs(curvature), diag)
+    metric = (J**2) @ diag**2 + np.einsum("ak,k->a", np.abs(covariance.own_bends(phi)), diag)
     scale = 1.0 / np.sqrt(np.where(metric > 0, metric, 1.0))
     return np.minimum(scale, covariance.longest_units)
 
@@ -311,14 +311,14 @@ def make_point(
     barrier : Barrier, optional
         What is maximised besides.
     """
-    J, curvature = covariance.jacobian(phi), covariance.curvature(phi)
+    J = covariance.jacobian(phi)
     g = J @ evaluation.score
     is_exact = H is not None
     if H is None:
         exact = evaluation.totals.kr is not None and covariance.longest_steps is None
         info = evaluation.observed_info if exact else evaluation.profile_info
-        H = J @ info @ J.T - curvature @ evaluation.score
-    scale = search_scale(covariance, J, curvature, evaluation)
+        H = J @ info @ J.T - covariance.bend(phi, evaluation.score)
+    scale = search_scale(covariance, phi, J, evaluation)
     point = Point(
         phi=phi,
         D=Lambda @ Lambda.T,

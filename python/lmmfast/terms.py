@@ -164,11 +164,19 @@ class BlockCovariance:
             return np.empty((0, 0))
         return self._blocks(lambda s, q, c, k: s.d_D(phi[k], q))[:, *self.pairs]
 
-    def curvature(self, phi: Array) -> Array:
+    def _curvature(self, phi: Array) -> Array:
         """Second derivatives of vech(D) by phi, (n_params, n_params, K)."""
         if not self.q:
             return np.empty((0, 0, 0))
         return self._blocks(lambda s, q, c, k: s.d2_D(phi[k], q))[:, :, *self.pairs]
+
+    def bend(self, phi: Array, v: Array) -> Array:
+        """Second derivatives of v'vech(D) by phi, (n_params, n_params), for v (K,)."""
+        return np.asarray(self._curvature(phi) @ v)
+
+    def own_bends(self, phi: Array) -> Array:
+        """Second derivatives of vech(D) by each entry of phi alone, (n_params, K)."""
+        return np.asarray(np.einsum("aak->ak", self._curvature(phi)))
 
     def natural_jacobian(self, D: Array) -> Array:
         """Derivatives of vech(D) by the natural parameters, (n_params, K)."""
