@@ -25,6 +25,7 @@ if TYPE_CHECKING:
         NewGroupsWarning,
         NotIdentifiableError,
         RankWarning,
+        TooLargeError,
         UnsupportedModelError,
     )
     from lmmfast.fitting import fit, lmm
@@ -104,6 +105,7 @@ _ERRORS = (
     "NotIdentifiableWarning",
     "NotIdentifiableWarning",
     "RankWarning",
+    "TooLargeError",
     "UnsupportedModelError",
 )
 _HOMES.update(dict.fromkeys(_ERRORS, "lmmfast.errors"))
@@ -142,6 +144,7 @@ __all__ = [
     "SpatialPower",
     "SpatialSpherical",
     "Toeplitz",
+    "TooLargeError",
     "Unstructured",
     "UnsupportedModelError",
     "VarExp",

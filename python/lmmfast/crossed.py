@@ -20,8 +20,9 @@ from lmmfast.covariance import Array, vech_pairs
 from lmmfast.crossed_exact import all_of_T, expected_information
 from lmmfast.crossed_roots import MOST_EFFECTS, OrthogonalFactors, root_rows
 from lmmfast.engine import Totals, Working
-from lmmfast.errors import UnsupportedModelError
+from lmmfast.errors import TooLargeError
 from lmmfast.levels import Levels
+from lmmfast.limits import most_dense, most_sparse
 from lmmfast.scoring import DECREMENT_TOLERANCE
 
 # With fewer levels a variance near zero may be far less sure than its standard error says.
@@ -364,7 +365,7 @@ def build_crossed(
 
     Raises
     ------
-    UnsupportedModelError
+    TooLargeError
         Factors that cross too irregularly for their number of levels.
     """
     A, Z, weights = working(slice(0, min(CHUNK_ROWS, levels.n)))
@@ -376,13 +377,13 @@ def build_crossed(
             _leading(levels),
             A.shape[1],
             dense_any,
-            dense_most,
+            most_dense(dense_most),
             dense_share,
-            most_entries,
+            most_sparse(most_entries),
             n_threads,
         )
     except MemoryError:
-        raise UnsupportedModelError(
+        raise TooLargeError(
             f"{', '.join(map(repr, levels.names))} cross so irregularly that the Cholesky factor "
             f"of their {sum(levels.counts):,} levels does not fit into memory: leave a factor out, "
             "or take it as a fixed effect of fewer categories"

@@ -31,6 +31,10 @@ class UnsupportedModelError(LmmError, NotImplementedError):
     """A model that is well defined, but that lmmfast does not fit yet."""
 
 
+class TooLargeError(UnsupportedModelError, MemoryError):
+    """A model that would take more memory, or more hours, than there are."""
+
+
 class ConvergenceError(LmmError, RuntimeError):
     """The log-likelihood could not be evaluated or maximised."""
 

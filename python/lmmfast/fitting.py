@@ -37,6 +37,7 @@ from lmmfast.identify import (
     check_within,
 )
 from lmmfast.implicit_nesting import warn_of_implicit_nesting
+from lmmfast.limits import check_fixed_effects
 from lmmfast.literals import EngineName, Identifiable, Missing, RankDeficient
 from lmmfast.multistart import maximise
 from lmmfast.objective import Problem
@@ -339,6 +340,7 @@ def wanted_structure(residual: Any, engine: str) -> ResidualStructure | None:
 
 def fit_design(design: Design, options: Options) -> LMMResult:
     """All stages from a design to a result."""
+    check_fixed_effects(design.n_obs, design.x_names, n_threads(options.n_jobs))
     try:
         if len(design.factor_names) > 1:
             return _fit_levels(design, options)
@@ -533,6 +535,7 @@ def prepare_design(
     design: Design, clusters: Clusters, options: Options
 ) -> tuple[BlockCovariance, Prepared]:
     """Run the stages up to packing, for a design that serves many responses."""
+    check_fixed_effects(design.n_obs, design.x_names, n_threads(options.n_jobs))
     covariance = choose_covariance(design)
     data = _prepare(design, clusters, options)
     _report_dropped(design, data.keep, options)

@@ -12,6 +12,7 @@ import numpy as np
 from lmmfast._dispatch import core
 from lmmfast.covariance import Array, Ints
 from lmmfast.engine import Totals
+from lmmfast.limits import DenseSizes, check_dense
 from lmmfast.residual.dense import evaluate_custom
 from lmmfast.residual.layout import Stratum
 from lmmfast.residual.model import ResidualModel
@@ -134,9 +135,28 @@ class DenseEngine(_Engine):
     ) -> None:
         super().__init__(A, Z, weights, model, n_threads)
         self.maker = BucketMaker(model, Z, self.inverse_root_weights, share)
+        self._check_size()
         self.buckets = list(self.maker.buckets(A, compressed=True))
         shared = self.maker.n_patterns < model.m
         self.n_designs = self.maker.n_patterns if shared else None
+
+    def _check_size(self) -> None:
+        """Refuse what cannot be formed and factorised in the memory and time there are."""
+        model, p1, q = self.model, self.A.shape[1], self.Z.shape[1]
+        parameters, groups = model.parameters, self.maker.groups
+        patterns = [(g.n, len(g.counts), int(np.minimum(g.counts, g.n * p1).sum())) for g in groups]
+        is_table = model.positions is not None
+        n_psi = max(s.psi.stop - s.psi.start for s in parameters.strata)
+        sizes = DenseSizes(
+            patterns=patterns,
+            n_params=self._K_D + parameters.n_params,
+            n_local=max(len(self._local(s)) for s in parameters.strata) - self._K_D,
+            p1=p1 + q,
+            lanes=core.lanes,
+            visits=parameters.T if is_table else 0,
+            n_psi=n_psi if is_table else 0,
+        )
+        check_dense(str(model.structure), sizes, self.n_threads, _way_out(model))
 
     def _correlation(self, bucket: Bucket) -> Any:
         """What the kernels need to form C and its derivatives."""
@@ -351,6 +371,21 @@ class MarkovEngine(_Engine):
                 A, *data, *self._arguments(stratum), Lambda, c, self.n_threads
             )
         return out
+
+
+def _way_out(model: ResidualModel) -> str:
+    """What to do instead of a structure that is too large for this engine."""
+    correlation = model.parameters.correlation
+    if correlation is None:
+        return "split the clusters into smaller ones"
+    if model.positions is not None:
+        return "AR1 or HeterogeneousAR1 has few parameters however many visits there are"
+    if suits_markov(model) is not None:
+        return "engine='markov' takes time in proportion to the rows"
+    return (
+        "split the clusters into smaller ones; in one dimension OU takes time in proportion "
+        "to the rows"
+    )
 
 
 def suits_markov(model: ResidualModel) -> bool | None:

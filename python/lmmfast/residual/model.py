@@ -18,6 +18,7 @@ from lmmfast.columns import Column
 from lmmfast.covariance import Array
 from lmmfast.errors import DataError, NotIdentifiableError
 from lmmfast.frame import as_float, with_used_levels
+from lmmfast.limits import check_levels_of_variances
 from lmmfast.residual import definitions
 from lmmfast.residual.layout import ResidualParameters, Stratum, VariancePart
 from lmmfast.residual.structures import Correlation, ResidualStructure, Variance
@@ -317,6 +318,7 @@ class _Binder:
                 for c in combined
             ]
         L = len(labels)
+        check_levels_of_variances(":".join(model.columns), L, len(self.rows))
         if L < 2:
             raise NotIdentifiableError(
                 f"{':'.join(model.columns)} has a single level ({labels[0]}): leave it out of "

@@ -1,0 +1,143 @@
+"""What would take too much memory or too many hours is refused before it starts."""
+
+import pickle
+import time
+
+import numpy as np
+import pytest
+
+import lmmfast as lf
+from lmmfast import limits
+from lmmfast.errors import DataError, TooLargeError, UnsupportedModelError
+
+RNG = np.random.default_rng(5)
+
+
+def clusters(m, n):
+    """y, X, groups and visits of m clusters of n rows."""
+    y = RNG.standard_normal(m * n)
+    X = np.column_stack([np.ones(m * n), RNG.standard_normal(m * n)])
+    return y, X, np.repeat(np.arange(m), n), np.tile(np.arange(n), m)
+
+
+def refused(call, message):
+    """Check the message, and that it comes at once."""
+    begun = time.perf_counter()
+    with pytest.raises(TooLargeError, match=message) as caught:
+        call()
+    assert time.perf_counter() - begun < 10
+    assert isinstance(caught.value, UnsupportedModelError)
+    assert isinstance(caught.value, MemoryError)
+
+
+def test_the_error_can_be_pickled():
+    again = pickle.loads(pickle.dumps(TooLargeError("too large")))
+    assert str(again) == "too large"
+
+
+def test_a_fixed_factor_of_many_levels(monkeypatch):
+    monkeypatch.setenv("LMMFAST_MEMORY", "16G")
+    n = 30_000
+    data = {
+        "y": RNG.standard_normal(n),
+        "site": (np.arange(n) % 20_000).astype(str),
+        "g": np.arange(n) // 5,
+    }
+    refused(
+        lambda: lf.lmm("y ~ site + (1 | g)", data),
+        r"fixed effect 'site' of 19,999 columns over 30,000 rows would take 29\.8 GiB of memory, "
+        r"but 16\.0 GiB may be used: make it a random effect, \(1 \| site\)",
+    )
+
+
+def test_too_many_columns_of_an_array(monkeypatch):
+    monkeypatch.setenv("LMMFAST_MEMORY", "20M")
+    y, _, groups, _ = clusters(200, 4)
+    X = RNG.standard_normal((800, 600))
+    refused(lambda: lf.fit(y, X, groups), "600 fixed effects over 800 rows would take 28 MiB")
+    refused(
+        lambda: lf.fit_many(np.column_stack([y, y]), X, groups),
+        "600 fixed effects over 800 rows would take 28 MiB",
+    )
+
+
+def test_correlations_over_many_visits(monkeypatch):
+    monkeypatch.setenv("LMMFAST_MEMORY", "8G")
+    y, X, groups, visits = clusters(4, 2000)
+    refused(
+        lambda: lf.fit(y, X, groups, residual=lf.Toeplitz(visits)),
+        r"Toeplitz\(.*\) over 2,000 visits, of 1,999 parameters, would take .* GiB of memory, but "
+        "8.0 GiB may be used: AR1 or HeterogeneousAR1 has few parameters",
+    )
+
+
+def test_long_clusters_of_a_spatial_structure():
+    m, n = 400, 2500
+    y, X, groups, _ = clusters(m, n)
+    at = RNG.random((2, m * n))
+    refused(
+        lambda: lf.fit(y, X, groups, residual=lf.SpatialSpherical(*at), n_jobs=2),
+        r"SpatialSpherical\(.*\) with clusters of up to 2,500 rows would take about \d+ hours on 2 "
+        "threads, more than the 2 that are allowed: split the clusters .*OU .*LMMFAST_HOURS",
+    )
+
+
+def test_variances_of_very_many_levels(monkeypatch):
+    monkeypatch.setenv("LMMFAST_MEMORY", "1G")
+    y, X, groups, _ = clusters(10_000, 2)
+    refused(
+        lambda: lf.fit(y, X, groups, residual=lf.ByGroup(groups)),
+        "a residual variance for each of the 10,000 levels of .* would take 11.9 GiB",
+    )
+
+
+def test_crossed_factors_that_fill(monkeypatch):
+    n = 30_000
+    a, b = RNG.integers(0, 4000, n), RNG.integers(0, 3000, n)
+    y, X = RNG.standard_normal(n), np.ones((n, 1))
+    monkeypatch.setenv("LMMFAST_MEMORY", "20M")
+    refused(lambda: lf.fit(y, X, [a, b]), "cross so irregularly")
+
+
+def test_what_fits_is_as_without_limits(monkeypatch):
+    y, X, groups, visits = clusters(60, 4)
+    want = lf.fit(y, X, groups, residual=lf.Unstructured(visits)).llf
+    for value in ("1G", "512 MiB", "1.5e9", "inf"):
+        monkeypatch.setenv("LMMFAST_MEMORY", value)
+        assert lf.fit(y, X, groups, residual=lf.Unstructured(visits)).llf == want
+
+
+SIZES = {"8G": 2.0**33, "8 GiB": 2.0**33, "512m": 2.0**29, "1e9": 1e9, "3kB": 3072, "inf": np.inf}
+
+
+@pytest.mark.parametrize("text", SIZES)
+def test_sizes(monkeypatch, text):
+    monkeypatch.setenv("LMMFAST_MEMORY", text)
+    assert limits.memory_limit() == SIZES[text]
+
+
+@pytest.mark.parametrize("text", ["much", "-1G", "0", "nan", "8X"])
+def test_what_is_no_size(monkeypatch, text):
+    monkeypatch.setenv("LMMFAST_MEMORY", text)
+    with pytest.raises(DataError, match=r"LMMFAST_MEMORY=.* is no size: write 8G"):
+        limits.memory_limit()
+    monkeypatch.setenv("LMMFAST_HOURS", text)
+    with pytest.raises(DataError, match=r"LMMFAST_HOURS=.*: give a positive number"):
+        limits.hours_limit()
+
+
+def test_limits_of_the_process(monkeypatch):
+    resource = pytest.importorskip("resource")
+    monkeypatch.delenv("LMMFAST_MEMORY", raising=False)
+    most = limits.memory_limit()
+    assert 2**28 < most < 2**50
+    monkeypatch.setattr(resource, "getrlimit", lambda which: (2**27, 2**27))
+    assert limits.memory_limit() == 2**27
+
+
+def test_the_estimate_of_dense_work():
+    sizes = limits.DenseSizes([(10, 3, 30), (20, 1, 5)], 4, 3, 2, 8, 0, 0)
+    factors = 3 * (1000 * (1 / 3 + 6) + 9 * 100) + 8000 * (1 / 3 + 6) + 9 * 400
+    products = 30 * 2 * 10 * 2 * 12 * 4 + 5 * 2 * 20 * 2 * 22 * 4
+    assert sizes.operations() == pytest.approx(factors + products, rel=1e-14)
+    assert sizes.n_bytes(2) == 8 * (2 * 8 * 5 * 400 + 12 * 16)
