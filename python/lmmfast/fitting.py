@@ -499,7 +499,7 @@ def _result(
         certificate=certificate,
     )
     result._identifiable = identifiable
-    if optimum.n_flat:
+    if optimum.n_flat and certificate.converged:
         result._note_redundancy()
     if result._redundancy is not None:
         warnings.warn(result.certificate.status, NotIdentifiableWarning, stacklevel=stacklevel)
