@@ -24,6 +24,9 @@ RATE, EVALUATIONS = 1.5e10, 30
 SQUARES, INFORMATION = 10, 12
 #: Clusters of so few rows lie side by side.
 MOST_IN_LANES = 32
+#: Operations of a fit for each square of the number of fixed effects, as measured: packing rows;
+#: finding columns that depend on others, factorising and inverting.
+PER_ROW, PER_COLUMN = 4, 300
 #: So few fixed effects need no look at what there is.
 FEW_COLUMNS = 200
 
@@ -115,7 +118,7 @@ def check_fixed_effects(n_obs: int, x_names: Sequence[str], threads: int) -> Non
         return
     p1 = len(x_names) + 1.0
     n_bytes = 8 * SQUARES * p1**2
-    operations = 2 * (n_obs + EVALUATIONS * p1) * p1**2
+    operations = (PER_ROW * n_obs + PER_COLUMN * p1) * p1**2
     name, count = Counter(name.split("[")[0] for name in x_names).most_common(1)[0]
     if count > p1 / 2 and count > 1:
         what = f"the fixed effect {name!r} of {count:,} columns over {n_obs:,} rows"

@@ -158,7 +158,16 @@ class DenseEngine(_Engine):
         )
         check_dense(str(model.structure), sizes, self.n_threads, _way_out(model))
 
-    def _correlation(self, bucket: Bucket) -> Any:
+    def _table(self, stratum: Stratum) -> Any:
+        """Correlations of all visits and their derivatives, once for the buckets of a stratum."""
+        parameters = self.model.parameters
+        correlation = parameters.correlation
+        if correlation is None or self.model.positions is None:
+            return None
+        psi = np.ascontiguousarray(self.kappa[stratum.psi])
+        return core.residual_table(correlation.kind, parameters.T, psi)
+
+    def _correlation(self, bucket: Bucket, table: Any) -> Any:
         """What the kernels need to form C and its derivatives."""
         parameters = self.model.parameters
         correlation, stratum = parameters.correlation, parameters.strata[bucket.stratum]
@@ -172,7 +181,6 @@ class DenseEngine(_Engine):
             C, dC = (np.array(part) for part in zip(*pairs, strict=True))
             return "given", in_lanes(C, bucket.lanes), in_lanes(dC, bucket.lanes)
         if bucket.positions is not None:
-            table = core.residual_table(correlation.kind, parameters.T, psi)
             return "table", bucket.positions, *table
         return "distance", correlation.kind, bucket.coords, float(psi[0])
 
@@ -182,7 +190,7 @@ class DenseEngine(_Engine):
             bucket.inverse_root_weights,
             bucket.G,
             self._variance_kappa(),
-            self._correlation(bucket),
+            self._correlation(bucket, self._table(stratum)),
             self._nu(stratum),
         )
 
@@ -191,7 +199,8 @@ class DenseEngine(_Engine):
         totals = self._zero(with_kr)
         Lambda = np.ascontiguousarray(Lambda)
         for k, stratum in enumerate(self.model.parameters.strata):
-            buckets = [self._of_bucket(bucket) for bucket in self.buckets if bucket.stratum == k]
+            table = self._table(stratum)
+            buckets = [self._of_bucket(b, table) for b in self.buckets if b.stratum == k]
             if not buckets:
                 continue
             flat, failed = core.dense_totals_of_buckets(
@@ -213,7 +222,7 @@ class DenseEngine(_Engine):
             before += n_packs
         return new, sum(bucket.n_rows for bucket in new.buckets)
 
-    def _of_bucket(self, bucket: Bucket) -> tuple[Any, ...]:
+    def _of_bucket(self, bucket: Bucket, table: Any) -> tuple[Any, ...]:
         """What sums of several buckets need of each."""
         return (
             bucket.A,
@@ -221,7 +230,7 @@ class DenseEngine(_Engine):
             bucket.counts,
             bucket.inverse_root_weights,
             bucket.G,
-            self._correlation(bucket),
+            self._correlation(bucket, table),
         )
 
     def random_effects(self, Lambda: Array, root: Array, c: Array) -> Array:
