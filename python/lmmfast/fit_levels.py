@@ -18,6 +18,7 @@ from lmmfast.estimates import independent_columns, make_problem
 from lmmfast.given_start import given_start
 from lmmfast.identify import check_joint_information, check_response, refusal, residual_sums
 from lmmfast.levels import Levels
+from lmmfast.limits import check_reference
 from lmmfast.multistart import maximise
 from lmmfast.objective import Problem
 from lmmfast.optimum import Optimum
@@ -202,9 +203,12 @@ def choose_engine(levels: Levels, working: Working, options: Options) -> LevelsE
     ------
     UnsupportedModelError
         The engine asked for cannot fit the model.
+    TooLargeError
+        There is not enough memory for it.
     """
     wanted = options.engine
     if wanted == "reference":
+        check_reference(levels.n, sum(len(columns) for columns in levels.columns))
         A, Z, weights = working(slice(0, levels.n))
         return LevelsReferenceEngine(A, Z, weights, levels)
     if wanted in ("moments", "dense", "markov"):

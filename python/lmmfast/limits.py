@@ -151,6 +151,18 @@ def most_sparse(wanted: int) -> int:
     return int(min(wanted, memory_limit() / 2 / 24))
 
 
+def check_reference(n: int, q: int) -> None:
+    """Refuse V (n, n) of all rows, and its derivatives, where memory does not hold them.
+
+    Raises
+    ------
+    TooLargeError
+    """
+    n_bytes = 8.0 * (q * (q + 1) // 2 + 4) * n**2
+    what = f"engine='reference', which forms V of all {n:,} rows,"
+    check(what, n_bytes, 0.0, 1, "leave engine= out")
+
+
 @dataclass(frozen=True)
 class DenseSizes:
     """Sizes that the work of the dense engine depends on.

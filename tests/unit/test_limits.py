@@ -22,10 +22,10 @@ def clusters(m, n):
 
 def refused(call, message):
     """Check the message, and that it comes at once."""
-    begun = time.perf_counter()
+    begun = time.process_time()
     with pytest.raises(TooLargeError, match=message) as caught:
         call()
-    assert time.perf_counter() - begun < 10
+    assert time.process_time() - begun < 10
     assert isinstance(caught.value, UnsupportedModelError)
     assert isinstance(caught.value, MemoryError)
 
@@ -97,6 +97,16 @@ def test_crossed_factors_that_fill(monkeypatch):
     y, X = RNG.standard_normal(n), np.ones((n, 1))
     monkeypatch.setenv("LMMFAST_MEMORY", "20M")
     refused(lambda: lf.fit(y, X, [a, b]), "cross so irregularly")
+
+
+def test_the_reference_of_very_many_rows(monkeypatch):
+    monkeypatch.setenv("LMMFAST_MEMORY", "8G")
+    y, X, groups, _ = clusters(10_000, 4)
+    refused(
+        lambda: lf.fit(y, X, [groups, np.arange(40_000) % 7], engine="reference"),
+        r"engine='reference', which forms V of all 40,000 rows, would take 83\.4 GiB of memory, "
+        r"but 8\.0 GiB may be used: leave engine= out",
+    )
 
 
 def test_what_fits_is_as_without_limits(monkeypatch):
