@@ -5,6 +5,7 @@
 #include <atomic>
 #include <chrono>
 #include <condition_variable>
+#include <cstdlib>
 #include <exception>
 #include <functional>
 #include <mutex>
@@ -51,6 +52,17 @@ class Interrupt {
     std::atomic<bool> stop_{false};
 };
 
+// Whether this thread may throw. What the first exception of a thread needs of its own is allocated by the
+// runtime, which ends the process where it gets nothing: it is asked for while there is memory.
+inline bool ready_to_throw() {
+    constexpr std::size_t more_than_needed = 1 << 16;
+    void* const probe = std::malloc(more_than_needed);
+    if (!probe) return false;
+    *static_cast<volatile char*>(probe) = 0;  // or compilers leave out allocation and test
+    std::free(probe);
+    return std::uncaught_exceptions() >= 0;
+}
+
 // work(task) for task = 0 … n_tasks-1 on up to n_threads threads, the calling one among them.
 // The first exception stops the rest and is thrown again here. While the calling thread waits for the
 // others it goes on asking whether to stop.
@@ -83,7 +95,7 @@ void parallel_for(Index n_tasks, int n_threads, Interrupt& interrupt, const Work
     for (Index k = 0; k < n_helpers; ++k) {
         try {
             helpers.emplace_back([&] {
-                run();
+                if (ready_to_throw()) run();
                 const std::lock_guard lock(mutex);
                 ++n_ended;
                 ended.notify_one();
