@@ -5,6 +5,7 @@
 
 namespace lmmfast::bindings {
 
+void bind_fingerprint(pybind11::module_& m);
 void bind_grouping(pybind11::module_& m);
 void bind_packing(pybind11::module_& m);
 void bind_moments(pybind11::module_& m);

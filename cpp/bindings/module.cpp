@@ -6,6 +6,7 @@ PYBIND11_MODULE(LMMFAST_MODULE, m, pybind11::mod_gil_not_used()) {
     m.doc() = "Kernels of lmmfast: compress rows, evaluate totals, search, fit, predict random effects.";
     m.attr("lanes") = lmmfast::lanes;
     m.attr("max_q") = lmmfast::max_q;
+    lmmfast::bindings::bind_fingerprint(m);
     lmmfast::bindings::bind_grouping(m);
     lmmfast::bindings::bind_packing(m);
     lmmfast::bindings::bind_moments(m);

@@ -173,6 +173,7 @@ def dense_totals_of_buckets(
     with_kr: bool,
     n_threads: SupportsIndex,
 ) -> tuple[Array, int]: ...
+def fingerprint(arrays: list[NDArray[Any]], n_threads: SupportsIndex) -> list[int]: ...
 def dense_unit_totals(
     A: Array,
     Z: Array,

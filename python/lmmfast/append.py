@@ -91,6 +91,10 @@ class RowlessDesign:
         """Refuse."""
         self._refuse()
 
+    def held_columns(self) -> tuple[list[Column], list[Column]]:
+        """Return none: there are no rows."""
+        return [], []
+
     @property
     def n_rows(self) -> int:
         """Refuse."""

@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from lmmfast.result import LMMResult
 
 
+# Log-likelihoods of one segment that differ more are of other data.
+SAME_DATA = 1e-6
+
+
 class LMMByResult(Mapping[Any, "LMMResult"]):
     """The fits of one model to each of S segments; made by `lmmfast.lmm_by`.
 
@@ -180,7 +184,13 @@ class LMMByResult(Mapping[Any, "LMMResult"]):
         if position is None:
             names = ", ".join(self.by)
             raise KeyError(f"{segment!r} is no segment of {names!r}; see .segments")
-        return self._fitter.fit(position)
+        fit, before = self._fitter.fit(position), self._records.llf[position]
+        if abs(fit.llf - before) > SAME_DATA * (1 + abs(before)):
+            raise DataError(
+                f"the data of segment {segment!r} have changed since lmm_by: call "
+                "it again, or fit a copy of the data before you write into them"
+            )
+        return fit
 
     def _position(self, segment: object) -> int | None:
         from pandas.errors import InvalidIndexError

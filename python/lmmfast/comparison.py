@@ -196,6 +196,7 @@ def _rows_held(fit: LMMResult) -> Design | None:
     """Return the design, if it holds its rows."""
     if fit._design is None:
         return None
+    fit._check_data()
     try:
         fit._design.batch(slice(0, 1))
     except DataError:

@@ -153,6 +153,9 @@ class Design(Protocol):
     def spec(self) -> Any:
         """What it takes to make columns for new data: no data in it, can be pickled."""
 
+    def held_columns(self) -> tuple[list[Column], list[Column]]:
+        """Columns that are kept: those that X, Z and groups depend on, and the response alone."""
+
     @property
     def n_rows(self) -> int:
         """Rows of the user's data, those left out among them."""

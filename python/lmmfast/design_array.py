@@ -294,6 +294,14 @@ class ArrayDesign:
             return values, self.index
         return at_all_rows(values, self._index, self.n_rows, self.kept, None)
 
+    def held_columns(self) -> tuple[list[Column], list[Column]]:
+        """Columns that are kept: those of the design, and the response."""
+        keys = [
+            Column(name, keys.values)
+            for name, keys in zip(self.factor_names, self.factor_keys, strict=True)
+        ]
+        return [*self._numbers()[1:], *keys, *self._others.values()], [self._y]
+
     def _numbers(self) -> list[Column]:
         extra = [column for column in (self._weights, self._offset) if column is not None]
         return [self._y, *self._X, *self._Z, *extra]

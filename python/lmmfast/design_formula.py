@@ -236,6 +236,19 @@ class FormulaDesign:
         """Positions in the user's data of the rows used; None: all."""
         return self._frame.kept
 
+    def held_columns(self) -> tuple[list[Column], list[Column]]:
+        """Columns that are kept: those of the design, and those of the response alone."""
+        frame, parts = self._frame, self.spec.parts
+        others = [part.columns for name, part in parts.items() if name != "y"]
+        used = frozenset(self.spec.formula.group_columns).union(*others)
+        extra = [column for column in (frame.weights, frame.offset) if column is not None]
+        design = [column for name, column in frame.columns.items() if name in used]
+        if self._response is not None:
+            response = [Column(self.y_name, self._response)]
+        else:
+            response = [column for name, column in frame.columns.items() if name not in used]
+        return [*design, *extra, *frame.others.values()], response
+
     @property
     def n_rows(self) -> int:
         """Rows of the user's data."""

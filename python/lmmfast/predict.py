@@ -257,6 +257,7 @@ def _over_rows(
 ) -> Array:
     """Apply ``compute(batch, mean, rows)`` to chunks of the rows used, in their order."""
     design = _design(fit)
+    fit._check_data()
     out = np.empty(design.n_obs)
     effects = fit._row_effects(level) if fit._factors_at(level) else None
     for start in range(0, design.n_obs, CHUNK):
@@ -277,6 +278,7 @@ def normalized(fit: LMMResult) -> Array:
     With a residual structure the rows of a cluster are taken in the order of their times.
     """
     design = _design(fit)
+    fit._check_data()
     if fit._residual_model is not None:
         return _normalized_by_structure(fit, fit._residual_model)
     clusters = fit._clusters

@@ -27,6 +27,7 @@ def refit(fit: LMMResult, y_new: Any, options: Options) -> LMMResult:
     """Fit another response; see `LMMResult.refit`."""
     design = fit._need(fit._design, "refits")
     clusters = fit._need(fit._clusters, "refits")
+    fit._check_data(response=False)
     design = design.with_response(_read_response(design, y_new))
     if isinstance(fit._covariance, JointCovariance) or len(design.factor_names) > 1:
         return fit_design(design, options)

@@ -21,6 +21,7 @@ from lmmfast.design import Design, natural_names
 from lmmfast.engine import Engine
 from lmmfast.errors import DataError
 from lmmfast.estimates import Estimates, parameter_units, theta_information
+from lmmfast.fingerprints import Fingerprints
 from lmmfast.inference.information import flat_directions, moved_by
 from lmmfast.inference.wald import coefficient_table
 from lmmfast.literals import LagKind, LagResiduals, Missing, NewLevels, ResidualKind
@@ -87,6 +88,7 @@ class LMMResult:
         c[self._keep], c[-1] = -optimum.beta, 1.0
         self._c, self._problem = c, problem
         self._design: Design | None = design
+        self._fingerprints: Fingerprints | None = Fingerprints(*design.held_columns())
         self._clusters: Clusters | None = clusters
         self._engine: Engine | None = engine
 
@@ -414,6 +416,7 @@ class LMMResult:
         """
         from lmmfast.implied import implied_covariance
 
+        self._check_data(response=False)
         return implied_covariance(self, group, at)
 
     def acf(
@@ -465,6 +468,7 @@ class LMMResult:
         """
         from lmmfast.autocorrelation import acf
 
+        self._check_data()
         return acf(self, along, kind, residuals, max_lag, bins, within)
 
     def plot_covariance(self, group: Any = None, at: Any = None, **options: Any) -> Axes:
@@ -546,6 +550,7 @@ class LMMResult:
         from lmmfast.comparison import response_sum
 
         with contextlib.suppress(DataError):  # a fit with appended rows holds none
+            self._check_data()
             return None if self._design is None else response_sum(self._design)
         return None
 
@@ -928,6 +933,7 @@ class LMMResult:
         self._compute_what_needs_data()
         bare = self.__copy__()
         bare._design = bare._clusters = bare._engine = bare._residual_model = None
+        bare._fingerprints = None
         return bare
 
     def _compute_what_needs_data(self) -> None:
@@ -942,7 +948,7 @@ class LMMResult:
         """Pickle without data: see `remove_data`."""
         if self._engine is not None:
             self._compute_what_needs_data()
-        data = ("_design", "_clusters", "_engine", "_residual_model")
+        data = ("_design", "_clusters", "_engine", "_residual_model", "_fingerprints")
         return {**self.__dict__, **dict.fromkeys(data)}
 
     def __copy__(self) -> LMMResult:
@@ -959,6 +965,11 @@ class LMMResult:
         import pandas as pd
 
         return pd.Series(values, index=self.x_names, copy=True)
+
+    def _check_data(self, response: bool = True) -> None:
+        """Raise a DataError if the data that the fit holds are no longer those of the fit."""
+        if self._fingerprints is not None:
+            self._fingerprints.check(response)
 
     @staticmethod
     def _need(part: T | None, what: str) -> T:

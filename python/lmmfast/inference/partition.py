@@ -42,6 +42,7 @@ def mean_variances(fit: LMMResult) -> dict[str, float]:
         The fit holds no rows.
     """
     design = fit._need(fit._design, "variance partitions")
+    fit._check_data(response=False)
     factors = dict.fromkeys(term.group for term in fit.terms)
     owner = np.array([term.group for term in fit.terms for _ in term.names], dtype=object)
     columns = {name: np.flatnonzero(owner == name) for name in factors}
