@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import lmmfast
+import lmmfast.errors
 from lmmfast._dispatch import core
 
 PACKAGE = Path(lmmfast.__file__).parent
@@ -109,3 +110,15 @@ def test_stub_has_the_arguments_of_the_compiled_functions(name):
     signatures = [line for line in written if re.match(rf"(\d+\. )?{name}\(", line)]
     arguments = [re.findall(r"(\w+): ", line.split(" -> ")[0]) for line in signatures]
     assert [argument.arg for argument in node.args.args] in arguments, signatures
+
+
+def test_every_public_name_is_known_to_a_type_checker():
+    """Once in __all__, once where it is imported for type checkers, and found when it is used."""
+    tree = ast.parse((PACKAGE / "__init__.py").read_text())
+    checked = next(node for node in tree.body if isinstance(node, ast.If))
+    imported = [alias.name for node in checked.body for alias in node.names]
+    assert sorted(imported) == sorted(lmmfast.__all__)
+    assert len(set(lmmfast.__all__)) == len(lmmfast.__all__)
+    assert all(getattr(lmmfast, name) is not None for name in lmmfast.__all__)
+    errors = {name for name in dir(lmmfast.errors) if name.endswith(("Error", "Warning"))}
+    assert errors - {"EmptyEffectsError"} <= set(lmmfast.__all__)  # within: fits catch it
