@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 FEW_LAGS = 30
 #: Bins of more.
 BINS = 15
+#: More bins than a figure shows.
+MOST_BINS = 10_000
 #: Fewer clusters say nothing about the variation between clusters.
 FEWEST_CLUSTERS = 10
 
@@ -45,10 +47,10 @@ def acf(
 
     _check(kind, ("correlation", "semivariogram"), "kind")
     _check(residuals, ("marginal", "normalized"), "residuals")
-    if max_lag is not None and not max_lag > 0:
-        raise ValueError(f"max_lag={max_lag!r} must be positive")
-    if bins is not None and bins < 1:
-        raise ValueError(f"bins={bins!r} must be 1 or more")
+    if max_lag is not None and not 0 < max_lag < np.inf:
+        raise ValueError(f"max_lag={max_lag!r} must be positive and finite")
+    if bins is not None and not (isinstance(bins, int | np.integer) and 1 <= bins <= MOST_BINS):
+        raise ValueError(f"bins={bins!r} must be a whole number from 1 to {MOST_BINS:,}")
     grouped = fit._grouped_rows(within)
     axis = lag_axis(fit, along, grouped)
     sample = Sample(fit, axis.coords, residuals == "normalized", grouped)

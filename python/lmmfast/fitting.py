@@ -53,6 +53,10 @@ from lmmfast.terms import BlockCovariance
 ENGINES = ("auto", "moments", "dense", "markov", "nested", "crossed", "reference")
 
 
+#: More points to start from than anybody waits for.
+MOST_STARTS = 10_000
+
+
 @dataclass(frozen=True)
 class Options:
     """Settings of a fit that do not belong to the data; see `lmm`."""
@@ -80,8 +84,12 @@ class Options:
         if not isinstance(self.max_iter, int | np.integer) or self.max_iter < 1:
             raise DataError(f"max_iter={self.max_iter!r}: give a positive whole number")
         wanted = self.n_starts
-        if wanted is not None and (not isinstance(wanted, int | np.integer) or wanted < 1):
-            raise DataError(f"n_starts={wanted!r}: give a positive whole number, or None")
+        if wanted is not None and (
+            not isinstance(wanted, int | np.integer) or not 1 <= wanted <= MOST_STARTS
+        ):
+            raise DataError(
+                f"n_starts={wanted!r}: give a positive whole number up to {MOST_STARTS:,}, or None"
+            )
         if self.callback is not None and not callable(self.callback):
             raise DataError(f"callback={self.callback!r} must be a function of the trace entry")
         if not isinstance(self.verbose, int | np.integer | np.bool_):

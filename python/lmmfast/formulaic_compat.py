@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, TypeAlias
 
+import formulaic  # noqa: F401  whole, before its parts: threads must not meet within them
 import numpy as np
 from numpy.typing import NDArray
 

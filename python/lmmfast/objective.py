@@ -75,12 +75,12 @@ class Evaluation:
     @cached_property
     def S_inv_root(self) -> Array:
         """C with S^-1 = C C' for S = X'Vdot^-1 X, (p, p)."""
-        from scipy.linalg.lapack import dtrtri  # BLAS threads would cost more than they save
+        from scipy.linalg import lapack  # BLAS threads would cost more than they save
 
         root = self._root[:-1, :-1]
         if not len(root):
             return np.empty((0, 0))
-        return np.asarray(dtrtri(root, lower=1)[0].T)
+        return np.asarray(lapack.dtrtri(root, lower=1)[0].T)
 
     @cached_property
     def beta(self) -> Array:

@@ -267,6 +267,8 @@ class LMMResult:
         ranks = self.certificate.rank.values()
         for params, (rank, q) in zip(self._covariance.params, ranks, strict=True):
             free[params] = rank == q
+        own = slice(self._covariance.params[-1].stop if self._covariance.params else 0, -1)
+        free[own] &= np.diag(info)[own] != 0  # such as the range of spheres that reach no row
         known = info[np.ix_(free, free)]
         nothing = (np.diag(known) == 0).any() and not self._n_flat
         if not np.isfinite(known).all() or nothing:

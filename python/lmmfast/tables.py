@@ -47,6 +47,7 @@ def open_table(data: Any) -> Table:
         return Table(tuple(data.dtype.names), len(data), lambda name: data[name])
     if isinstance(data, Mapping):
         return _open_mapping(data)
+    import narwhals  # noqa: F401  whole, before its parts: threads must not meet within them
     import narwhals.stable.v2 as nw
 
     if _is_pandas(data):

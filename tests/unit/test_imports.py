@@ -47,3 +47,25 @@ groups = np.repeat(np.arange(20), 5)
 )
 def test_a_fit_of_arrays_needs_no_data_frames(use):
     assert not imported(f"{ARRAYS}\n{use}\nfit.llf, fit.group_labels") & set(HEAVY)
+
+
+FIRST_FITS = """
+from concurrent.futures import ThreadPoolExecutor
+import lmmfast as lf
+d = {"y": [1.0, 2.5, 3.0, 4.5, 4.0, 6.5], "x": [0.0, 1, 0, 1, 0, 1], "g": [1, 1, 2, 2, 3, 3]}
+with ThreadPoolExecutor(8) as pool:
+    llf = set(pool.map(lambda _: lf.lmm("y ~ x + (1 | g)", d).llf, range(8)))
+assert len(llf) == 1, llf
+"""
+
+
+@pytest.mark.parametrize("attempt", range(3))
+def test_threads_may_make_the_first_fits_at_once(attempt):
+    """They import formulaic and the rest at the same moment."""
+    command = [
+        sys.executable,
+        "-c",
+        f"import sys\nsys.setswitchinterval(1e-{4 + attempt})\n{FIRST_FITS}",
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0, done.stderr
