@@ -112,8 +112,15 @@ class CrossedEngine:
         ``info`` is the average information of the problem given to `for_problem`; with `with_kr`
         and up to ``exact_limit`` effects it is the expected information, and ``kr`` is there.
         """
-        if (factors := self._orthogonal(Lambda)) is not None:
-            return self._orthogonal_totals(factors, with_kr)
+        try:
+            if (factors := self._orthogonal(Lambda)) is not None:
+                return self._orthogonal_totals(factors, with_kr)
+            return self._eliminated_totals(Lambda, with_kr)
+        except np.linalg.LinAlgError:  # X'V^-1 X is singular
+            return self._impossible(len(Lambda))
+
+    def _eliminated_totals(self, Lambda: Array, with_kr: bool) -> Totals:
+        """Totals as of `totals`, from cross-products."""
         D, floored = Lambda @ Lambda.T, self._floored(Lambda)
         elimination = self._eliminate(floored)
         if not elimination.positive:

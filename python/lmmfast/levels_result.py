@@ -14,6 +14,7 @@ from lmmfast.basis import check_scales
 from lmmfast.covariance import Array
 from lmmfast.errors import UnsupportedModelError
 from lmmfast.implied import Group, GroupedRows
+from lmmfast.inference.information import without_negative_variances
 from lmmfast.levels import Levels
 from lmmfast.predict import FactorEffects
 from lmmfast.result import LMMResult
@@ -94,9 +95,8 @@ class LevelsResult(LMMResult):
         """
         engine: Any = self._need(self._engine, "the covariances of the random effects")
         root = np.sqrt(self._unit) * self._basis.z_map() @ self._Lambda
-        return dict(
-            zip(self.factor_names, engine.random_effects_cov(self._Lambda, root), strict=True)
-        )
+        found = map(without_negative_variances, engine.random_effects_cov(self._Lambda, root))
+        return dict(zip(self.factor_names, found, strict=True))
 
     # -- levels of prediction --------------------------------------------------------------------
 

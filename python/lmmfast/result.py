@@ -22,7 +22,8 @@ from lmmfast.engine import Engine
 from lmmfast.errors import DataError
 from lmmfast.estimates import Estimates, parameter_units, theta_information
 from lmmfast.fingerprints import Fingerprints
-from lmmfast.inference.information import flat_directions, moved_by
+from lmmfast.handed_out import HandedOut
+from lmmfast.inference.information import flat_directions, moved_by, without_negative_variances
 from lmmfast.inference.wald import coefficient_table
 from lmmfast.literals import LagKind, LagResiduals, Missing, NewLevels, ResidualKind
 from lmmfast.objective import Evaluation, Problem
@@ -76,7 +77,6 @@ class LMMResult:
         self._keep = problem.keep
         self.x_names = [design.x_names[j] for j in self._keep]
         self.dropped_columns = [n for n in design.x_names if n not in self.x_names]
-        #: Columns of Z that are zero in all rows, ``name|group``: their effects are not estimated.
         self.dropped_effects = list(design.dropped_effects)
         self._basis, self._covariance, self._estimates = basis, covariance, estimates
         self._phi, self._n_flat = optimum.phi, optimum.n_flat
@@ -91,6 +91,19 @@ class LMMResult:
         self._fingerprints: Fingerprints | None = Fingerprints(*design.held_columns())
         self._clusters: Clusters | None = clusters
         self._engine: Engine | None = engine
+
+    #: Names of the fixed effects.
+    x_names = HandedOut[list[str]]()
+    #: Columns of X that others determine.
+    dropped_columns = HandedOut[list[str]]()
+    #: Columns of Z that are zero in all rows, ``name|group``: their effects are not estimated.
+    dropped_effects = HandedOut[list[str]]()
+    #: Columns with missing values, and how many.
+    missing_counts = HandedOut[dict[str, int]]()
+    #: For each grouping factor those that it is nested in, outermost first.
+    nested_in = HandedOut[dict[str, list[str]]](deep=True)
+    #: Evaluations of the search.
+    trace = HandedOut[list[dict[str, Any]]](deep=True)
 
     #: Whether parameters that the data cannot tell apart are refused, or fitted with a warning.
     _identifiable: str = "raise"
@@ -114,8 +127,7 @@ class LMMResult:
         self.group_sizes: Any = int(sizes.min()), float(sizes.mean()), int(sizes.max())
         #: For each grouping factor the number of its groups, and their sizes.
         self._grouping = {self.group_name: (clusters.m, self.group_sizes)}
-        #: For each grouping factor those that it is nested in, outermost first.
-        self.nested_in: dict[str, list[str]] = {self.group_name: []}
+        self.nested_in = {self.group_name: []}
 
     # -- fixed effects ---------------------------------------------------------------------------
 
@@ -267,11 +279,10 @@ class LMMResult:
         ranks = self.certificate.rank.values()
         for params, (rank, q) in zip(self._covariance.params, ranks, strict=True):
             free[params] = rank == q
-        own = slice(self._covariance.params[-1].stop if self._covariance.params else 0, -1)
-        free[own] &= np.diag(info)[own] != 0  # such as the range of spheres that reach no row
+        if not self._n_flat:
+            free &= np.diag(info) > 0  # not so the range of spheres that reach no row, for instance
         known = info[np.ix_(free, free)]
-        nothing = (np.diag(known) == 0).any() and not self._n_flat
-        if not np.isfinite(known).all() or nothing:
+        if not free.any() or not np.isfinite(known).all():
             raise DataError(
                 f"standard errors of theta exceed the range of double precision: divide "
                 f"{self.y_name!r} by a power of ten"
@@ -595,7 +606,8 @@ class LMMResult:
         engine = self._need(self._engine, "the covariances of the random effects")
         clusters = self._need(self._clusters, "the covariances of the random effects")
         root = np.sqrt(self._unit) * self._basis.z_map() @ self._Lambda
-        return clusters.reported(engine.random_effects_cov(self._Lambda, root))
+        found = engine.random_effects_cov(self._Lambda, root)
+        return clusters.reported(without_negative_variances(found))
 
     # -- fitted values and predictions -----------------------------------------------------------
 

@@ -121,8 +121,13 @@ class DenseLikelihood:
         return self._exact(V)
 
     def rounding(self, theta: Mapping[str, float]) -> float:
-        """By how much the log-likelihood changes where theta changes by its own last bits."""
-        known, total = self._exact(self.V(theta)), 0.0
+        """By how much the log-likelihood changes where theta or V change by their own last bits."""
+        V, rng = self.V(theta), np.random.default_rng(0)
+        known, total = self._exact(V), 0.0
+        for _ in range(3):
+            bits = rng.uniform(-2, 2, V.shape) * np.finfo(float).eps
+            with contextlib.suppress(ValueError, ZeroDivisionError):
+                total = max(total, abs(self._exact(V * (1 + (bits + bits.T) / 2)) - known))
         for name, value in theta.items():
             changes = []
             for sign in (-4, 4):

@@ -284,3 +284,21 @@ def test_what_is_handed_out_is_the_callers(name, formula):
     before = str(get())
     spoil(get())
     assert str(get()) == before
+
+
+def test_lists_and_dicts_of_a_fit_are_the_callers_own():
+    gaps = SLEEP.copy() if "SLEEP" in globals() else lf.datasets.sleepstudy()
+    gaps["twice"] = 2 * gaps["Days"]
+    gaps.loc[gaps.index[0], "Reaction"] = np.nan
+    with pytest.warns(lf.RankWarning):
+        fit = lf.lmm("Reaction ~ Days + twice + (1 | Subject)", gaps)
+    names = ("x_names", "dropped_columns", "missing_counts", "nested_in", "trace")
+    before = {name: getattr(fit, name) for name in names}
+    assert all(before.values())
+    for name in names:
+        getattr(fit, name).clear()
+    fit.nested_in["Subject"].append("Days")
+    fit.trace[0].clear()
+    for name in names:
+        assert str(getattr(fit, name)) == str(before[name])
+    assert fit.summary() and len(fit.params) == 2

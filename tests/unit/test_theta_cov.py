@@ -72,3 +72,17 @@ def test_directions_without_information():
 def test_no_negative_variances():
     information = np.array([[1.0, 1.0 + 1e-9], [1.0 + 1e-9, 1.0]])
     assert np.isnan(inverse_information(information)).all()
+
+
+def test_covariances_of_effects_are_never_negative():
+    """Rounding may leave a negative variance: the eigenvalue becomes zero, others stay."""
+    from lmmfast.inference.information import without_negative_variances
+
+    fine = np.array([[2.0, 0.5], [0.5, 1.0]])
+    rounded = np.array([[-1e-16, 0.0], [0.0, 3.0]])
+    found = without_negative_variances(np.array([fine, rounded]))
+    np.testing.assert_array_equal(found[0], fine)
+    np.testing.assert_allclose(found[1], [[0, 0], [0, 3]], atol=1e-15)
+    assert (np.diagonal(found, axis1=1, axis2=2) >= 0).all()
+    one = np.array([fine])
+    assert without_negative_variances(one) is one

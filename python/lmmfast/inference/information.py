@@ -100,3 +100,19 @@ def inverse_information(information: Array) -> Array:
     cov[undetermined] = np.nan
     cov[:, undetermined] = np.nan
     return cov
+
+
+def without_negative_variances(blocks: Array) -> Array:
+    """Covariance matrices (m, q, q), those with a negative variance by rounding made nonnegative.
+
+    Their negative eigenvalues become zero.
+    """
+    diagonal = np.diagonal(blocks, axis1=1, axis2=2)
+    bad = (diagonal < 0).any(axis=1)
+    if not bad.any():
+        return blocks
+    out = blocks.copy()
+    values, vectors = np.linalg.eigh(blocks[bad])
+    root = vectors * np.sqrt(np.maximum(values, 0.0))[:, None, :]
+    out[bad] = root @ root.transpose(0, 2, 1)
+    return out
