@@ -89,11 +89,17 @@ class DenseLikelihood:
             V += same * (Z @ self.D(theta, term) @ Z.T)
         return V
 
+    def _is_model(self, theta: Mapping[str, float]) -> bool:
+        """Whether R itself is a covariance matrix, which V may be without it."""
+        if self.problem.residual != "banded Toeplitz" or not self.problem.terms:
+            return True
+        return all(np.linalg.eigvalsh(R)[0] > -1e-12 * np.abs(R).max() for R in self.R(theta))
+
     def loglik(self, theta: Mapping[str, float]) -> float:
         """Log-likelihood; -inf where V is not positive definite."""
         with np.errstate(all="ignore"):
             V = self.V(theta)
-        if not np.isfinite(V).all():
+        if not np.isfinite(V).all() or not self._is_model(theta):
             return -np.inf
         scale = np.sqrt(np.maximum(np.diag(V), 1e-300))
         try:
