@@ -33,29 +33,36 @@ from lmmfast._threads import n_threads
 
 Times = dict[str, float]
 REST = "everything else"
-FITTING, FORMULA, COMPAT = "lmmfast.fitting", "lmmfast.design_formula", "lmmfast.formulaic_compat"
+FITTING, FORMULA, COMPAT = (
+    "lmmfast.fitting.pipeline",
+    "lmmfast.design.from_formula",
+    "lmmfast.formula.materialise",
+)
 CORE = "lmmfast._dispatch:core"
 
 # Label: where the functions are looked up when they are called.
 STAGES = {
-    "design": ["lmmfast.design_array:ArrayDesign.__init__", f"{FORMULA}:FormulaDesign.__init__"],
+    "design": [
+        "lmmfast.design.from_arrays:ArrayDesign.__init__",
+        f"{FORMULA}:FormulaDesign.__init__",
+    ],
     "clusters found": [f"{FITTING}:gather"],
     "working basis": [f"{FITTING}:choose_basis"],
     "columns made from the frame": [f"{FORMULA}:FormulaDesign.batch"],
-    "packing": ["lmmfast.compress:compress_once"],
+    "packing": ["lmmfast.packing.compress:compress_once"],
     "search: all passes": [f"{FITTING}:compiled_maximise"],
     "basis, packing and search in the core": [f"{CORE}.fit_rows"],
-    "rows handed to the core": ["lmmfast.design_array:ArrayDesign.batch"],
+    "rows handed to the core": ["lmmfast.design.from_arrays:ArrayDesign.batch"],
     "checks": [f"{FITTING}:check_clusters", f"{FITTING}:choose_covariance", f"{FITTING}:_problem"],
-    "certificate": [f"{FITTING}:certify", "lmmfast.small_fit:certify"],
-    "result": ["lmmfast.small_fit:read_optimum", "lmmfast.result:LMMResult.__init__"],
+    "certificate": [f"{FITTING}:certify", "lmmfast.fitting.small:certify"],
+    "result": ["lmmfast.fitting.small:read_optimum", "lmmfast.result:LMMResult.__init__"],
 }
 FORMULA_STAGES = {
     "formula cut into terms": [f"{FORMULA}:parse_formula", f"{FORMULA}:parse_terms"],
     "data frame opened": [f"{FORMULA}:open_table"],
     "columns read and checked": [f"{FORMULA}:model_frame"],
     "groups": [f"{FORMULA}:group_keys"],
-    "sample of the rows for formulaic": ["lmmfast.frame:RowView.to_pandas"],
+    "sample of the rows for formulaic": ["lmmfast.data.frame:RowView.to_pandas"],
     "formulaic makes the columns of the sample": [f"{COMPAT}:_materialize_unchecked"],
     "formulaic's specification": [f"{FORMULA}:build_specs"],
     "columns split into simple and others": [f"{FORMULA}:_split_part"],

@@ -61,7 +61,7 @@ def from_frame(job: dict[str, Any], threads: list[int], best: Best) -> dict[str,
 
 def one_pass(packed: Any, threads: list[int], best: Best) -> dict[str, Any]:
     """Seconds of an evaluation and bandwidth of memory, right after each other."""
-    from lmmfast.engine import MomentsEngine
+    from lmmfast.engines.engine import MomentsEngine
 
     Lambda = 0.7 * np.eye(packed.q)
     return {
@@ -74,16 +74,16 @@ def one_pass(packed: Any, threads: list[int], best: Best) -> dict[str, Any]:
 
 def pack_arrays(data: simulate.Arrays, threads: int) -> Any:
     """From arrays to packed clusters."""
-    from lmmfast.design_array import ArrayDesign
+    from lmmfast.design.from_arrays import ArrayDesign
 
     return pack(ArrayDesign(*data), threads)
 
 
 def pass_over_rows(data: simulate.Arrays, threads: list[int], best: Best) -> list[float]:
     """Seconds of packing where clusters and working basis are known."""
-    from lmmfast.clusters import gather
-    from lmmfast.compress import compress
-    from lmmfast.design_array import ArrayDesign
+    from lmmfast.design.from_arrays import ArrayDesign
+    from lmmfast.grouping.clusters import gather
+    from lmmfast.packing.compress import compress
 
     design = ArrayDesign(*data)
     known = design, gather(design.keys), basis_of(design)
@@ -92,15 +92,15 @@ def pass_over_rows(data: simulate.Arrays, threads: list[int], best: Best) -> lis
 
 def pack_frame(frame: Any, workload: Workload, threads: int) -> Any:
     """From a data frame and a formula to packed clusters."""
-    from lmmfast.design_formula import FormulaDesign
+    from lmmfast.design.from_formula import FormulaDesign
 
     return pack(FormulaDesign(workload.formula, frame), threads)
 
 
 def pack(design: Any, threads: int) -> Any:
     """The stages of a fit up to the iteration."""
-    from lmmfast.clusters import gather
-    from lmmfast.compress import compress
+    from lmmfast.grouping.clusters import gather
+    from lmmfast.packing.compress import compress
 
     basis = basis_of(design)
     return compress(design, gather(design.keys), basis, threads)
@@ -108,7 +108,7 @@ def pack(design: Any, threads: int) -> Any:
 
 def basis_of(design: Any) -> Any:
     """The working basis as a fit chooses it first."""
-    from lmmfast.basis import choose_basis
+    from lmmfast.packing.basis import choose_basis
 
     return choose_basis(design, trust_sample=True)
 

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from lmmfast import datasets
     from lmmfast._build_info import build_info
-    from lmmfast.by import lmm_by
-    from lmmfast.by_result import LMMByResult
-    from lmmfast.comparison import compare
-    from lmmfast.covariance import D
+    from lmmfast.batch.by import lmm_by
+    from lmmfast.batch.by_result import LMMByResult
+    from lmmfast.batch.many import fit_many
+    from lmmfast.batch.many_result import ManyFits
+    from lmmfast.covariance.random import D
     from lmmfast.errors import (
         ConvergenceError,
         ConvergenceWarning,
@@ -29,9 +30,8 @@ if TYPE_CHECKING:
         TooLargeError,
         UnsupportedModelError,
     )
-    from lmmfast.fitting import fit, lmm
-    from lmmfast.many import fit_many
-    from lmmfast.many_result import ManyFits
+    from lmmfast.fitting.pipeline import fit, lmm
+    from lmmfast.inference.comparison import compare
     from lmmfast.residual.structures import (
         AR1,
         OU,
@@ -80,16 +80,16 @@ _HOMES = {
     "Unstructured": "lmmfast.residual.structures",
     "VarExp": "lmmfast.residual.structures",
     "VarPower": "lmmfast.residual.structures",
-    "D": "lmmfast.covariance",
-    "LMMByResult": "lmmfast.by_result",
+    "D": "lmmfast.covariance.random",
+    "LMMByResult": "lmmfast.batch.by_result",
     "LMMResult": "lmmfast.result",
-    "ManyFits": "lmmfast.many_result",
-    "fit": "lmmfast.fitting",
-    "fit_many": "lmmfast.many",
-    "lmm": "lmmfast.fitting",
-    "lmm_by": "lmmfast.by",
+    "ManyFits": "lmmfast.batch.many_result",
+    "fit": "lmmfast.fitting.pipeline",
+    "fit_many": "lmmfast.batch.many",
+    "lmm": "lmmfast.fitting.pipeline",
+    "lmm_by": "lmmfast.batch.by",
     "build_info": "lmmfast._build_info",
-    "compare": "lmmfast.comparison",
+    "compare": "lmmfast.inference.comparison",
 }
 _ERRORS = (
     "ConvergenceError",

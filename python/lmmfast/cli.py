@@ -13,7 +13,7 @@ from contextlib import redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lmmfast.csv_files import read_csv
+from lmmfast.data.csv_files import read_csv
 from lmmfast.errors import DataError, LmmError, LmmWarning
 
 if TYPE_CHECKING:
@@ -130,7 +130,7 @@ def _positive(text: str) -> int:
 
 
 def _fit(arguments: argparse.Namespace) -> int:
-    from lmmfast.fitting import lmm
+    from lmmfast.fitting.pipeline import lmm
 
     options: dict[str, Any] = {} if arguments.max_iter is None else {"max_iter": arguments.max_iter}
     data = read_table(arguments.data, _group_columns(arguments.formula), arguments.na)
@@ -160,7 +160,7 @@ def _fit(arguments: argparse.Namespace) -> int:
 
 def _group_columns(formula: str) -> tuple[str, ...]:
     """Columns that the grouping factors are made of; none where the formula cannot be read."""
-    from lmmfast.formula import parse_formula
+    from lmmfast.formula.parse import parse_formula
 
     try:
         return parse_formula(formula).group_columns
@@ -226,7 +226,7 @@ def read_table(path: Path, text: Collection[str] = (), missing: Sequence[str] = 
 
 def as_json(fit: LMMResult, formula: str) -> dict[str, Any]:
     """Collect a fit's numbers in plain types; what is not a number becomes None."""
-    from lmmfast.summary import theta_errors
+    from lmmfast.report.summary import theta_errors
 
     certificate = fit.certificate
     groups = [

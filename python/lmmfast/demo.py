@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from lmmfast.text import WIDTH, text_table
+from lmmfast.report.text import WIDTH, text_table
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -38,7 +38,7 @@ def load() -> pd.DataFrame:
 
 def fit_all(data: pd.DataFrame) -> Fits:
     """Fit both models by ML and REML; keys are ("intercept" or "slope", method)."""
-    from lmmfast.fitting import lmm
+    from lmmfast.fitting.pipeline import lmm
 
     return {
         (model, method): lmm(formula, data, reml=method == "REML")

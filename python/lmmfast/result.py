@@ -11,34 +11,34 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from lmmfast import implied
-from lmmfast import predict as prediction
-from lmmfast.basis import Basis, check_scales
-from lmmfast.certificate import Certificate
-from lmmfast.clusters import Clusters
-from lmmfast.covariance import Array
-from lmmfast.design import Design, natural_names
-from lmmfast.engine import Engine
+from lmmfast.covariance.random import Array
+from lmmfast.covariance.terms import BlockCovariance
+from lmmfast.data.fingerprints import Fingerprints
+from lmmfast.design.design import Design, natural_names
+from lmmfast.engines.engine import Engine
 from lmmfast.errors import DataError
-from lmmfast.estimates import Estimates, parameter_units, theta_information
-from lmmfast.fingerprints import Fingerprints
+from lmmfast.fitting.redundancy import Redundancy, find_redundancy
+from lmmfast.grouping.clusters import Clusters
 from lmmfast.handed_out import HandedOut
+from lmmfast.implied import implied
 from lmmfast.inference.information import flat_directions, moved_by, without_negative_variances
 from lmmfast.inference.wald import coefficient_table
 from lmmfast.literals import LagKind, LagResiduals, Missing, NewLevels, ResidualKind
-from lmmfast.objective import Evaluation, Problem
-from lmmfast.optimum import Optimum
-from lmmfast.redundancy import Redundancy, find_redundancy
+from lmmfast.packing.basis import Basis, check_scales
+from lmmfast.prediction import predict as prediction
+from lmmfast.report.varcorr import VarCorr
 from lmmfast.residual.model import ResidualModel
 from lmmfast.residual.structures import Independent, ResidualStructure
-from lmmfast.terms import BlockCovariance
-from lmmfast.varcorr import VarCorr
+from lmmfast.search.certificate import Certificate
+from lmmfast.search.estimates import Estimates, parameter_units, theta_information
+from lmmfast.search.objective import Evaluation, Problem
+from lmmfast.search.optimum import Optimum
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
 
-    from lmmfast.summary import Summary
+    from lmmfast.report.summary import Summary
 
 T = TypeVar("T")
 
@@ -427,7 +427,7 @@ class LMMResult:
         >>> fit.implied_covariance(at=[0, 9]).round(0).to_numpy().tolist()
         [[1267.0, 699.0], [699.0, 4281.0]]
         """
-        from lmmfast.implied import implied_covariance
+        from lmmfast.implied.implied import implied_covariance
 
         self._check_data(response=False)
         return implied_covariance(self, group, at)
@@ -479,7 +479,7 @@ class LMMResult:
         less correlated than the errors, noticeably so where clusters are few. Of more than four
         million pairs about that many are used, evenly chosen.
         """
-        from lmmfast.autocorrelation import acf
+        from lmmfast.implied.autocorrelation import acf
 
         self._check_data()
         return acf(self, along, kind, residuals, max_lag, bins, within)
@@ -492,13 +492,13 @@ class LMMResult:
         group, at
             As in `implied_covariance`; a cluster of more than 200 rows is shown by 200 of them.
         **options
-            See `lmmfast.plots_covariance.plot_covariance`.
+            See `lmmfast.plots.covariance.plot_covariance`.
 
         Returns
         -------
         matplotlib Axes
         """
-        from lmmfast.plots_covariance import plot_covariance
+        from lmmfast.plots.covariance import plot_covariance
 
         return plot_covariance(self, group, at, **options)
 
@@ -510,13 +510,13 @@ class LMMResult:
         along
             As in `acf`.
         **options
-            See `lmmfast.plots_covariance.plot_acf`.
+            See `lmmfast.plots.covariance.plot_acf`.
 
         Returns
         -------
         matplotlib Axes
         """
-        from lmmfast.plots_covariance import plot_acf
+        from lmmfast.plots.covariance import plot_acf
 
         return plot_acf(self, along, **options)
 
@@ -560,7 +560,7 @@ class LMMResult:
     @cached_property
     def _response_sum(self) -> int | None:
         """Checksum of the response, by which `lmmfast.compare` knows fits to the same rows."""
-        from lmmfast.comparison import response_sum
+        from lmmfast.inference.comparison import response_sum
 
         with contextlib.suppress(DataError):  # a fit with appended rows holds none
             self._check_data()
@@ -759,13 +759,13 @@ class LMMResult:
         x : str
             Column on the horizontal axis.
         **options
-            See `lmmfast.plots.plot_curves`.
+            See `lmmfast.plots.curves.plot_curves`.
 
         Returns
         -------
         matplotlib Axes
         """
-        from lmmfast.plots import plot_curves
+        from lmmfast.plots.curves import plot_curves
 
         return plot_curves(self, data, x, **options)
 
@@ -779,13 +779,13 @@ class LMMResult:
         factor, effect : str, optional
             One grouping factor, one effect; by default a panel for each effect of each factor.
         **options
-            See `lmmfast.plots_effects.plot_random_effects`.
+            See `lmmfast.plots.effects.plot_random_effects`.
 
         Returns
         -------
         ndarray of matplotlib Axes
         """
-        from lmmfast.plots_effects import plot_random_effects
+        from lmmfast.plots.effects import plot_random_effects
 
         return plot_random_effects(self, factor, effect, **options)
 
@@ -795,13 +795,13 @@ class LMMResult:
         Parameters
         ----------
         **options
-            See `lmmfast.plots_effects.plot_variance_partition`.
+            See `lmmfast.plots.effects.plot_variance_partition`.
 
         Returns
         -------
         matplotlib Axes
         """
-        from lmmfast.plots_effects import plot_variance_partition
+        from lmmfast.plots.effects import plot_variance_partition
 
         return plot_variance_partition(self, **options)
 
@@ -857,7 +857,7 @@ class LMMResult:
         >>> bool(abs(fit.refit(2 * d["Reaction"]).sigma / fit.sigma - 2) < 1e-8)
         True
         """
-        from lmmfast.refit import continued, refit
+        from lmmfast.fitting.refit import continued, refit
 
         return refit(self, y_new, continued(self, start, n_jobs, max_iter, verbose, callback))
 
@@ -912,8 +912,8 @@ class LMMResult:
         stay as they were in the first fit. Groups are reported in sorted order if labels sort,
         else new ones after the old.
         """
-        from lmmfast.append import append
-        from lmmfast.refit import continued
+        from lmmfast.fitting.append import append
+        from lmmfast.fitting.refit import continued
 
         options = continued(self, start, n_jobs, max_iter, verbose, callback)
         return append(self, data, X, groups, Z, weights, offset, missing, options)
@@ -922,7 +922,7 @@ class LMMResult:
 
     def summary(self, alpha: float = 0.05) -> Summary:
         """Return the report: model, convergence, random effects, fixed effects."""
-        from lmmfast.summary import summarise
+        from lmmfast.report.summary import summarise
 
         return summarise(self, alpha)
 

@@ -9,10 +9,10 @@ import numpy as np
 
 import lmmfast
 from lmmfast._dispatch import usable_levels
-from lmmfast.compress import BatchSums, aligned_zeros
-from lmmfast.engine import Totals, unflatten
-from lmmfast.reference import ReferenceEngine
-from lmmfast.terms import BlockCovariance
+from lmmfast.covariance.terms import BlockCovariance
+from lmmfast.engines.engine import Totals, unflatten
+from lmmfast.engines.reference import ReferenceEngine
+from lmmfast.packing.compress import BatchSums, aligned_zeros
 
 LEVELS = {level: importlib.import_module(f"lmmfast._core_{level}") for level in usable_levels()}
 

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 
-from lmmfast.covariance import vech_pairs
-from lmmfast.crossed import build_crossed
+from lmmfast.covariance.random import vech_pairs
+from lmmfast.engines.crossed import build_crossed
+from lmmfast.engines.reference_levels import LevelsReferenceEngine
 from lmmfast.errors import UnsupportedModelError
-from lmmfast.levels import Levels
-from lmmfast.reference_levels import LevelsReferenceEngine
+from lmmfast.grouping.levels import Levels
 
 DESIGNS: dict[str, tuple[int, ...]] = {
     # Columns of Z that each factor has.

@@ -8,10 +8,10 @@ from numpy.testing import assert_allclose
 from test_crossed_engine import DESIGNS, Problem
 
 import lmmfast as lf
-from lmmfast import crossed
-from lmmfast.crossed_roots import root_rows
-from lmmfast.objective import Evaluation
-from lmmfast.objective import Problem as FitProblem
+from lmmfast.engines import crossed
+from lmmfast.engines.crossed_roots import root_rows
+from lmmfast.search.objective import Evaluation
+from lmmfast.search.objective import Problem as FitProblem
 
 
 def data(seed, ratio):
@@ -95,7 +95,7 @@ def test_both_ways_agree_where_both_are_exact(name, weighted, monkeypatch):
 def test_rows_in_chunks(monkeypatch):
     problem = Problem("three slopes", True)
     whole = root_rows(problem.levels, problem.working)
-    monkeypatch.setattr("lmmfast.crossed_roots.CHUNK_ENTRIES", 2000)
+    monkeypatch.setattr("lmmfast.engines.crossed_roots.CHUNK_ENTRIES", 2000)
     pieces = root_rows(problem.levels, problem.working)
     one, other = (np.hstack([rows.Z, rows.A]) for rows in (whole, pieces))
     assert_allclose(other.T @ other, one.T @ one, atol=1e-9)

@@ -5,7 +5,7 @@ import pytest
 from samples import COVARIANCES, LEVELS, STRUCTURES, random_phi, sample
 from scipy.linalg import block_diag
 
-from lmmfast.objective import Evaluation, Problem
+from lmmfast.search.objective import Evaluation, Problem
 
 CORE = list(LEVELS.values())[-1]
 every_covariance = pytest.mark.parametrize("name", COVARIANCES)
@@ -45,7 +45,7 @@ class Case:
 
     def at(self, Lambda, kr=False) -> Evaluation:
         """Evaluation at a root of D that need not be triangular."""
-        from lmmfast.engine import unflatten
+        from lmmfast.engines.engine import unflatten
 
         q, p1 = self.data.q, self.data.p1
         flat = CORE.evaluate(self.packed, q, p1, Lambda, self.sums.perp, kr, 1)

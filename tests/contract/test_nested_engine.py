@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from samples import assert_totals
 
-import lmmfast.nested as nested
+import lmmfast.engines.nested as nested
+from lmmfast.engines.nested import NestedEngine, build_nested
+from lmmfast.engines.reference_levels import LevelsReferenceEngine
 from lmmfast.errors import DataError
-from lmmfast.levels import Levels
-from lmmfast.nested import NestedEngine, build_nested
-from lmmfast.reference_levels import LevelsReferenceEngine
+from lmmfast.grouping.levels import Levels
 
 
 @dataclass

@@ -6,12 +6,12 @@ from residual_samples import MARKOV, STRUCTURES, longitudinal
 from samples import assert_totals
 from test_nested_engine import assert_close
 
-from lmmfast.clusters import gather
-from lmmfast.design_formula import FormulaDesign
-from lmmfast.levels import Levels
-from lmmfast.nested_residual import build_nested_residual
-from lmmfast.reference import ReferenceEngine
-from lmmfast.reference_levels import LevelsReferenceEngine
+from lmmfast.design.from_formula import FormulaDesign
+from lmmfast.engines.nested_residual import build_nested_residual
+from lmmfast.engines.reference import ReferenceEngine
+from lmmfast.engines.reference_levels import LevelsReferenceEngine
+from lmmfast.grouping.clusters import gather
+from lmmfast.grouping.levels import Levels
 from lmmfast.residual.model import bind
 
 # Names of the structures, the engine of the innermost units.

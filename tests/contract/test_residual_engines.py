@@ -11,12 +11,12 @@ from residual_samples import MARKOV, STRUCTURES, longitudinal
 
 import lmmfast as lf
 from lmmfast._dispatch import core
-from lmmfast.clusters import gather
-from lmmfast.design_formula import FormulaDesign
-from lmmfast.fit_residual import ResidualFit
-from lmmfast.fitting import Options, choose_covariance
-from lmmfast.objective import Evaluation
+from lmmfast.design.from_formula import FormulaDesign
+from lmmfast.fitting.pipeline import Options, choose_covariance
+from lmmfast.fitting.residual import ResidualFit
+from lmmfast.grouping.clusters import gather
 from lmmfast.residual import definitions, structures
+from lmmfast.search.objective import Evaluation
 
 RANDOM = {0: "", 1: " + (1 | id)", 2: " + (1 + t | id)"}
 

@@ -10,8 +10,8 @@ import pytest
 from samples import LEVELS
 
 import lmmfast
-from lmmfast import optimum
 from lmmfast.errors import ConvergenceWarning, LmmError
+from lmmfast.search import optimum
 
 MODELS = {
     "unstructured-1": ([1], [lmmfast.D.unstructured()]),
@@ -28,7 +28,7 @@ SEEDS = range(6)
 @pytest.fixture(params=sorted(LEVELS))
 def core(request, monkeypatch):
     monkeypatch.setattr(optimum, "core", LEVELS[request.param])
-    monkeypatch.setattr("lmmfast.fitting.fit_small", lambda *_: None)
+    monkeypatch.setattr("lmmfast.fitting.pipeline.fit_small", lambda *_: None)
 
 
 def formula(sizes: list[int]) -> str:
@@ -123,9 +123,9 @@ def test_what_is_compiled(monkeypatch, caplog):
     data = table([2], 0)
     found = []
     original = optimum.compiled_maximise
-    monkeypatch.setattr("lmmfast.fitting.fit_small", lambda *_: None)
+    monkeypatch.setattr("lmmfast.fitting.pipeline.fit_small", lambda *_: None)
     monkeypatch.setattr(
-        "lmmfast.fitting.compiled_maximise",
+        "lmmfast.fitting.pipeline.compiled_maximise",
         lambda *args: found.append(original(*args)) or found[-1],
     )
     with caplog.at_level(logging.DEBUG, "lmmfast"):

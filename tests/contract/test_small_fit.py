@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import lmmfast as lf
-from lmmfast import fitting
+from lmmfast.fitting import pipeline as fitting
 
 
 def random_data(seed: int, m: int = 25, n_i: int = 6, p: int = 3) -> dict[str, Any]:

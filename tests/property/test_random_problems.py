@@ -19,9 +19,9 @@ from problems import (
 )
 
 import lmmfast
+from lmmfast.engines.reference import ReferenceEngine
 from lmmfast.errors import ConvergenceWarning, NotIdentifiableError
-from lmmfast.objective import Evaluation, Problem
-from lmmfast.reference import ReferenceEngine
+from lmmfast.search.objective import Evaluation, Problem
 
 SLICES = 20
 

@@ -13,7 +13,7 @@ from scipy.optimize import minimize
 
 import lmmfast as lf
 from lmmfast.errors import ConvergenceError, NotIdentifiableError
-from lmmfast.objective import Evaluation
+from lmmfast.search.objective import Evaluation
 
 sys.path.append(str(Path(__file__).parents[1] / "contract"))
 from residual_samples import STRUCTURES, longitudinal

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from lmmfast.clusters import MANY_ROWS, gather
-from lmmfast.keys import GroupKeys
+from lmmfast.data.keys import GroupKeys
+from lmmfast.grouping.clusters import MANY_ROWS, gather
 
 TYPES = [np.int8, np.int16, np.int32, np.int64, np.uint8, np.uint16, np.uint32, np.uint64]
 

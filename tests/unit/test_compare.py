@@ -8,9 +8,9 @@ import pytest
 from scipy import stats
 
 import lmmfast as lf
-from lmmfast.nesting import structure_nested, terms_nested
+from lmmfast.data.tables import open_table
+from lmmfast.inference.nesting import structure_nested, terms_nested
 from lmmfast.residual.columns import read_structure
-from lmmfast.tables import open_table
 
 ORTHODONT = lf.datasets.orthodont()
 SLEEP = lf.datasets.sleepstudy()
@@ -288,7 +288,7 @@ def test_structures_that_are_not_nested(small, big):
     ],
 )
 def test_nested_terms(small, big, expected):
-    from lmmfast.design_formula import FormulaDesign
+    from lmmfast.design.from_formula import FormulaDesign
 
     data = {
         "y": np.arange(12.0),

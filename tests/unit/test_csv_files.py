@@ -8,7 +8,7 @@ import pytest
 
 import lmmfast as lf
 from lmmfast.cli import main
-from lmmfast.csv_files import read_csv
+from lmmfast.data.csv_files import read_csv
 from lmmfast.errors import DataError
 
 FORMULA = "y ~ t + (1 | g)"

@@ -102,16 +102,17 @@ def test_command_writes_the_picture(tmp_path, capsys, text):
 
 def test_picture_has_all_infants_and_both_panels(data, fits, tmp_path, monkeypatch):
     from lmmfast import plots
+    from lmmfast.plots.axes import LINE, OBSERVED, SUBJECT
 
     made = []
     monkeypatch.setattr(plots, "figure", lambda *size: made.append(_figure(*size)) or made[-1])
     demo.picture(fits["intercept", "REML"], data, tmp_path / "p.png")
     low, high = made[0].axes
     curves = [line for ax in (low, high) for line in ax.get_lines()]
-    assert sum(line.get_color() == plots.SUBJECT for line in curves) == 106
-    seen = [len(line.get_xdata()) for line in curves if line.get_color() == plots.OBSERVED]
+    assert sum(line.get_color() == SUBJECT for line in curves) == 106
+    seen = [len(line.get_xdata()) for line in curves if line.get_color() == OBSERVED]
     assert sum(seen) == 288
-    middle = [line.get_ydata().mean() for line in curves if line.get_color() == plots.LINE]
+    middle = [line.get_ydata().mean() for line in curves if line.get_color() == LINE]
     assert middle[0] < middle[1]  # a higher baseline, a higher line
     assert "up to 1,100 mIU/ml (53 infants)" in low.get_title()
     assert low.get_legend() is not None

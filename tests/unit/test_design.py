@@ -11,13 +11,13 @@ import pytest
 from formulaic import Formula
 
 import lmmfast as lf
-from lmmfast.columns import read_column
-from lmmfast.covariance import D
-from lmmfast.design import check_finite
-from lmmfast.design_array import ArrayDesign
-from lmmfast.design_formula import FormulaDesign
+from lmmfast.covariance.random import D
+from lmmfast.data.columns import read_column
+from lmmfast.data.keys import group_keys
+from lmmfast.design.design import check_finite
+from lmmfast.design.from_arrays import ArrayDesign
+from lmmfast.design.from_formula import FormulaDesign
 from lmmfast.errors import DataError, FormulaError
-from lmmfast.keys import group_keys
 
 N = 60
 
@@ -212,7 +212,7 @@ NUMBER_TYPES = [*(f"{kind}{size}" for kind in "iu" for size in (1, 2, 4, 8)), "f
 def all_types(monkeypatch):
     """Kernels that take every type."""
     types = frozenset(map(np.dtype, NUMBER_TYPES))
-    monkeypatch.setattr("lmmfast.design.KERNEL_DTYPES", types)
+    monkeypatch.setattr("lmmfast.design.design.KERNEL_DTYPES", types)
 
 
 @pytest.mark.usefixtures("all_types")
@@ -268,7 +268,7 @@ class TestTypedColumns:
 
 
 def test_only_types_of_the_kernels_are_handed_through(monkeypatch):
-    monkeypatch.setattr("lmmfast.design.KERNEL_DTYPES", frozenset({np.dtype(float)}))
+    monkeypatch.setattr("lmmfast.design.design.KERNEL_DTYPES", frozenset({np.dtype(float)}))
     data = table()
     for design in (
         ArrayDesign(data["y"], data[["x", "k"]], data["g"]),

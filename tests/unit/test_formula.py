@@ -3,7 +3,7 @@
 import pytest
 
 from lmmfast.errors import FormulaError, UnsupportedModelError
-from lmmfast.formula import expand_dot, parse_formula
+from lmmfast.formula.parse import expand_dot, parse_formula
 
 
 def bars(text):

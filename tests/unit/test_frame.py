@@ -9,10 +9,10 @@ import polars as pl
 import pyarrow as pa
 import pytest
 
-from lmmfast.columns import read_column
+from lmmfast.data.columns import read_column
+from lmmfast.data.frame import check_infinite, model_frame, with_used_levels
+from lmmfast.data.tables import open_table, suggest
 from lmmfast.errors import DataError
-from lmmfast.frame import check_infinite, model_frame, with_used_levels
-from lmmfast.tables import open_table, suggest
 
 
 def table():

@@ -9,8 +9,8 @@ import pandas as pd
 import pytest
 
 import lmmfast as lf
-from lmmfast.implicit_nesting import warn_of_implicit_nesting
-from lmmfast.levels import Levels, find_levels
+from lmmfast.grouping.implicit_nesting import warn_of_implicit_nesting
+from lmmfast.grouping.levels import Levels, find_levels
 
 
 def make(seed=0, centres=7, patients=5, visits=4):
@@ -289,7 +289,7 @@ def test_patients_numbered_within_centres_are_warned_of():
 
 
 def test_chains_are_found_in_any_order():
-    from lmmfast.design_formula import FormulaDesign
+    from lmmfast.design.from_formula import FormulaDesign
 
     design = FormulaDesign(
         "y ~ 1 + (1 | id) + (1 | region) + (1 | centre)",

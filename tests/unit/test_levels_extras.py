@@ -10,8 +10,8 @@ import pytest
 
 import lmmfast as lf
 from lmmfast.cli import as_json, main
-from lmmfast.levels_result import LevelsResult
-from lmmfast.text import WIDTH
+from lmmfast.prediction.effects import LevelsResult
+from lmmfast.report.text import WIDTH
 
 PASTES, PENICILLIN = lf.datasets.pastes(), lf.datasets.penicillin()
 TRIAL = lf.datasets.multicentre()

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 import lmmfast as lf
-from lmmfast.plots import figure
+from lmmfast.plots.axes import figure
 
 matplotlib.use("Agg")
 

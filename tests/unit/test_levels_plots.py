@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 import lmmfast as lf
-from lmmfast.plots import LINE, OBSERVED, SUBJECT, figure
-from lmmfast.plots_effects import MOST_DRAWN, NAMED_UP_TO
+from lmmfast.plots.axes import LINE, OBSERVED, SUBJECT, figure
+from lmmfast.plots.effects import MOST_DRAWN, NAMED_UP_TO
 
 matplotlib.use("Agg")
 

@@ -12,7 +12,7 @@ import polars as pl
 import pytest
 
 import lmmfast as lf
-from lmmfast import by_fit
+from lmmfast.batch import by_fit
 
 SLOPE = "y ~ t + x + (t | g)"
 

@@ -8,7 +8,8 @@ import pandas as pd
 import pytest
 
 import lmmfast as lf
-from lmmfast.plots import LINE, OBSERVED, SUBJECT, PlotError, figure, plot_curves, population_line
+from lmmfast.plots.axes import LINE, OBSERVED, SUBJECT, PlotError, figure
+from lmmfast.plots.curves import plot_curves, population_line
 
 matplotlib.use("Agg")
 

@@ -10,9 +10,9 @@ import pandas as pd
 import pytest
 
 import lmmfast as lf
-from lmmfast import residual_pairs
-from lmmfast.plots import LINE, SUBJECT, PlotError, figure
-from lmmfast.plots_covariance import plot_acf, plot_covariance
+from lmmfast.implied import pairs as residual_pairs
+from lmmfast.plots.axes import LINE, SUBJECT, PlotError, figure
+from lmmfast.plots.covariance import plot_acf, plot_covariance
 
 matplotlib.use("Agg")
 
@@ -433,7 +433,7 @@ def test_acf_picture_of_whitened_residuals_without_counts(ax):
 
 
 def test_large_counts_are_short():
-    from lmmfast.plots_covariance import _short
+    from lmmfast.plots.covariance import _short
 
     counts = (7, 9999, 10_000, 41_234, 999_499, 1_234_567)
     assert [_short(c) for c in counts] == ["7", "9999", "10k", "41.2k", "999k", "1.23M"]

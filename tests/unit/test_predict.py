@@ -77,7 +77,9 @@ def test_normalized_residuals_are_those_of_cholesky(monkeypatch):
         V = Z @ fit.cov_re.to_numpy() @ Z.T + np.diag(fit.scale / d["w"].iloc[rows])
         want[rows] = np.linalg.solve(np.linalg.cholesky(V), fit.residuals(level="population")[rows])
     np.testing.assert_allclose(fit.residuals("normalized"), want, rtol=1e-9, atol=1e-11)
-    monkeypatch.setattr("lmmfast.predict.CHUNK", 5)  # some clusters are larger than a chunk
+    monkeypatch.setattr(
+        "lmmfast.prediction.predict.CHUNK", 5
+    )  # some clusters are larger than a chunk
     np.testing.assert_allclose(fit.residuals("normalized"), want, rtol=1e-9, atol=1e-11)
 
 

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 import lmmfast as lf
-from lmmfast.triangle import least_squares, triangle
+from lmmfast.covariance.triangle import least_squares, triangle
 
 
 @pytest.fixture(scope="module")

@@ -11,11 +11,11 @@ from scipy.linalg import toeplitz
 from scipy.optimize import minimize
 
 import lmmfast as lf
-from lmmfast.barrier import Barrier, metric
-from lmmfast.covariance import Array
+from lmmfast.covariance.random import Array
 from lmmfast.residual import definitions, ranges
 from lmmfast.residual.edges import edges
 from lmmfast.residual.layout import ResidualParameters, Stratum
+from lmmfast.search.barrier import Barrier, metric
 
 SINGULAR = "the correlation matrix of t{} is singular"
 

@@ -10,9 +10,9 @@ import pytest
 
 import lmmfast as lf
 from lmmfast.cli import main
+from lmmfast.data.subset import select_rows
+from lmmfast.data.tables import open_table
 from lmmfast.errors import DataError, FormulaError, MissingRowsWarning
-from lmmfast.subset import select_rows
-from lmmfast.tables import open_table
 
 FORMULA = "distance ~ age + (1 | Subject)"
 

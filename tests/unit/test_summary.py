@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 import lmmfast as lf
-from lmmfast.text import decimal_places, shorten, text_table, write_number, write_p
+from lmmfast.report.text import decimal_places, shorten, text_table, write_number, write_p
 
 SLEEP = "Reaction ~ Days + (Days | Subject)"
 BOUNDARY = "log_titer ~ log_days + log_titer_baseline + (1 + log_days | infant)"

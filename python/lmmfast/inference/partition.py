@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from lmmfast.covariance import Array
-from lmmfast.design import CHUNK
-from lmmfast.predict import residual_sds
+from lmmfast.covariance.random import Array
+from lmmfast.design.design import CHUNK
+from lmmfast.prediction.predict import residual_sds
 
 if TYPE_CHECKING:
     import pandas as pd

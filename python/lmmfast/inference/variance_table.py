@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from lmmfast.covariance.joint import JointCovariance
 from lmmfast.inference.wald import normal_quantile
-from lmmfast.joint import JointCovariance
 from lmmfast.residual.definitions import Values, complex_step
 
 if TYPE_CHECKING:

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from lmmfast.covariance import Array
-from lmmfast.design import Term
+from lmmfast.covariance.random import Array
+from lmmfast.design.design import Term
 
 
 def covariance_errors(

@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from lmmfast.columns import Column, read_column
+from lmmfast.data.columns import Column, read_column
+from lmmfast.data.tables import Table, single_column, suggest
 from lmmfast.errors import DataError
 from lmmfast.residual.structures import Correlation, ResidualStructure, Variance
-from lmmfast.tables import Table, single_column, suggest
 
 
 class ColumnReader:

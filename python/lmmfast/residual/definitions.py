@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from lmmfast.covariance import Array
+from lmmfast.covariance.random import Array
 
 # Real or complex: complex steps go through.
 Values = Any

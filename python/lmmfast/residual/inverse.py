@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from lmmfast.covariance import Array
+from lmmfast.covariance.random import Array
 from lmmfast.errors import DataError
+from lmmfast.fitting.start_residual import partial_autocorrelations
 from lmmfast.residual import definitions
 from lmmfast.residual.layout import ResidualParameters, Stratum
-from lmmfast.residual.start import partial_autocorrelations
 
 #: Correlations are this near to the ends of their range at most, ranges this many median distances
 #: short or long.

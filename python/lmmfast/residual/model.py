@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lmmfast.clusters import Clusters
-from lmmfast.columns import Column
-from lmmfast.covariance import Array
+from lmmfast.covariance.random import Array
+from lmmfast.data.columns import Column
+from lmmfast.data.frame import as_float, with_used_levels
 from lmmfast.errors import DataError, NotIdentifiableError
-from lmmfast.frame import as_float, with_used_levels
+from lmmfast.grouping.clusters import Clusters
 from lmmfast.limits import check_levels_of_variances
 from lmmfast.residual import definitions
 from lmmfast.residual.layout import ResidualParameters, Stratum, VariancePart

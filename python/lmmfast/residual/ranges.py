@@ -4,17 +4,17 @@ All other structures are positive definite for every psi. A banded one C = I + s
 with ones on the k-th off-diagonals of B_k, is so on a convex set of rho that has no smooth
 coordinates: it has corners where two eigenvalues vanish. That set, over all T visits, is the range
 of the model, however positive the random effects make V; log det C keeps the search within it
-(`lmmfast.barrier`).
+(`lmmfast.search.barrier`).
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from lmmfast.barrier import LogDeterminant
-from lmmfast.covariance import Array
+from lmmfast.covariance.random import Array
 from lmmfast.residual import definitions
 from lmmfast.residual.layout import ResidualParameters, Stratum
+from lmmfast.search.barrier import LogDeterminant
 
 #: The part of the way to the edge that a step may go.
 PART_OF_THE_WAY = 0.95

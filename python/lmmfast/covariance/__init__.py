@@ -1,0 +1,1 @@
+"""The covariance matrix D of the random effects, its structures and parameters."""

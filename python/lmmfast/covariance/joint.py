@@ -1,0 +1,239 @@
+"""Random effects and residual structure together: one vector of search parameters.
+
+The parameters of the totals are vech(Ddot), then the working parameters kappa of the residual
+structure (docs/residual.md, section 1); V is homogeneous of degree one in (D, sigma2) at fixed
+kappa, so sigma2 is profiled out as without a structure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lmmfast.covariance.random import Array
+from lmmfast.covariance.terms import BlockCovariance
+from lmmfast.engines.engine import Engine, Totals
+from lmmfast.residual import ranges
+from lmmfast.residual.draws import drawn
+from lmmfast.residual.edges import edges, free
+from lmmfast.residual.layout import ResidualParameters
+from lmmfast.search.barrier import LogDeterminant
+
+#: Longest step of a search parameter of the residuals: logarithms and angles.
+LONGEST_STEP = 1.5
+#: Points drawn at random to search from, of few rows, and their least distance from an edge.
+N_DRAWN = 8
+DRAWN_ROOM = 0.05
+
+
+@dataclass(frozen=True)
+class JointCovariance(BlockCovariance):
+    """D(phi) and kappa(phi): phi holds the root parameters of D, then those of the residuals.
+
+    Parameters
+    ----------
+    structures, sizes
+        As in `BlockCovariance`; none without random effects.
+    residual : ResidualParameters
+    starts : tuple of ndarray
+        Search parameters of the residuals to begin from, the best guess first.
+    """
+
+    residual: ResidualParameters
+    starts: tuple[Array, ...] = ()
+
+    @cached_property
+    def random(self) -> BlockCovariance:
+        """The random effects alone."""
+        return BlockCovariance(self.structures, self.sizes)
+
+    @property
+    def n_random(self) -> int:
+        """Number of parameters of D."""
+        return self.random.n_params
+
+    @cached_property
+    def n_params(self) -> int:
+        """Number of search parameters."""
+        return self.n_random + self.residual.n_params
+
+    @property
+    def n_totals(self) -> int:
+        """Number of parameters that totals are by: vech(D), kappa."""
+        return self.random.n_totals + self.residual.n_params
+
+    @property
+    def linear(self) -> bool:
+        """V is not linear in the parameters of the residuals."""
+        return False
+
+    @cached_property
+    def longest_units(self) -> Array:
+        """Longest sensible unit of each search parameter, (n_params,)."""
+        return np.append(self.random.longest_units, np.ones(self.residual.n_params))
+
+    @cached_property
+    def longest_steps(self) -> Array:
+        """Longest sensible step of each search parameter, (n_params,)."""
+        own = np.full(self.residual.n_params, LONGEST_STEP)
+        return np.append(np.full(self.n_random, np.inf), own)
+
+    def kappa(self, phi: Array) -> Array:
+        """Working parameters of the residual structure."""
+        return self.residual.kappa(phi[self.n_random :])
+
+    @property
+    def is_bounded(self) -> bool:
+        """Whether some search parameters give no covariance matrix."""
+        return ranges.is_bounded(self.residual)
+
+    def contains(self, phi: Array) -> bool:
+        """Whether the covariance matrix of the residuals is positive definite over all visits."""
+        return ranges.contains(self.residual, self.kappa(phi))
+
+    def part_within(self, phi: Array, step: Array) -> float:
+        """The part of a step that stays clear of the edge of the range."""
+        own = phi[self.n_random :], step[self.n_random :]
+        return ranges.part_within(self.residual, *own)
+
+    def well_inside(self, phi: Array, least: float) -> Array:
+        """Search parameters as at phi, but this far from the edge of the range at least."""
+        kappa = ranges.well_inside(self.residual, self.kappa(phi), least)
+        return np.append(phi[: self.n_random], self.residual.phi(kappa))
+
+    def log_determinant(self, phi: Array) -> LogDeterminant:
+        """Log determinant of the correlations over all visits, by all search parameters."""
+        own = ranges.log_determinant(self.residual, self.kappa(phi))
+        before = np.zeros(self.n_random)
+        return LogDeterminant(
+            own.value,
+            np.append(before, own.g),
+            _beside(np.diag(before), own.bent),
+            np.append(before, own.straight),
+        )
+
+    def totals(self, engine: Any, phi: Array, with_kr: bool) -> Totals:
+        """Totals at phi."""
+        totals: Totals = engine.at(self.kappa(phi)).totals(self.Lambda(phi), with_kr)
+        return totals
+
+    def at(self, engine: Any, phi: Array) -> Engine:
+        """Return the engine with the residual structure as at phi."""
+        fixed: Engine = engine.at(self.kappa(phi))
+        return fixed
+
+    def Lambda(self, phi: Array) -> Array:
+        """Root of D, (q, q)."""
+        return self.random.Lambda(phi[: self.n_random])
+
+    def jacobian(self, phi: Array) -> Array:
+        """Derivatives of (vech(D), kappa) by phi, (n_params, K)."""
+        own = np.diag(self.residual.derivatives(phi[self.n_random :])[0])
+        return _beside(self.random.jacobian(phi[: self.n_random]), own)
+
+    def bend(self, phi: Array, v: Array) -> Array:
+        """Second derivatives of v'(vech(D), kappa) by phi, (n_params, n_params), for v (K,)."""
+        K = len(self.pairs[0])
+        own = self.residual.derivatives(phi[self.n_random :])[1] * v[K:]
+        return _beside(self.random.bend(phi[: self.n_random], v[:K]), np.diag(own))
+
+    def own_bends(self, phi: Array) -> Array:
+        """Second derivatives of (vech(D), kappa) by each entry of phi alone, (n_params, K)."""
+        own = np.diag(self.residual.derivatives(phi[self.n_random :])[1])
+        return _beside(self.random.own_bends(phi[: self.n_random]), own)
+
+    def edges(self, phi: Array) -> list[str]:
+        """Say where parameters of the residuals sit at an end of their range."""
+        return edges(self.residual, self.kappa(phi))
+
+    def natural_jacobian(self, D: Array) -> Array:
+        """Derivatives of vech(D) by the natural parameters of D, (n_random, K)."""
+        return self.random.natural_jacobian(D)
+
+    def moved(self, phi: Array, D: Array) -> Array:
+        """Search parameters with another D, the residuals as at phi."""
+        return np.append(self.random.phi(D), phi[self.n_random :])
+
+    def phi(self, D: Array) -> Array:
+        """Search parameters nearest to D, the residuals where the search begins."""
+        return np.append(self.random.phi(D), self.starts[0])
+
+    def other_starts(self) -> list[Array]:
+        """Search parameters to begin from besides the first."""
+        D = np.eye(self.q)
+        random = (
+            [self.random.phi(0.1 * D), *self.random.other_starts()] if self.q else [np.empty(0)]
+        )
+        return [np.append(first, own) for first in random for own in self.starts]
+
+    @property
+    def n_drawn(self) -> int:
+        """Number of points drawn at random to search from in small data sets, besides."""
+        return N_DRAWN
+
+    def drawn(self, rng: np.random.Generator) -> Array:
+        """Draw search parameters: any D, and residuals around where the search begins."""
+        own = drawn(self.residual, self.starts[0], rng)
+        return self.well_inside(np.append(self.random.drawn(rng), own), DRAWN_ROOM)
+
+    def theta(self, D: Array, sigma2: float, phi: Array) -> Array:
+        """Natural parameters of D on the user's scale, then of the residuals."""
+        own = self.residual.natural(self.kappa(phi), sigma2)
+        return np.append(self.random.natural(D), own)
+
+    def theta_jacobian(self, sigma2: float, phi: Array) -> Array:
+        """Derivatives of theta by (natural parameters of D, kappa, sigma2)."""
+        own = self.residual.jacobian(self.kappa(phi), sigma2)
+        return _beside(np.eye(self.n_random), own)
+
+    def residual_variances(self, sigma2: float, phi: Array) -> dict[str, float]:
+        """Variances of measurement errors or rows as reported, by name."""
+        values = self.residual.error_variances(self.kappa(phi), sigma2)
+        return {f"Residual{tail}": float(value) for tail, value in values.items()}
+
+    def free(self, phi: Array) -> NDArray[np.bool_]:
+        """Which search parameters are not at an end of their range, D's ranks aside."""
+        return np.append(np.ones(self.n_random, dtype=bool), free(self.residual, self.kappa(phi)))
+
+    def theta_tail_names(self) -> list[str]:
+        """Names of the natural parameters of the residuals."""
+        return [natural.name for natural in self.residual.names()]
+
+    def tail_units(self, sigma2: float) -> Array:
+        """Sizes of the natural parameters of the residuals: variances are about sigma2."""
+        kinds = [(natural.scale, natural.name[:4]) for natural in self.residual.names()]
+        return np.array([sigma2 if "variance" in kind or "cov(" in kind else 1.0 for kind in kinds])
+
+    def working_names(self, random_names: Sequence[str]) -> list[str]:
+        """What each of (natural parameters of D, kappa, sigma2) is about, for messages."""
+        return [*random_names, *working_names(self.residual)]
+
+
+def working_names(parameters: ResidualParameters) -> list[str]:
+    """What each of (kappa, sigma2) is about: the natural parameter that depends on it most."""
+    names = [natural.name for natural in parameters.names()]
+    rng = np.random.default_rng(0)
+    kappa = rng.uniform(0.2, 0.6, parameters.n_params)
+    J = np.abs(parameters.jacobian(kappa, 1.0))
+    taken: list[int] = [len(names) - 1] if parameters.n_params == 0 else []
+    out = []
+    for k in range(parameters.n_params):
+        order = np.argsort(-J[:, k], kind="stable")
+        best = next((int(j) for j in order if J[j, k] > 0 and j not in taken), int(order[0]))
+        taken.append(best)
+        out.append(names[best])
+    rest = [j for j in range(len(names)) if j not in taken]
+    return [*out, names[rest[0] if rest else -1]]
+
+
+def _beside(A: Array, B: Array) -> Array:
+    """Block-diagonal matrix of two blocks."""
+    out = np.zeros((A.shape[0] + B.shape[0], A.shape[1] + B.shape[1]))
+    out[: A.shape[0], : A.shape[1]] = A
+    out[A.shape[0] :, A.shape[1] :] = B
+    return out

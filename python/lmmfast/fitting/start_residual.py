@@ -1,0 +1,201 @@
+"""Where the search for the residuals' parameters begins: moments of rough residuals.
+
+Standard deviations come from squared residuals (a gamma regression), visit structures from the
+empirical correlations of the visits, serial ones from the correlation of neighbouring rows.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from lmmfast.covariance.random import Array
+from lmmfast.residual import definitions
+from lmmfast.residual.model import ResidualModel
+
+#: Correlations of a start stay this far within their range.
+MOST = 0.9
+#: Rows looked at: moments need no more.
+ROWS = 1_000_000
+#: Neighbouring rows whose correlation is looked at.
+PAIRS = 20_000
+
+
+def start_params(model: ResidualModel, r: Array, has_random: bool) -> list[Array]:
+    """Search parameters to begin from, the best guess first.
+
+    Parameters
+    ----------
+    r : ndarray (n,)
+        Residuals of ordinary least squares, weights applied, rows in the order of the model.
+    has_random : bool
+        Whether random effects take their part of what is correlated.
+    """
+    parameters = model.parameters
+    n = int(model.ptr[np.searchsorted(model.ptr, ROWS, side="right") - 1]) or len(r)
+    r = r[:n]
+    G = None if model.G is None else model.G[:n]
+    variances = _log_sds(r, G)
+    u = r if G is None else r * np.exp(-G @ variances)
+    rms = np.sqrt(np.mean(u**2))
+    u = u / rms if rms > 0 else u
+    correlation = parameters.correlation
+    if correlation is None:
+        return [variances]
+    candidates = _psi_candidates(model, u, has_random)
+    fractions = (0.2, 0.6) if correlation.nugget else (0.0,)
+    starts = []
+    for psi in candidates:
+        for nu in fractions:
+            kappa = np.zeros(parameters.n_params)
+            kappa[: len(variances)] = variances
+            for stratum in parameters.strata:
+                kappa[stratum.psi] = psi
+                if stratum.nu is not None:
+                    kappa[stratum.nu] = nu
+            starts.append(parameters.phi(kappa))
+    return starts
+
+
+def inside(model: ResidualModel) -> Array:
+    """Search parameters well inside their ranges: moderate correlations, equal variances."""
+    parameters = model.parameters
+    kappa = np.zeros(parameters.n_params)
+    for stratum in parameters.strata:
+        kappa[stratum.psi] = _moderate(model, stratum.psi.stop - stratum.psi.start)
+        if stratum.nu is not None:
+            kappa[stratum.nu] = 0.3
+    return parameters.phi(kappa)
+
+
+def _moderate(model: ResidualModel, n_psi: int) -> Array:
+    correlation = model.parameters.correlation
+    if correlation is None:
+        return np.empty(0)
+    if correlation.custom is not None:
+        return np.array(correlation.custom.start)
+    if correlation.kind in definitions.DISTANCES and correlation.kind != "ar1":
+        return np.array([np.log(3.0)])  # of the median distance
+    # Partial autocorrelations and the like that differ, so that nothing is equal by chance.
+    psi = np.asarray(0.4 * 0.8 ** np.arange(n_psi), dtype=np.float64)
+    return _dominated(np.tanh(psi)) if correlation.kind == "banded_toeplitz" else psi
+
+
+def _log_sds(r: Array, G: Array | None) -> Array:
+    """Coefficients of log s on G by scoring in the gamma model of squared residuals."""
+    if G is None:
+        return np.empty(0)
+    X = np.column_stack([np.ones(len(G)), G])
+    inverse = np.linalg.pinv(X.T @ X)
+    floor = 1e-4 * np.mean(r**2)
+    beta = inverse @ (X.T @ (0.5 * np.log(np.maximum(r**2, floor if floor > 0 else 1.0))))
+    for _ in range(5):
+        excess = r**2 * np.exp(-2 * np.clip(X @ beta, -300, 300)) - 1
+        step = inverse @ (X.T @ (0.5 * excess))
+        if not np.isfinite(step).all():
+            break
+        beta += np.clip(step, -1.0, 1.0)
+    return np.asarray(beta[1:])
+
+
+def _psi_candidates(model: ResidualModel, u: Array, has_random: bool) -> list[Array]:
+    correlation, T = model.parameters.correlation, model.parameters.T
+    assert correlation is not None
+    if correlation.custom is not None:
+        return [np.array(correlation.custom.start)]
+    share = 0.5 if has_random else 1.0
+    if correlation.kind in definitions.DISTANCES:
+        return _distance_candidates(model, u, share)
+    E = share * _empirical(model, u)
+    return [_table_psi(correlation.kind, E, T, correlation.bands)]
+
+
+def _distance_candidates(model: ResidualModel, u: Array, share: float) -> list[Array]:
+    """From the correlation of neighbours; further candidates are shorter and longer ranges."""
+    correlation = model.parameters.correlation
+    assert correlation is not None and model.coords is not None
+    u = u[: PAIRS + 1]
+    ends = model.ptr[1:-1][model.ptr[1:-1] < len(u)]
+    same = np.ones(max(len(u) - 1, 0), dtype=bool)
+    same[ends - 1] = False
+    left = np.flatnonzero(same)
+    d = np.sqrt(((model.coords[left + 1] - model.coords[left]) ** 2).sum(axis=1))
+    rho = float(np.clip(share * np.mean(u[left] * u[left + 1]), -MOST, MOST))
+    lag = float(np.median(d)) or 1.0
+    if correlation.kind == "ar1":
+        first = np.arctanh(np.sign(rho) * abs(rho) ** (1 / max(lag, 1.0)))
+        return [np.array([first]), np.array([0.5]), np.array([-0.5])]
+    reach = np.log(lag / -np.log(np.clip(rho, 0.05, MOST)))
+    return [np.array([value]) for value in (reach, reach + 1.5, reach - 1.0)]
+
+
+def _empirical(model: ResidualModel, u: Array) -> Array:
+    """Correlations of the levels over the clusters that have both, (T, T)."""
+    T = model.parameters.T
+    positions = model.positions
+    assert positions is not None
+    m = int(np.searchsorted(model.ptr, len(u)))
+    cluster = np.repeat(np.arange(m), np.diff(model.ptr[: m + 1]))
+    wide, seen = np.zeros((m, T)), np.zeros((m, T))
+    wide[cluster, positions[: len(u)]] = u
+    seen[cluster, positions[: len(u)]] = 1.0
+    counts = seen.T @ seen
+    size = np.sqrt(np.maximum((wide**2).sum(axis=0) / np.maximum(np.diag(counts), 1), 1e-300))
+    E = (wide.T @ wide) / np.maximum(counts, 1) / np.outer(size, size)
+    E = np.clip(E, -MOST, MOST)
+    np.fill_diagonal(E, 1.0)
+    return E
+
+
+def _table_psi(kind: str, E: Array, T: int, bands: int | None) -> Array:
+    """Parameters of the member of a structure near an empirical correlation matrix."""
+    upper = np.triu_indices(T, 1)
+    if kind == "compound_symmetry":
+        lowest = -1.0 / (T - 1)
+        share = np.clip((np.mean(E[upper]) - lowest) / (1 - lowest), 0.02, 0.98)
+        return np.array([np.log(share / (1 - share))])
+    if kind == "antedependence":
+        return np.arctanh(np.diag(E, 1))
+    if kind == "unstructured":
+        L = np.linalg.cholesky(_positive_definite(E))
+        return np.asarray((L / np.diag(L)[:, None])[np.tril_indices(T, -1)])
+    by_lag = np.array([np.mean(np.diag(E, k)) for k in range(1, T)])
+    if kind == "banded_toeplitz":
+        assert bands is not None
+        return _dominated(by_lag[:bands])
+    return partial_autocorrelations(by_lag)
+
+
+def _dominated(rho: Array) -> Array:
+    """Parameters of a banded matrix with correlations rho, shrunk until the diagonal dominates."""
+    return np.arctanh(rho * min(1.0, 0.45 / max(float(np.abs(rho).sum()), 1e-300)))
+
+
+def partial_autocorrelations(rho: Array, most: float = MOST, least: float = 1e-3) -> Array:
+    """Inverse hyperbolic tangents of the partial autocorrelations of autocorrelations.
+
+    Parameters
+    ----------
+    rho : ndarray (K,)
+        At lags 1 ... K; those of moments need not belong to a covariance matrix.
+    most : float
+        Largest partial autocorrelation.
+    least : float
+        Smallest variance of a prediction that is divided by.
+    """
+    psi: list[float] = []
+    weights: list[float] = []
+    for k, value in enumerate(rho):
+        predicted = float(np.dot(weights, rho[:k][::-1]))
+        spread = max(1.0 - float(np.dot(weights, rho[:k])), least)
+        pacf = float(np.clip((value - predicted) / spread, -most, most))
+        psi.append(float(np.arctanh(pacf)))
+        weights = [w - pacf * v for w, v in zip(weights, weights[::-1], strict=True)] + [pacf]
+    return np.array(psi)
+
+
+def _positive_definite(E: Array) -> Array:
+    """Correlation matrix with the eigenvalues of E floored."""
+    values, vectors = np.linalg.eigh(E)
+    C = (vectors * np.maximum(values, 0.05)) @ vectors.T
+    sd = np.sqrt(np.diag(C))
+    return np.asarray(C / np.outer(sd, sd))

@@ -1,0 +1,1 @@
+"""Grouping factors: which row belongs to which cluster, and how factors nest."""

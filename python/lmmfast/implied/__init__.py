@@ -1,0 +1,1 @@
+"""What a fitted model implies for rows: covariances and autocorrelations."""

@@ -1,0 +1,1 @@
+"""From rows to packed clusters in a working basis of the fixed effects."""

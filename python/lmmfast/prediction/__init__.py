@@ -1,0 +1,1 @@
+"""Predictions of the random effects and of rows, old and new."""

@@ -1,0 +1,1 @@
+"""The search for the optimum, and the certificate of what it found."""
