@@ -11,17 +11,17 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from lmmfast.covariance.random import Array
+from lmmfast.arrays import Array
+from lmmfast.covariance.random import natural_names
 from lmmfast.covariance.terms import BlockCovariance
 from lmmfast.data.fingerprints import Fingerprints
-from lmmfast.design.design import Design, natural_names
+from lmmfast.design.design import Design
 from lmmfast.engines.engine import Engine
 from lmmfast.errors import DataError
 from lmmfast.fitting.redundancy import Redundancy, find_redundancy
 from lmmfast.grouping.clusters import Clusters
 from lmmfast.handed_out import HandedOut
 from lmmfast.implied import implied
-from lmmfast.inference.information import flat_directions, moved_by, without_negative_variances
 from lmmfast.inference.wald import coefficient_table
 from lmmfast.literals import LagKind, LagResiduals, Missing, NewLevels, ResidualKind
 from lmmfast.packing.basis import Basis, check_scales
@@ -31,6 +31,7 @@ from lmmfast.residual.model import ResidualModel
 from lmmfast.residual.structures import Independent, ResidualStructure
 from lmmfast.search.certificate import Certificate
 from lmmfast.search.estimates import Estimates, parameter_units, theta_information
+from lmmfast.search.information import flat_directions, moved_by, without_negative_variances
 from lmmfast.search.objective import Evaluation, Problem
 from lmmfast.search.optimum import Optimum
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 
-from lmmfast.covariance.random import vech_pairs
+from lmmfast.arrays import vech_pairs
 from lmmfast.engines.crossed import build_crossed
 from lmmfast.engines.reference_levels import LevelsReferenceEngine
 from lmmfast.errors import UnsupportedModelError

@@ -12,6 +12,7 @@ import pytest
 from scipy.optimize import minimize
 
 import lmmfast as lf
+from lmmfast.engines.engine import totals_at
 from lmmfast.errors import ConvergenceError, NotIdentifiableError
 from lmmfast.search.objective import Evaluation
 
@@ -30,7 +31,7 @@ def best_of_other_searches(name: str, q: int, data: Any, reml: bool) -> float:
 
     def deviance(phi: Any) -> tuple[float, Any]:
         try:
-            totals = fit.covariance.totals(fit.engine, phi, False)
+            totals = totals_at(fit.engine, fit.covariance, phi, False)
             evaluation = Evaluation(fit.problem, totals)
         except ConvergenceError:
             return 1e10, np.zeros_like(phi)

@@ -212,7 +212,7 @@ NUMBER_TYPES = [*(f"{kind}{size}" for kind in "iu" for size in (1, 2, 4, 8)), "f
 def all_types(monkeypatch):
     """Kernels that take every type."""
     types = frozenset(map(np.dtype, NUMBER_TYPES))
-    monkeypatch.setattr("lmmfast.design.design.KERNEL_DTYPES", types)
+    monkeypatch.setattr("lmmfast.data.batch.KERNEL_DTYPES", types)
 
 
 @pytest.mark.usefixtures("all_types")
@@ -268,7 +268,7 @@ class TestTypedColumns:
 
 
 def test_only_types_of_the_kernels_are_handed_through(monkeypatch):
-    monkeypatch.setattr("lmmfast.design.design.KERNEL_DTYPES", frozenset({np.dtype(float)}))
+    monkeypatch.setattr("lmmfast.data.batch.KERNEL_DTYPES", frozenset({np.dtype(float)}))
     data = table()
     for design in (
         ArrayDesign(data["y"], data[["x", "k"]], data["g"]),

@@ -9,8 +9,9 @@ import pandas as pd
 import pytest
 
 import lmmfast as lf
+from lmmfast.design.design import design_levels
 from lmmfast.grouping.implicit_nesting import warn_of_implicit_nesting
-from lmmfast.grouping.levels import Levels, find_levels
+from lmmfast.grouping.levels import Levels
 
 
 def make(seed=0, centres=7, patients=5, visits=4):
@@ -295,7 +296,7 @@ def test_chains_are_found_in_any_order():
         "y ~ 1 + (1 | id) + (1 | region) + (1 | centre)",
         DATA.assign(region=DATA["centre"].map(lambda c: "north" if c < "C3" else "south")),
     )
-    levels = find_levels(design)
+    levels = design_levels(design)
     assert [levels.names[k] for k in levels.chain] == ["region", "centre", "id"]
     parent = levels.parents[0, 2]
     labels = np.asarray(levels.labels[2])[parent]

@@ -11,7 +11,7 @@ from scipy.linalg import toeplitz
 from scipy.optimize import minimize
 
 import lmmfast as lf
-from lmmfast.covariance.random import Array
+from lmmfast.arrays import Array
 from lmmfast.residual import definitions, ranges
 from lmmfast.residual.edges import edges
 from lmmfast.residual.layout import ResidualParameters, Stratum

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 import lmmfast as lf
-from lmmfast.inference.information import inverse_information
+from lmmfast.search.information import inverse_information
 
 
 def frame(seed, flat):
@@ -76,7 +76,7 @@ def test_no_negative_variances():
 
 def test_covariances_of_effects_are_never_negative():
     """Rounding may leave a negative variance: the eigenvalue becomes zero, others stay."""
-    from lmmfast.inference.information import without_negative_variances
+    from lmmfast.search.information import without_negative_variances
 
     fine = np.array([[2.0, 0.5], [0.5, 1.0]])
     rounded = np.array([[-1e-16, 0.0], [0.0, 3.0]])

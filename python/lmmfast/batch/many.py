@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 
 from lmmfast._dispatch import core
 from lmmfast._threads import n_threads
+from lmmfast.arrays import Array
 from lmmfast.batch.many_result import NO_FIT, ManyFits
 from lmmfast.batch.responses import Responses, open_responses
-from lmmfast.covariance.random import Array
 from lmmfast.covariance.terms import BlockCovariance
 from lmmfast.design.from_arrays import ArrayDesign
 from lmmfast.errors import (

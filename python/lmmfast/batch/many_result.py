@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lmmfast.arrays import Array
 from lmmfast.batch.response_fit import ResponseFit, varcorr_of
-from lmmfast.covariance.random import Array
+from lmmfast.covariance.random import Term, natural_names
 from lmmfast.covariance.terms import BlockCovariance
-from lmmfast.design.design import Term, natural_names
 from lmmfast.inference.wald import coefficient_table
 
 if TYPE_CHECKING:

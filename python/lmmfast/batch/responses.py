@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from lmmfast.covariance.random import Array
+from lmmfast.arrays import Array
 from lmmfast.errors import DataError
 
 

@@ -10,19 +10,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lmmfast.covariance.random import Array
+from lmmfast.arrays import Array
 from lmmfast.covariance.terms import BlockCovariance
-from lmmfast.engines.engine import Engine, Totals
 from lmmfast.residual import ranges
 from lmmfast.residual.draws import drawn
 from lmmfast.residual.edges import edges, free
 from lmmfast.residual.layout import ResidualParameters
-from lmmfast.search.barrier import LogDeterminant
+from lmmfast.residual.log_determinant import LogDeterminant
 
 #: Longest step of a search parameter of the residuals: logarithms and angles.
 LONGEST_STEP = 1.5
@@ -116,16 +114,6 @@ class JointCovariance(BlockCovariance):
             _beside(np.diag(before), own.bent),
             np.append(before, own.straight),
         )
-
-    def totals(self, engine: Any, phi: Array, with_kr: bool) -> Totals:
-        """Totals at phi."""
-        totals: Totals = engine.at(self.kappa(phi)).totals(self.Lambda(phi), with_kr)
-        return totals
-
-    def at(self, engine: Any, phi: Array) -> Engine:
-        """Return the engine with the residual structure as at phi."""
-        fixed: Engine = engine.at(self.kappa(phi))
-        return fixed
 
     def Lambda(self, phi: Array) -> Array:
         """Root of D, (q, q)."""

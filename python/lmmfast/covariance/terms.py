@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lmmfast.covariance.random import Array, RandomStructure, vech_pairs
-from lmmfast.engines.engine import Engine, Totals
-from lmmfast.search.barrier import LogDeterminant
+from lmmfast.arrays import Array, vech_pairs
+from lmmfast.covariance.random import RandomStructure
+from lmmfast.residual.log_determinant import LogDeterminant
 
 #: Logarithms of standard deviations relative to the residual one, of D's that are drawn.
 LOG_SDS = (-2.0, 1.5)
@@ -103,15 +102,9 @@ class BlockCovariance:
         n = self.n_params
         return LogDeterminant(0.0, np.zeros(n), np.zeros((n, n)), np.zeros(n))
 
-    def totals(self, engine: Any, phi: Array, with_kr: bool) -> Totals:
-        """Totals at phi."""
-        totals: Totals = engine.totals(self.Lambda(phi), with_kr)
-        return totals
-
-    def at(self, engine: Any, phi: Array) -> Engine:
-        """Return the engine with all parameters but D as at phi: there are none."""
-        fixed: Engine = engine
-        return fixed
+    def kappa(self, phi: Array) -> Array | None:
+        """Return the working parameters of the residuals, as engines take them: there are none."""
+        return None
 
     def other_starts(self) -> list[Array]:
         """Find further root parameters to search from in small data sets."""

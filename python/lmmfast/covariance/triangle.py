@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from lmmfast.covariance.random import Array
+from lmmfast.arrays import Array
 
 #: Doubles in a block.
 BLOCK = 8192

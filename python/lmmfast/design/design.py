@@ -4,79 +4,19 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lmmfast.covariance.random import RandomStructure, Unstructured, structure
+from lmmfast.covariance.random import Term
+from lmmfast.data.batch import CHUNK, Batch
 from lmmfast.data.columns import Column
-from lmmfast.data.frame import Rows, as_float
+from lmmfast.data.frame import Rows
 from lmmfast.data.keys import GroupKeys as GroupKeys
-from lmmfast.errors import DataError, FormulaError, MissingRowsWarning
+from lmmfast.errors import DataError, MissingRowsWarning
+from lmmfast.grouping.levels import Levels, find_levels
 from lmmfast.residual.structures import ResidualStructure
-
-CHUNK = 1 << 17  # rows at a time where a chunk must fit the cache, not the memory
-
-# Types of the columns that the compiled kernels read as they lie, at any stride.
-KERNEL_DTYPES: frozenset[np.dtype[Any]] = frozenset(np.dtype(code) for code in "dfbhilqBHILQ?")
-
-
-@dataclass(frozen=True)
-class Term:
-    """A random-effects term: the columns of Z that share one covariance matrix."""
-
-    group: str  # "infant" or "a:b"
-    names: tuple[str, ...]  # columns of Z: ("Intercept", "t")
-    structure: RandomStructure
-
-
-@dataclass(frozen=True, eq=False)
-class Batch:
-    """Some rows of a model, a column at a time.
-
-    Every column is an array (n,) of one of the `KERNEL_DTYPES` and any stride, a view of the
-    user's memory where that is possible; a constant has stride 0. Do not write to it. Arithmetic
-    in NumPy needs `as_float` first: small integers overflow.
-    """
-
-    y: NDArray[Any] | None
-    X: list[NDArray[Any]]
-    Z: list[NDArray[Any]]  # the columns of all terms, in order
-    weights: NDArray[Any] | None = None
-    offset: NDArray[Any] | None = None
-
-    def as_float(self) -> Batch:
-        """Return the same columns as float64, those that are float64 without a copy."""
-        return Batch(
-            y=None if self.y is None else as_float(self.y),
-            X=[as_float(column) for column in self.X],
-            Z=[as_float(column) for column in self.Z],
-            weights=None if self.weights is None else as_float(self.weights),
-            offset=None if self.offset is None else as_float(self.offset),
-        )
-
-
-@dataclass(frozen=True, eq=False)
-class NewBatch:
-    """Columns for new data.
-
-    Attributes
-    ----------
-    X, Z : list of (n,) ndarray
-        NaN in the rows that miss a value (except in constant columns). Z is empty if the random
-        effects were not asked for.
-    offset : (n,) ndarray or None
-    missing : (n,) ndarray of bool or None
-        Rows that cannot be predicted because a value is missing; None if there are none.
-    """
-
-    n_rows: int
-    X: list[NDArray[np.float64]]
-    Z: list[NDArray[np.float64]]
-    offset: NDArray[np.float64] | None = None
-    missing: NDArray[np.bool_] | None = None
 
 
 class Design(Protocol):
@@ -190,6 +130,12 @@ class Design(Protocol):
         """Return the same design with another response (n_obs,) for the rows used."""
 
 
+def design_levels(design: Design) -> Levels:
+    """Find the level of each row in each grouping factor of a design."""
+    term_factors = [term.group for term in design.terms for _ in term.names]
+    return find_levels(design.factor_names, design.factor_keys, term_factors)
+
+
 def find_empty_effects(design: Design) -> list[int]:
     """Columns of Z that are zero in all rows used, where every term has others too."""
     names = [name for term in design.terms for name in term.names]
@@ -205,45 +151,6 @@ def find_empty_effects(design: Design) -> list[int]:
         empty = empty if not empty.issuperset(own) else set()
         first = own.stop
     return sorted(empty)
-
-
-def terms_without(
-    terms: Sequence[Term], columns: Sequence[int]
-) -> tuple[tuple[Term, ...], tuple[str, ...]]:
-    """Terms without some columns of Z, and these as ``name|group``; one column needs no CS."""
-    left, dropped, first = [], [], 0
-    for term in terms:
-        names = [name for k, name in enumerate(term.names, first) if k not in columns]
-        dropped += [f"{name}|{term.group}" for name in term.names if name not in names]
-        first += len(term.names)
-        alone = len(names) == 1 < len(term.names)
-        shape: RandomStructure = Unstructured() if alone else term.structure
-        left.append(Term(term.group, tuple(names), shape))
-    return tuple(left), tuple(dropped)
-
-
-def natural_names(terms: Sequence[Term]) -> list[str]:
-    """Names of the natural parameters of D, those of one term after the other."""
-    return [name for term in terms for name in term.structure.natural_names(term.names, term.group)]
-
-
-def kernel_ready(values: NDArray[Any]) -> bool:
-    """Whether the kernels can read values (n,) where they lie."""
-    return (
-        values.dtype in KERNEL_DTYPES
-        and values.flags.aligned
-        and values.strides[0] % values.itemsize == 0
-    )
-
-
-def kernel_column(values: NDArray[Any]) -> NDArray[Any]:
-    """Values (n,) as they are if the kernels can read them, else as float64."""
-    return values if kernel_ready(values) else as_float(values)
-
-
-def ones(n: int) -> NDArray[np.float64]:
-    """Return the constant 1 as a column (n,) of stride 0."""
-    return np.broadcast_to(np.float64(1.0), (n,))
 
 
 def check_finite(design: Design) -> None:
@@ -311,49 +218,3 @@ def check_names(names: Sequence[str], what: str) -> None:
     if len(set(names)) < len(names):
         twice = [name for k, name in enumerate(names) if name in names[:k]]
         raise DataError(f"{what} has two columns named {twice[0]!r}: give them distinct names")
-
-
-def choose_structures(
-    written: Sequence[tuple[str, str, bool | None]], D: Any
-) -> list[RandomStructure]:
-    """Find the covariance structure of each term.
-
-    Parameters
-    ----------
-    written : sequence of (text, structure, hom)
-        As the formula says.
-    D : RandomStructure, sequence of them, or None
-        The user's choice; replaces plain ``( | )`` terms only.
-    """
-    if D is None:
-        return [structure(name, hom) for _, name, hom in written]
-    chosen = list(D) if isinstance(D, list | tuple) else [D]
-    for choice in chosen:
-        if not isinstance(choice, RandomStructure):
-            raise FormulaError(
-                f"D={choice!r} is no covariance structure: pass lmmfast.D.diag(), .cs(), "
-                ".identity() or .unstructured()"
-            )
-    if len(chosen) != len(written):
-        raise FormulaError(
-            f"D gives {len(chosen)} covariance structures for {len(written)} random-effects terms"
-        )
-    for text, name, _ in written:
-        if name != "us":
-            raise FormulaError(f"{text!r} names its covariance structure already: leave D= out")
-    return chosen
-
-
-def scatter(
-    columns: list[NDArray[np.float64]], rows: NDArray[np.intp], n_rows: int
-) -> list[NDArray[np.float64]]:
-    """Spread columns of some rows over n rows, NaN elsewhere; constants stay constant."""
-    spread = []
-    for column in columns:
-        if column.strides == (0,) and len(column) and column[0] == 1.0:
-            spread.append(ones(n_rows))
-            continue
-        full = np.full(n_rows, np.nan)
-        full[rows] = column
-        spread.append(full)
-    return spread

@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lmmfast.covariance.random import Term, choose_structures, terms_without
+from lmmfast.data.batch import Batch, NewBatch, kernel_column, kernel_ready, ones
 from lmmfast.data.columns import Column, read_column
 from lmmfast.data.frame import (
     Rows,
@@ -23,19 +25,7 @@ from lmmfast.data.frame import (
 )
 from lmmfast.data.keys import GroupKeys, check_key_kind, group_keys
 from lmmfast.data.tables import check_same_index, is_table, open_table, row_index, single_column
-from lmmfast.design.design import (
-    Batch,
-    NewBatch,
-    Term,
-    check_names,
-    check_size,
-    choose_structures,
-    find_empty_effects,
-    kernel_column,
-    kernel_ready,
-    ones,
-    terms_without,
-)
+from lmmfast.design.design import check_names, check_size, find_empty_effects
 from lmmfast.errors import DataError
 from lmmfast.grouping.factor_arrays import factor_arrays, legend
 from lmmfast.residual.columns import read_structure
@@ -140,7 +130,7 @@ class ArrayDesign:
     ----------
     y : (n,) array
     X : (n, p) array or table
-        Any number dtype and memory order; columns of the `lmmfast.design.design.KERNEL_DTYPES` are
+        Any number dtype and memory order; columns of the `lmmfast.data.batch.KERNEL_DTYPES` are
         not copied, others are converted when they are asked for. Tables keep their column names.
     groups : (n,) array; or list, dict or table of arrays
         Integers, text or categories; several grouping factors.

@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lmmfast.covariance.random import Term, choose_structures
+from lmmfast.data.batch import Batch, kernel_column, kernel_ready
 from lmmfast.data.columns import Column
 from lmmfast.data.frame import (
     ModelFrame,
@@ -26,16 +28,7 @@ from lmmfast.data.frame import (
 from lmmfast.data.keys import GroupKeys, group_keys
 from lmmfast.data.subset import select_rows
 from lmmfast.data.tables import Table, check_same_index, open_table, row_index, suggest
-from lmmfast.design.design import (
-    Batch,
-    Term,
-    check_names,
-    check_size,
-    choose_structures,
-    find_empty_effects,
-    kernel_column,
-    kernel_ready,
-)
+from lmmfast.design.design import check_names, check_size, find_empty_effects
 from lmmfast.errors import DataError, FormulaError
 from lmmfast.formula.factors import LEARNED, ROWWISE, WHOLE, FactorUse, analyse_factor
 from lmmfast.formula.materialise import build_specs, learn_state, parse_terms, restrict

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lmmfast._dispatch import core
-from lmmfast.covariance.random import Array, vech_pairs
+from lmmfast.arrays import Array, vech_pairs
 from lmmfast.engines.crossed_exact import all_of_T, expected_information
 from lmmfast.engines.crossed_roots import MOST_EFFECTS, OrthogonalFactors, root_rows
 from lmmfast.engines.engine import Totals, Working
@@ -23,7 +23,7 @@ from lmmfast.errors import TooLargeError
 from lmmfast.grouping.levels import Levels
 from lmmfast.limits import most_dense, most_sparse
 from lmmfast.packing.compress import CHUNK_ROWS
-from lmmfast.search.scoring import DECREMENT_TOLERANCE
+from lmmfast.tolerances import DECREMENT_TOLERANCE
 
 # With fewer levels a variance near zero may be far less sure than its standard error says.
 FEW_LEVELS = 100

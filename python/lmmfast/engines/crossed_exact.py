@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lmmfast.covariance.random import Array, vech_pairs
+from lmmfast.arrays import Array, vech_pairs
 
 
 def expected_information(

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lmmfast.covariance.random import Array
+from lmmfast.arrays import Array
 from lmmfast.engines.engine import Working
 from lmmfast.grouping.levels import Levels
 from lmmfast.packing.compress import CHUNK_ROWS

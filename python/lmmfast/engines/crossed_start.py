@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lmmfast.covariance.random import Array
+from lmmfast.arrays import Array
 
 # The working covariance: a variance of the effects of ten times sigma2 over what a level knows.
 WORKING = 0.1

@@ -10,7 +10,8 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 
 from lmmfast._dispatch import core
-from lmmfast.covariance.random import Array
+from lmmfast.arrays import Array
+from lmmfast.covariance.terms import BlockCovariance
 from lmmfast.packing.compress import CompressedClusters
 
 
@@ -95,6 +96,18 @@ class Engine(Protocol):
 
     def random_effects_cov(self, Lambda: Array, root: Array) -> Array:
         """Var(root u | y) / sigma2, (m, q, q)."""
+
+
+def engine_at(engine: Any, covariance: BlockCovariance, phi: Array) -> Engine:
+    """Return the engine with all parameters but D as at phi: with the residual structure there."""
+    kappa = covariance.kappa(phi)
+    fixed: Engine = engine if kappa is None else engine.at(kappa)
+    return fixed
+
+
+def totals_at(engine: Any, covariance: BlockCovariance, phi: Array, with_kr: bool) -> Totals:
+    """Totals at search parameters phi."""
+    return engine_at(engine, covariance, phi).totals(covariance.Lambda(phi), with_kr)
 
 
 #: Rows in the working basis, A (k, p + 1), Z (k, q), weights (k,) or None, for a slice or for

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from lmmfast._dispatch import core
-from lmmfast.covariance.random import Array
+from lmmfast.arrays import Array
 from lmmfast.engines.engine import Totals, Working, unflatten
 from lmmfast.errors import DataError
 from lmmfast.grouping.levels import Codes, Levels

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from lmmfast._dispatch import core
-from lmmfast.covariance.random import Array
+from lmmfast.arrays import Array
 from lmmfast.engines.engine import Totals, Working
 from lmmfast.engines.patterns import in_lanes
 from lmmfast.engines.residual_base import DenseEngine, MarkovEngine, add_local, suits_markov

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lmmfast._dispatch import core
-from lmmfast.covariance.random import Array
+from lmmfast.arrays import Array
 from lmmfast.covariance.triangle import triangle
 from lmmfast.residual.model import ResidualModel
 

@@ -7,7 +7,7 @@ import copy
 import numpy as np
 from numpy.typing import NDArray
 
-from lmmfast.covariance.random import Array, vech_pairs
+from lmmfast.arrays import Array, vech_pairs
 from lmmfast.engines.engine import Totals
 from lmmfast.residual.dense import residual_covariance
 from lmmfast.residual.model import ResidualModel

@@ -6,7 +6,7 @@ import copy
 
 import numpy as np
 
-from lmmfast.covariance.random import Array, vech_pairs
+from lmmfast.arrays import Array, vech_pairs
 from lmmfast.engines.engine import Totals
 from lmmfast.engines.reference import ReferenceEngine
 from lmmfast.grouping.levels import Levels

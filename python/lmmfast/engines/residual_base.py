@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from lmmfast._dispatch import core
-from lmmfast.covariance.random import Array, Ints
+from lmmfast.arrays import Array
+from lmmfast.covariance.random import Ints
 from lmmfast.engines.engine import Totals
 from lmmfast.engines.patterns import Bucket, BucketMaker, from_lanes, in_lanes
 from lmmfast.limits import DenseSizes, check_dense

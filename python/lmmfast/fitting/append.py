@@ -14,12 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lmmfast._threads import n_threads
-from lmmfast.covariance.random import Array
+from lmmfast.arrays import Array
+from lmmfast.covariance.random import Term
+from lmmfast.data.batch import CHUNK, Batch
 from lmmfast.data.columns import Column
 from lmmfast.data.frame import Rows
 from lmmfast.data.keys import GroupKeys, check_key_kind
 from lmmfast.data.tables import is_table, open_table
-from lmmfast.design.design import CHUNK, Batch, Design, Term
+from lmmfast.design.design import Design
 from lmmfast.design.from_arrays import ArrayDesign, ArraySpec
 from lmmfast.design.from_formula import FormulaDesign
 from lmmfast.engines.engine import MomentsEngine

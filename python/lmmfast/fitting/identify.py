@@ -8,9 +8,10 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from lmmfast.covariance.random import Array
+from lmmfast.arrays import Array
+from lmmfast.covariance.random import natural_names, terms_without
 from lmmfast.covariance.terms import BlockCovariance
-from lmmfast.design.design import Design, natural_names, terms_without
+from lmmfast.design.design import Design
 from lmmfast.errors import DataError, EmptyEffectsError, NotIdentifiableError
 from lmmfast.grouping.clusters import Clusters
 from lmmfast.grouping.levels import Levels

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lmmfast._threads import n_threads
-from lmmfast.covariance.random import Array
+from lmmfast.arrays import Array
 from lmmfast.covariance.terms import BlockCovariance
 from lmmfast.design.design import Design, check_finite
 from lmmfast.engines.engine import LevelsEngine, Totals, Working

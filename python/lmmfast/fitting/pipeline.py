@@ -12,10 +12,11 @@ from numpy.typing import NDArray
 
 from lmmfast._dispatch import core
 from lmmfast._threads import n_threads
-from lmmfast.covariance.random import Array
+from lmmfast.arrays import Array
+from lmmfast.covariance.random import natural_names
 from lmmfast.covariance.terms import BlockCovariance
-from lmmfast.design.design import Design, check_finite, natural_names, warn_of_missing_rows
-from lmmfast.engines.engine import Engine, MomentsEngine
+from lmmfast.design.design import Design, check_finite, design_levels, warn_of_missing_rows
+from lmmfast.engines.engine import Engine, MomentsEngine, engine_at
 from lmmfast.engines.reference import ReferenceEngine
 from lmmfast.errors import (
     ConvergenceWarning,
@@ -421,7 +422,7 @@ def _fit_residual(
     fit = ResidualFit(design, clusters, random, options)
     _report_dropped(design, fit.keep, options)
     optimum = fit.maximise(evaluation_callback(options), natural_names(design.terms))
-    engine = fit.covariance.at(fit.engine, optimum.phi)
+    engine = engine_at(fit.engine, fit.covariance, optimum.phi)
     result = _result(
         design,
         fit.clusters,
@@ -441,17 +442,16 @@ def _fit_levels(design: Design, options: Options) -> LMMResult:
     """Run the stages of a model with several grouping factors."""
     from lmmfast.fitting.levels import LevelsFit
     from lmmfast.fitting.nested_residual import NestedResidualFit
-    from lmmfast.grouping.levels import find_levels
     from lmmfast.prediction.effects import LevelsResult
 
-    levels, covariance = find_levels(design), choose_covariance(design)
+    levels, covariance = design_levels(design), choose_covariance(design)
     check_levels(design, levels)
     warn_of_implicit_nesting(levels, stacklevel=5)
     plain = design.residual is None or design.residual.is_independent
     fit: Any = (LevelsFit if plain else NestedResidualFit)(design, levels, covariance, options)
     _report_dropped(design, fit.keep, options)
     optimum = fit.maximise(evaluation_callback(options), natural_names(design.terms))
-    engine = fit.covariance.at(fit.engine, optimum.phi)
+    engine = engine_at(fit.engine, fit.covariance, optimum.phi)
     result = _result(
         design,
         levels,

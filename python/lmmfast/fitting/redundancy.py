@@ -12,16 +12,17 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from lmmfast.arrays import Array
 from lmmfast.covariance.joint import JointCovariance
-from lmmfast.covariance.random import Array
+from lmmfast.engines.engine import totals_at
 from lmmfast.errors import DataError
 from lmmfast.fitting.start import given_residual_starts, given_start
-from lmmfast.inference.information import NO_WEIGHT, flat_directions, moved_by
 from lmmfast.packing.basis import Basis
 from lmmfast.residual import definitions
 from lmmfast.residual.inverse import working
 from lmmfast.search.certificate import conclude, snap_to_boundary
 from lmmfast.search.estimates import estimates, parameter_units, theta_information
+from lmmfast.search.information import NO_WEIGHT, flat_directions, moved_by
 from lmmfast.search.objective import Evaluation
 from lmmfast.search.optimum import Optimum
 from lmmfast.search.scoring import Point, Search, root_steps
@@ -185,7 +186,7 @@ class _Line:
     def __init__(self, search: Search, point: Point, n_flat: int, basis: Basis) -> None:
         self.covariance, self.basis = search.covariance, basis
         self.values = _user_scale(search, point, basis)
-        totals = search.covariance.totals(search.engine, point.phi, _wants_kr(search))
+        totals = totals_at(search.engine, search.covariance, point.phi, _wants_kr(search))
         evaluation = Evaluation(search.problem, totals)
         D = self.values[0]
         info = theta_information(evaluation, basis, self.covariance, point.D, D)

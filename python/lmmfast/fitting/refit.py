@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lmmfast.arrays import Array
 from lmmfast.covariance.joint import JointCovariance
-from lmmfast.covariance.random import Array
 from lmmfast.data.columns import read_column
 from lmmfast.data.frame import as_float
 from lmmfast.data.tables import row_index, single_column

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lmmfast._threads import n_threads
+from lmmfast.arrays import Array
 from lmmfast.covariance.joint import JointCovariance
-from lmmfast.covariance.random import Array
 from lmmfast.covariance.terms import BlockCovariance
 from lmmfast.design.design import Design, check_finite
-from lmmfast.engines.engine import ResidualEngine
+from lmmfast.engines.engine import ResidualEngine, totals_at
 from lmmfast.engines.reference import ReferenceEngine
 from lmmfast.engines.residual_base import DenseEngine, MarkovEngine, suits_markov
 from lmmfast.errors import (
@@ -262,7 +262,7 @@ def _highest(evaluate: Callable[[Array], Any], candidates: list[Array]) -> tuple
 def _glance(search: Search, phi: Array) -> Evaluation | None:
     """Evaluate the likelihood alone; None where there is none."""
     try:
-        totals = search.covariance.totals(search.engine, phi, False)
+        totals = totals_at(search.engine, search.covariance, phi, False)
         return Evaluation(search.problem, totals)
     except ConvergenceError:
         return None

@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from lmmfast.covariance.random import Array
+from lmmfast.arrays import Array
 from lmmfast.residual import definitions
+from lmmfast.residual.definitions import MAX_START_CORRELATION, partial_autocorrelations
 from lmmfast.residual.model import ResidualModel
 
-#: Correlations of a start stay this far within their range.
-MOST = 0.9
 #: Rows looked at: moments need no more.
 ROWS = 1_000_000
 #: Neighbouring rows whose correlation is looked at.
@@ -119,12 +118,16 @@ def _distance_candidates(model: ResidualModel, u: Array, share: float) -> list[A
     same[ends - 1] = False
     left = np.flatnonzero(same)
     d = np.sqrt(((model.coords[left + 1] - model.coords[left]) ** 2).sum(axis=1))
-    rho = float(np.clip(share * np.mean(u[left] * u[left + 1]), -MOST, MOST))
+    rho = float(
+        np.clip(
+            share * np.mean(u[left] * u[left + 1]), -MAX_START_CORRELATION, MAX_START_CORRELATION
+        )
+    )
     lag = float(np.median(d)) or 1.0
     if correlation.kind == "ar1":
         first = np.arctanh(np.sign(rho) * abs(rho) ** (1 / max(lag, 1.0)))
         return [np.array([first]), np.array([0.5]), np.array([-0.5])]
-    reach = np.log(lag / -np.log(np.clip(rho, 0.05, MOST)))
+    reach = np.log(lag / -np.log(np.clip(rho, 0.05, MAX_START_CORRELATION)))
     return [np.array([value]) for value in (reach, reach + 1.5, reach - 1.0)]
 
 
@@ -141,7 +144,7 @@ def _empirical(model: ResidualModel, u: Array) -> Array:
     counts = seen.T @ seen
     size = np.sqrt(np.maximum((wide**2).sum(axis=0) / np.maximum(np.diag(counts), 1), 1e-300))
     E = (wide.T @ wide) / np.maximum(counts, 1) / np.outer(size, size)
-    E = np.clip(E, -MOST, MOST)
+    E = np.clip(E, -MAX_START_CORRELATION, MAX_START_CORRELATION)
     np.fill_diagonal(E, 1.0)
     return E
 
@@ -168,29 +171,6 @@ def _table_psi(kind: str, E: Array, T: int, bands: int | None) -> Array:
 def _dominated(rho: Array) -> Array:
     """Parameters of a banded matrix with correlations rho, shrunk until the diagonal dominates."""
     return np.arctanh(rho * min(1.0, 0.45 / max(float(np.abs(rho).sum()), 1e-300)))
-
-
-def partial_autocorrelations(rho: Array, most: float = MOST, least: float = 1e-3) -> Array:
-    """Inverse hyperbolic tangents of the partial autocorrelations of autocorrelations.
-
-    Parameters
-    ----------
-    rho : ndarray (K,)
-        At lags 1 ... K; those of moments need not belong to a covariance matrix.
-    most : float
-        Largest partial autocorrelation.
-    least : float
-        Smallest variance of a prediction that is divided by.
-    """
-    psi: list[float] = []
-    weights: list[float] = []
-    for k, value in enumerate(rho):
-        predicted = float(np.dot(weights, rho[:k][::-1]))
-        spread = max(1.0 - float(np.dot(weights, rho[:k])), least)
-        pacf = float(np.clip((value - predicted) / spread, -most, most))
-        psi.append(float(np.arctanh(pacf)))
-        weights = [w - pacf * v for w, v in zip(weights, weights[::-1], strict=True)] + [pacf]
-    return np.array(psi)
 
 
 def _positive_definite(E: Array) -> Array:

@@ -18,11 +18,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lmmfast.covariance.random import Term, terms_without
+from lmmfast.data.batch import NewBatch, kernel_column, ones, scatter
 from lmmfast.data.columns import Column
 from lmmfast.data.frame import RowView, as_float
 from lmmfast.data.keys import GroupKeys, check_key_kind, group_keys
 from lmmfast.data.tables import Table, open_table, suggest
-from lmmfast.design.design import NewBatch, Term, kernel_column, ones, scatter, terms_without
 from lmmfast.errors import DataError, FormulaError, NewDataWarning
 from lmmfast.formula.materialise import MissingAfterEvaluationError, evaluate, is_lookup
 from lmmfast.formula.parse import ParsedFormula
@@ -153,7 +154,7 @@ class FormulaSpec:
         -------
         dict
             Name of the part to its columns, each (n,) of one of the
-            `lmmfast.design.design.KERNEL_DTYPES`.
+            `lmmfast.data.batch.KERNEL_DTYPES`.
         """
         wanted = list(wanted)
         made = self.make_evaluated(wanted, view, new_data=new_data)

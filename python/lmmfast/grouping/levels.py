@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -9,7 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lmmfast.data.keys import GroupKeys, Labels, renumber
-from lmmfast.design.design import Design
 
 Codes = NDArray[np.int64]
 
@@ -69,14 +69,25 @@ class Levels:
         return [coarse for k, coarse in self.parents if k == factor]
 
 
-def find_levels(design: Design) -> Levels:
-    """Find the level of each row in each grouping factor of a design."""
-    columns = [name for term in design.terms for name in [term.group] * len(term.names)]
-    found = [_codes_and_labels(keys) for keys in design.factor_keys]
+def find_levels(
+    factors: Sequence[str], keys: Sequence[GroupKeys], term_factors: Sequence[str]
+) -> Levels:
+    """Find the level of each row in each grouping factor.
+
+    Parameters
+    ----------
+    factors : sequence of str (F,)
+        Names of the grouping factors.
+    keys : sequence of GroupKeys (F,)
+        Their values in the rows.
+    term_factors : sequence of str (q,)
+        The grouping factor of each column of Z.
+    """
+    found = [_codes_and_labels(k) for k in keys]
     return Levels(
-        names=design.factor_names,
+        names=tuple(factors),
         columns=tuple(
-            np.flatnonzero([column == name for column in columns]) for name in design.factor_names
+            np.flatnonzero([factor == name for factor in term_factors]) for name in factors
         ),
         codes=tuple(codes for codes, _ in found),
         labels=tuple(labels for _, labels in found),

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lmmfast.covariance.random import Array
+from lmmfast.arrays import Array
 from lmmfast.data.columns import read_column
 from lmmfast.data.frame import RowView, as_float
 from lmmfast.data.tables import Table, is_table, open_table

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
-from lmmfast.covariance.random import Array
+from lmmfast.arrays import Array
 from lmmfast.data.columns import read_column
 from lmmfast.data.frame import as_float
 from lmmfast.data.tables import suggest

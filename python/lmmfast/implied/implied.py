@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from lmmfast.covariance.random import Array
+from lmmfast.arrays import Array
 from lmmfast.data.columns import Column
 from lmmfast.errors import DataError
 from lmmfast.grouping.clusters import Clusters

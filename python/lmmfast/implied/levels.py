@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lmmfast.covariance.random import Array
+from lmmfast.arrays import Array
 from lmmfast.errors import DataError, UnsupportedModelError
 from lmmfast.grouping.levels import Levels
 from lmmfast.implied.implied import Group, GroupedRows, Index, R, row_labels, rows_at

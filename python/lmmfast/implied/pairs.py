@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from lmmfast.covariance.random import Array
+from lmmfast.arrays import Array
 from lmmfast.errors import DataError
 from lmmfast.implied.implied import GroupedRows, residual_sd, rows_at
 from lmmfast.prediction.predict import residual_values

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lmmfast.covariance.random import Array
+from lmmfast.arrays import Array
+from lmmfast.data.batch import CHUNK
 from lmmfast.data.columns import Column
-from lmmfast.design.design import CHUNK, Design
+from lmmfast.design.design import Design
 from lmmfast.errors import DataError
 from lmmfast.formula.spec import FormulaSpec
 from lmmfast.inference.nesting import cautions, covariance_nested

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from lmmfast.covariance.random import Term
 from lmmfast.data.columns import Column
-from lmmfast.design.design import Term
 from lmmfast.formula.spec import FormulaSpec
 from lmmfast.residual import definitions
 from lmmfast.residual.structures import Correlation, ResidualStructure, Variance

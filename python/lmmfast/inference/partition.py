@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from lmmfast.covariance.random import Array
-from lmmfast.design.design import CHUNK
+from lmmfast.arrays import Array
+from lmmfast.data.batch import CHUNK
 from lmmfast.prediction.predict import residual_sds
 
 if TYPE_CHECKING:

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from lmmfast.covariance.random import Array
-from lmmfast.design.design import Term
+from lmmfast.arrays import Array
+from lmmfast.covariance.random import Term
 
 
 def covariance_errors(

@@ -14,10 +14,11 @@ from numpy.typing import NDArray
 
 from lmmfast._dispatch import core
 from lmmfast._threads import n_threads
-from lmmfast.covariance.random import Array
+from lmmfast.arrays import Array
 from lmmfast.covariance.triangle import least_squares, triangle
+from lmmfast.data.batch import CHUNK, Batch
 from lmmfast.data.frame import as_float
-from lmmfast.design.design import CHUNK, Batch, Design
+from lmmfast.design.design import Design
 from lmmfast.errors import DataError
 
 SAMPLE_ROWS = 4096

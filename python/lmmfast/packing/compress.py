@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lmmfast._dispatch import core
-from lmmfast.covariance.random import Array
-from lmmfast.design.design import Batch, Design, check_finite
+from lmmfast.arrays import Array
+from lmmfast.data.batch import Batch
+from lmmfast.design.design import Design, check_finite
 from lmmfast.errors import DataError
 from lmmfast.grouping.clusters import Clusters
 from lmmfast.packing.basis import Basis

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lmmfast.covariance.random import Array
+from lmmfast.arrays import Array
 from lmmfast.implied.implied import implied_covariance
 from lmmfast.literals import CovarianceKind, LagKind, LagResiduals
 from lmmfast.plots.axes import LINE, OBSERVED, SUBJECT, new_axes

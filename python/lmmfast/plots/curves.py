@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lmmfast.covariance.random import Array
+from lmmfast.arrays import Array
 from lmmfast.data.frame import RowView
 from lmmfast.data.tables import open_table, suggest
 from lmmfast.errors import DataError, UnsupportedModelError

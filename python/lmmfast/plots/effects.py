@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from lmmfast.covariance.random import Array
+from lmmfast.arrays import Array
 from lmmfast.errors import UnsupportedModelError
 from lmmfast.inference.wald import normal_quantile
 from lmmfast.plots.axes import LINE, OBSERVED, SUBJECT, new_axes, new_panels

@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from lmmfast.covariance.random import Array
+from lmmfast.arrays import Array
 from lmmfast.errors import UnsupportedModelError
 from lmmfast.grouping.levels import Levels
 from lmmfast.implied import levels as implied_levels
 from lmmfast.implied.implied import Group, GroupedRows
-from lmmfast.inference.information import without_negative_variances
 from lmmfast.packing.basis import check_scales
 from lmmfast.prediction.predict import FactorEffects
 from lmmfast.result import LMMResult
+from lmmfast.search.information import without_negative_variances
 
 if TYPE_CHECKING:
     import pandas as pd

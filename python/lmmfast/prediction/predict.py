@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from lmmfast.covariance.random import Array
+from lmmfast.arrays import Array
+from lmmfast.data.batch import CHUNK, Batch, NewBatch
 from lmmfast.data.columns import read_column
 from lmmfast.data.frame import as_float
 from lmmfast.data.keys import GroupKeys
 from lmmfast.data.tables import check_same_index, row_index, single_column
-from lmmfast.design.design import CHUNK, Batch, Design, NewBatch
+from lmmfast.design.design import Design
 from lmmfast.errors import DataError, NewDataWarning, NewGroupsWarning
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from lmmfast.covariance.random import Array
+from lmmfast.arrays import Array
 from lmmfast.errors import DataError
 from lmmfast.inference.variances import covariance_errors
 from lmmfast.report.text import (
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from lmmfast.batch.response_fit import ResponseFit
-    from lmmfast.design.design import Term
+    from lmmfast.covariance.random import Term
     from lmmfast.result import LMMResult
 
 _MOST_NAMES = 12  # columns named in the model line of a fit to arrays

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from lmmfast.covariance.random import Array
+from lmmfast.arrays import Array
 
 # Real or complex: complex steps go through.
 Values = Any
@@ -151,3 +151,32 @@ def complex_step(function: Callable[[Values], Values], at: Array) -> Array:
         columns.append(np.imag(function(shifted)) / step)
     value = np.asarray(function(at))
     return np.array(columns).reshape(len(at), *value.shape)
+
+
+#: Correlations of a start stay this far within their range.
+MAX_START_CORRELATION = 0.9
+
+
+def partial_autocorrelations(
+    rho: Array, most: float = MAX_START_CORRELATION, least: float = 1e-3
+) -> Array:
+    """Inverse hyperbolic tangents of the partial autocorrelations of autocorrelations.
+
+    Parameters
+    ----------
+    rho : ndarray (K,)
+        At lags 1 ... K; those of moments need not belong to a covariance matrix.
+    most : float
+        Largest partial autocorrelation.
+    least : float
+        Smallest variance of a prediction that is divided by.
+    """
+    psi: list[float] = []
+    weights: list[float] = []
+    for k, value in enumerate(rho):
+        predicted = float(np.dot(weights, rho[:k][::-1]))
+        spread = max(1.0 - float(np.dot(weights, rho[:k])), least)
+        pacf = float(np.clip((value - predicted) / spread, -most, most))
+        psi.append(float(np.arctanh(pacf)))
+        weights = [w - pacf * v for w, v in zip(weights, weights[::-1], strict=True)] + [pacf]
+    return np.array(psi)

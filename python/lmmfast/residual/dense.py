@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from lmmfast.covariance.random import Array
+from lmmfast.arrays import Array
 from lmmfast.errors import DataError
 from lmmfast.residual import definitions
 from lmmfast.residual.layout import ResidualParameters, Stratum

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from lmmfast.covariance.random import Array
+from lmmfast.arrays import Array
 from lmmfast.residual.layout import ResidualParameters
 
 #: Spreads of log standard deviations around their start, and of correlation parameters around none:

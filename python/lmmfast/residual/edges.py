@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from lmmfast.covariance.random import Array
+from lmmfast.arrays import Array
 from lmmfast.residual import definitions
 from lmmfast.residual.layout import ResidualParameters, Stratum
 

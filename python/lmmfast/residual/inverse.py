@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from lmmfast.covariance.random import Array
+from lmmfast.arrays import Array
 from lmmfast.errors import DataError
-from lmmfast.fitting.start_residual import partial_autocorrelations
 from lmmfast.residual import definitions
+from lmmfast.residual.definitions import partial_autocorrelations
 from lmmfast.residual.layout import ResidualParameters, Stratum
 
 #: Correlations are this near to the ends of their range at most, ranges this many median distances

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from lmmfast.covariance.random import Array
+from lmmfast.arrays import Array
 from lmmfast.residual import definitions
 from lmmfast.residual.structures import Correlation
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lmmfast.covariance.random import Array
+from lmmfast.arrays import Array
 from lmmfast.data.columns import Column
 from lmmfast.data.frame import as_float, with_used_levels
 from lmmfast.errors import DataError, NotIdentifiableError

@@ -11,10 +11,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from lmmfast.covariance.random import Array
+from lmmfast.arrays import Array
 from lmmfast.residual import definitions
 from lmmfast.residual.layout import ResidualParameters, Stratum
-from lmmfast.search.barrier import LogDeterminant
+from lmmfast.residual.log_determinant import LogDeterminant
 
 #: The part of the way to the edge that a step may go.
 PART_OF_THE_WAY = 0.95

@@ -14,28 +14,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lmmfast.covariance.random import Array
-
-
-@dataclass(frozen=True)
-class LogDeterminant:
-    """A log determinant and its derivatives by the search parameters.
-
-    Attributes
-    ----------
-    value : float
-    g : ndarray (n_params,)
-    bent : ndarray (n_params, n_params)
-        The part of the negative Hessian that is positive semidefinite: that of a matrix linear in
-        its parameters.
-    straight : ndarray (n_params,)
-        Diagonal of the rest.
-    """
-
-    value: float
-    g: Array
-    bent: Array
-    straight: Array
+from lmmfast.arrays import Array
+from lmmfast.residual.log_determinant import LogDeterminant
 
 
 @dataclass(frozen=True)

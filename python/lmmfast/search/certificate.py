@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lmmfast.covariance.random import Array
+from lmmfast.arrays import Array
+from lmmfast.covariance.random import Term
 from lmmfast.covariance.terms import BlockCovariance
-from lmmfast.design.design import Term
 from lmmfast.search.optimum import SADDLE, Optimum
 from lmmfast.search.scoring import Point, Search
 

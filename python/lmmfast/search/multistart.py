@@ -11,7 +11,8 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from lmmfast.covariance.random import Array
+from lmmfast.arrays import Array
+from lmmfast.engines.engine import totals_at
 from lmmfast.errors import ConvergenceError
 from lmmfast.search.objective import Evaluation
 from lmmfast.search.scoring import FEW_ROWS, ROUGH_TOLERANCE, Point, Search
@@ -113,7 +114,7 @@ def _drawn(search: Search, n: int) -> list[Array]:
     for _ in range(DRAWS * n):
         phi = search.covariance.drawn(rng)
         try:
-            totals = search.covariance.totals(search.engine, phi, False)
+            totals = totals_at(search.engine, search.covariance, phi, False)
             points.append((Evaluation(search.problem, totals).loglik, phi))
         except ConvergenceError:
             continue

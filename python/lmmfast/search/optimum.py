@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from lmmfast._dispatch import core
-from lmmfast.covariance.random import Array, CompoundSymmetry, Diagonal, Identity, Unstructured
+from lmmfast.arrays import Array
+from lmmfast.covariance.random import CompoundSymmetry, Diagonal, Identity, Unstructured
 from lmmfast.covariance.terms import BlockCovariance
 from lmmfast.engines.engine import Engine, MomentsEngine
 from lmmfast.search.objective import Problem

@@ -20,19 +20,17 @@ from typing import Any
 
 import numpy as np
 
-from lmmfast.covariance.random import Array
+from lmmfast.arrays import Array
 from lmmfast.covariance.terms import BlockCovariance
-from lmmfast.engines.engine import Engine, ResidualEngine
+from lmmfast.engines.engine import Engine, ResidualEngine, totals_at
 from lmmfast.errors import ConvergenceError
 from lmmfast.search.barrier import Barrier, metric
 from lmmfast.search.objective import Evaluation, Problem
 from lmmfast.search.optimum import STALLED, limit_reason, trace_entry
+from lmmfast.tolerances import DECREMENT_TOLERANCE
 
 logger = logging.getLogger("lmmfast")
 
-# The Newton decrement is twice the log-likelihood still to be gained; its root is the distance to
-# the optimum in standard errors.
-DECREMENT_TOLERANCE = 1e-15
 # Where V is not linear in its parameters steps converge linearly; this is 3e-7 standard errors.
 NONLINEAR_TOLERANCE = 1e-13
 ROUGH_TOLERANCE = 0.1
@@ -178,7 +176,7 @@ class Search:
         if not self.covariance.contains(phi):
             raise ConvergenceError("the residual covariance is not positive definite here")
         Lambda = self.covariance.Lambda(phi)
-        totals = self.covariance.totals(self.engine, phi, self.with_kr)
+        totals = totals_at(self.engine, self.covariance, phi, self.with_kr)
         evaluation = Evaluation(self.problem, totals)
         H = self._differenced_hessian(phi, evaluation) if self.difference else None
         point = make_point(self.covariance, phi, Lambda, evaluation, H, self.barrier)
@@ -237,7 +235,7 @@ class Search:
             shifted = phi.copy()
             shifted[k] += step
             try:
-                totals = self.covariance.totals(self.engine, shifted, False)
+                totals = totals_at(self.engine, self.covariance, shifted, False)
                 there = Evaluation(self.problem, totals)
             except ConvergenceError:
                 return None
