@@ -11,9 +11,9 @@
 #include <utility>
 #include <vector>
 
-#include "lmmfast/engines/compress.hpp"
-#include "lmmfast/engines/moments.hpp"
-#include "lmmfast/engines/random_effects.hpp"
+#include "lmmfast/compress/compress.hpp"
+#include "lmmfast/engines/moments/moments.hpp"
+#include "lmmfast/engines/moments/random_effects.hpp"
 
 using namespace lmmfast;
 

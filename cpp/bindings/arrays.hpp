@@ -10,8 +10,8 @@
 #include <optional>
 #include <string>
 
-#include "lmmfast/clusters.hpp"
-#include "lmmfast/rows.hpp"
+#include "lmmfast/rows/clusters.hpp"
+#include "lmmfast/rows/rows.hpp"
 
 namespace lmmfast::bindings {
 

@@ -1,9 +1,9 @@
 // The crossed engine: a system of effects that rows are added to, and its elimination at one D.
-#include "lmmfast/engines/crossed.hpp"
+#include "lmmfast/engines/crossed/crossed.hpp"
 
 #include "arrays.hpp"
 #include "bind.hpp"
-#include "lmmfast/engines/crossed_moments.hpp"
+#include "lmmfast/engines/crossed/moments.hpp"
 #include "release.hpp"
 
 namespace lmmfast::bindings {

@@ -1,7 +1,7 @@
 // The dense engine: totals, random effects and whitened residuals of buckets of patterns.
 #include "arrays.hpp"
 #include "bind.hpp"
-#include "lmmfast/engines/dense_units.hpp"
+#include "lmmfast/engines/dense/units.hpp"
 #include "lmmfast/residual/registry.hpp"
 #include "release.hpp"
 

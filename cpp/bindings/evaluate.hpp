@@ -1,9 +1,9 @@
 // One pass of the moments engine, compiled once for all parts of the extension module.
 #pragma once
 
-#include "lmmfast/clusters.hpp"
-#include "lmmfast/parallel.hpp"
-#include "lmmfast/totals.hpp"
+#include "lmmfast/base/parallel.hpp"
+#include "lmmfast/engines/totals.hpp"
+#include "lmmfast/rows/clusters.hpp"
 
 namespace lmmfast::bindings {
 

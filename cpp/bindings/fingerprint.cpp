@@ -1,5 +1,5 @@
 // Whether arrays are still what they were.
-#include "lmmfast/fingerprint.hpp"
+#include "lmmfast/rows/fingerprint.hpp"
 
 #include <pybind11/numpy.h>
 #include <pybind11/stl.h>

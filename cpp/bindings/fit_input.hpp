@@ -5,7 +5,7 @@
 #include <optional>
 
 #include "arrays.hpp"
-#include "lmmfast/fit_rows.hpp"
+#include "lmmfast/fit/fit_rows.hpp"
 #include "optimum.hpp"
 
 namespace lmmfast::bindings {

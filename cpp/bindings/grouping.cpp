@@ -1,5 +1,5 @@
 // Where clusters begin, and rows in the order of their clusters.
-#include "lmmfast/grouping.hpp"
+#include "lmmfast/rows/grouping.hpp"
 
 #include <optional>
 

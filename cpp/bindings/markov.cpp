@@ -1,8 +1,8 @@
 // The Markov engine: totals, random effects and whitened residuals of rows in the order of time.
 #include "arrays.hpp"
 #include "bind.hpp"
-#include "lmmfast/engines/markov_effects.hpp"
-#include "lmmfast/engines/markov_units.hpp"
+#include "lmmfast/engines/markov/effects.hpp"
+#include "lmmfast/engines/markov/units.hpp"
 #include "release.hpp"
 
 namespace lmmfast::bindings {

@@ -1,6 +1,6 @@
 // The extension module: one build per instruction set, see CMakeLists.txt.
 #include "bind.hpp"
-#include "lmmfast/lanes.hpp"
+#include "lmmfast/base/lanes.hpp"
 
 PYBIND11_MODULE(LMMFAST_MODULE, m, pybind11::mod_gil_not_used()) {
     m.doc() = "Kernels of lmmfast: compress rows, evaluate totals, search, fit, predict random effects.";

@@ -1,11 +1,11 @@
 // The moments engine: totals and random effects of compressed clusters.
-#include "lmmfast/engines/moments.hpp"
+#include "lmmfast/engines/moments/moments.hpp"
 
 #include "arrays.hpp"
 #include "bind.hpp"
 #include "evaluate.hpp"
-#include "lmmfast/engines/random_effects.hpp"
-#include "lmmfast/engines/share.hpp"
+#include "lmmfast/engines/moments/random_effects.hpp"
+#include "lmmfast/engines/moments/share.hpp"
 #include "release.hpp"
 
 namespace lmmfast::bindings {

@@ -1,10 +1,10 @@
 // The nested engine: packing, totals and random effects of factors that form a chain.
 #include "arrays.hpp"
 #include "bind.hpp"
-#include "lmmfast/engines/nested_effects.hpp"
-#include "lmmfast/engines/nested_given.hpp"
-#include "lmmfast/engines/nested_pack.hpp"
-#include "lmmfast/engines/nested_share.hpp"
+#include "lmmfast/engines/nested/effects.hpp"
+#include "lmmfast/engines/nested/given.hpp"
+#include "lmmfast/engines/nested/pack.hpp"
+#include "lmmfast/engines/nested/share.hpp"
 #include "release.hpp"
 
 namespace lmmfast::bindings {

@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "arrays.hpp"
-#include "lmmfast/resumable_search.hpp"
+#include "lmmfast/search/resumable_search.hpp"
 
 namespace lmmfast::bindings {
 

@@ -4,8 +4,8 @@
 
 #include "arrays.hpp"
 #include "bind.hpp"
-#include "lmmfast/engines/compress.hpp"
-#include "lmmfast/working_rows.hpp"
+#include "lmmfast/compress/compress.hpp"
+#include "lmmfast/rows/working_rows.hpp"
 #include "release.hpp"
 
 namespace lmmfast::bindings {

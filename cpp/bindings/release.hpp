@@ -3,7 +3,7 @@
 
 #include <pybind11/pybind11.h>
 
-#include "lmmfast/parallel.hpp"
+#include "lmmfast/base/parallel.hpp"
 
 namespace lmmfast::bindings {
 

@@ -1,7 +1,7 @@
 // Many responses of one design.
 #include "arrays.hpp"
 #include "bind.hpp"
-#include "lmmfast/share_responses.hpp"
+#include "lmmfast/fit/share_responses.hpp"
 #include "optimum.hpp"
 #include "release.hpp"
 

@@ -2,7 +2,7 @@
 #include "bind.hpp"
 #include "evaluate.hpp"
 #include "fit_input.hpp"
-#include "lmmfast/fit_segments.hpp"
+#include "lmmfast/fit/fit_segments.hpp"
 #include "release.hpp"
 
 namespace lmmfast::bindings {

@@ -10,8 +10,8 @@
 #include <random>
 #include <vector>
 
-#include "lmmfast/engines/compress.hpp"
-#include "lmmfast/engines/moments.hpp"
+#include "lmmfast/compress/compress.hpp"
+#include "lmmfast/engines/moments/moments.hpp"
 #include "lmmfast/lmmfast.hpp"
 
 namespace {

@@ -11,7 +11,7 @@
 #include <utility>
 #include <vector>
 
-#include "lmmfast/engines/compress.hpp"
+#include "lmmfast/compress/compress.hpp"
 
 #define CHECK(condition)                                                        \
     do {                                                                        \

@@ -3,7 +3,7 @@
 #include <new>
 
 #include "check.hpp"
-#include "lmmfast/engines/moments.hpp"
+#include "lmmfast/engines/moments/moments.hpp"
 
 namespace {
 std::atomic<long> n_allocations{0};

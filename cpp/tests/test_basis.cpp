@@ -2,8 +2,8 @@
 #include <numeric>
 
 #include "check.hpp"
-#include "lmmfast/checks.hpp"
-#include "lmmfast/choose_basis.hpp"
+#include "lmmfast/fit/checks.hpp"
+#include "lmmfast/rows/choose_basis.hpp"
 
 namespace lmmfast::testing::test_basis {
 

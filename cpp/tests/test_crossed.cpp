@@ -1,8 +1,8 @@
 // The crossed engine against plain algebra of V, in dense and in sparse order, any thread count; the tiled
 // Cholesky factor and inverse.
 #include "check.hpp"
-#include "lmmfast/engines/crossed.hpp"
-#include "lmmfast/engines/crossed_moments.hpp"
+#include "lmmfast/engines/crossed/crossed.hpp"
+#include "lmmfast/engines/crossed/moments.hpp"
 
 namespace lmmfast::testing::test_crossed {
 

@@ -3,7 +3,7 @@
 #include <array>
 
 #include "check.hpp"
-#include "lmmfast/engines/dense.hpp"
+#include "lmmfast/engines/dense/dense.hpp"
 #include "lmmfast/residual/registry.hpp"
 
 namespace lmmfast::testing::test_dense {

@@ -3,7 +3,7 @@
 #include <numeric>
 
 #include "check.hpp"
-#include "lmmfast/engines/direct_rows.hpp"
+#include "lmmfast/compress/direct_rows.hpp"
 
 namespace lmmfast::testing::test_direct {
 

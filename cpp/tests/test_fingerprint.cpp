@@ -1,6 +1,6 @@
 // Any change, and any change of order, gives another fingerprint; threads do not matter.
 #include "check.hpp"
-#include "lmmfast/fingerprint.hpp"
+#include "lmmfast/rows/fingerprint.hpp"
 
 namespace lmmfast::testing::test_fingerprint {
 

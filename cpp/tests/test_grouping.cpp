@@ -2,7 +2,7 @@
 #include <cstdint>
 
 #include "check.hpp"
-#include "lmmfast/grouping.hpp"
+#include "lmmfast/rows/grouping.hpp"
 
 namespace lmmfast::testing::test_grouping {
 

@@ -1,6 +1,6 @@
 // The Markov engine against dense V_i: totals, effects, whitened residuals; nothing allocated on the way.
 #include "check.hpp"
-#include "lmmfast/engines/markov_effects.hpp"
+#include "lmmfast/engines/markov/effects.hpp"
 
 namespace lmmfast::testing::test_markov {
 

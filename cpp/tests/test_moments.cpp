@@ -1,6 +1,6 @@
 // Totals of the moments engine against dense V_i, in lanes and as matrix products, any thread count.
 #include "check.hpp"
-#include "lmmfast/engines/moments.hpp"
+#include "lmmfast/engines/moments/moments.hpp"
 
 namespace lmmfast::testing::test_moments {
 

@@ -2,10 +2,10 @@
 #include <random>
 
 #include "check.hpp"
-#include "lmmfast/aligned.hpp"
-#include "lmmfast/engines/nested.hpp"
-#include "lmmfast/engines/nested_pack.hpp"
-#include "lmmfast/engines/nested_share.hpp"
+#include "lmmfast/base/aligned.hpp"
+#include "lmmfast/engines/nested/nested.hpp"
+#include "lmmfast/engines/nested/pack.hpp"
+#include "lmmfast/engines/nested/share.hpp"
 
 namespace lmmfast::testing::test_nested {
 

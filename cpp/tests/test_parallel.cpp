@@ -1,6 +1,6 @@
 // All tasks run once; exceptions and stop requests come through, on any number of threads.
 #include "check.hpp"
-#include "lmmfast/parallel.hpp"
+#include "lmmfast/base/parallel.hpp"
 
 namespace lmmfast::testing::test_parallel {
 

@@ -1,6 +1,6 @@
 // Predictions of the random effects and their conditional covariances against dense algebra.
 #include "check.hpp"
-#include "lmmfast/engines/random_effects.hpp"
+#include "lmmfast/engines/moments/random_effects.hpp"
 
 namespace lmmfast::testing::test_random_effects {
 

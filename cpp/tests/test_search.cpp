@@ -1,7 +1,7 @@
 // The search: maxima inside and on the boundary, likelihood and score against dense algebra, a saddle to
 // start from, resumed step by step, the same bits for any number of threads.
 #include "check.hpp"
-#include "lmmfast/search.hpp"
+#include "lmmfast/search/search.hpp"
 
 namespace lmmfast::testing::test_search {
 

@@ -1,7 +1,7 @@
 // Clusters of one design put together: the totals of all clusters, with any number of threads.
 #include "check.hpp"
-#include "lmmfast/engines/moments.hpp"
-#include "lmmfast/engines/share.hpp"
+#include "lmmfast/engines/moments/moments.hpp"
+#include "lmmfast/engines/moments/share.hpp"
 
 namespace lmmfast::testing::test_share {
 

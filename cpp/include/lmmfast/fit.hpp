@@ -1,9 +1,9 @@
 // Whole fits of small data sets with the moments engine.
 #pragma once
 
-#include "lmmfast/engines/moments.hpp"
-#include "lmmfast/fit_rows.hpp"
-#include "lmmfast/fit_segments.hpp"
+#include "lmmfast/engines/moments/moments.hpp"
+#include "lmmfast/fit/fit_rows.hpp"
+#include "lmmfast/fit/fit_segments.hpp"
 
 namespace lmmfast {
 

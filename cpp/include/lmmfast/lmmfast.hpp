@@ -27,9 +27,9 @@
 #include <stdexcept>
 #include <string>
 
-#include "lmmfast/engines/random_effects.hpp"
+#include "lmmfast/engines/moments/random_effects.hpp"
 #include "lmmfast/fit.hpp"
-#include "lmmfast/grouping.hpp"
+#include "lmmfast/rows/grouping.hpp"
 
 namespace lmmfast {
 

@@ -1,7 +1,7 @@
 """Many responses, one design: `fit_many`.
 
 The design is compressed once; the responses go through the core in chunks, so that memory does not
-grow with their number (cpp/include/lmmfast/many_responses.hpp).
+grow with their number (cpp/include/lmmfast/fit/many_responses.hpp).
 """
 
 from __future__ import annotations

@@ -213,7 +213,7 @@ class NestedResidualEngine:
 
 
 class AbsorbedUnits(NamedTuple):
-    """Matrices of the units of a level, as in cpp/include/lmmfast/engines/nested_absorb.hpp."""
+    """Matrices of the units of a level, as in cpp/include/lmmfast/engines/nested/absorb.hpp."""
 
     T1: Array
     W_ZA: Array
@@ -232,7 +232,7 @@ def unit_totals(engine: DenseEngine | MarkovEngine, unit: Codes, Lambda: Array) 
     Returns
     -------
     ndarray or None
-        Totals in the order of cpp/include/lmmfast/totals.hpp; None where V is not positive
+        Totals in the order of cpp/include/lmmfast/engines/totals.hpp; None where V is not positive
         definite.
     """
     P, n_units = engine.A.shape[1], int(unit[-1]) + 1

@@ -46,7 +46,7 @@ def is_small(design: Design, covariance: BlockCovariance, options: Options) -> b
 def fit_small(
     design: Design, clusters: Clusters, covariance: BlockCovariance, options: Options
 ) -> LMMResult | None:
-    """Fit a small data set (cpp/include/lmmfast/fit_rows.hpp).
+    """Fit a small data set (cpp/include/lmmfast/fit/fit_rows.hpp).
 
     Returns
     -------

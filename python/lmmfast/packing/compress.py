@@ -27,7 +27,7 @@ class CompressedClusters:
     Attributes
     ----------
     blocks : ndarray (n_blocks, n_fields, 8)
-        R_i and Q_i'A_i of eight clusters side by side; see cpp/include/lmmfast/clusters.hpp.
+        R_i and Q_i'A_i of eight clusters side by side; see cpp/include/lmmfast/rows/clusters.hpp.
     gram : ndarray (p + 1, p + 1)
         Sum of A_i'A_i.
     perp : ndarray (p + 1, p + 1)

@@ -110,7 +110,7 @@ def compiled_maximise(
 ) -> Optimum | None:
     """Search in the core, as the loop of `lmmfast.search.scoring` would.
 
-    The search itself is cpp/include/lmmfast/resumable_search.hpp.
+    The search itself is cpp/include/lmmfast/search/resumable_search.hpp.
 
     Parameters
     ----------

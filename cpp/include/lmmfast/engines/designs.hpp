@@ -8,7 +8,7 @@
 #include <optional>
 #include <vector>
 
-#include "lmmfast/clusters.hpp"
+#include "lmmfast/rows/clusters.hpp"
 
 namespace lmmfast {
 

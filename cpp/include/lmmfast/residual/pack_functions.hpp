@@ -1,7 +1,7 @@
 // Functions of a pack that correlation functions are written in.
 #pragma once
 
-#include "lmmfast/packs.hpp"
+#include "lmmfast/base/packs.hpp"
 
 namespace lmmfast {
 

@@ -9,7 +9,7 @@
 #include <cmath>
 #include <vector>
 
-#include "lmmfast/lanes.hpp"
+#include "lmmfast/base/lanes.hpp"
 
 namespace lmmfast {
 
