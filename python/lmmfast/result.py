@@ -17,12 +17,16 @@ from lmmfast.covariance.terms import BlockCovariance
 from lmmfast.data.fingerprints import Fingerprints
 from lmmfast.design.design import Design
 from lmmfast.engines.engine import Engine
-from lmmfast.errors import DataError
+from lmmfast.errors import ConvergenceError, DataError
 from lmmfast.fitting.redundancy import Redundancy, find_redundancy
 from lmmfast.grouping.clusters import Clusters
 from lmmfast.handed_out import HandedOut
 from lmmfast.implied import implied
-from lmmfast.inference.wald import coefficient_table
+from lmmfast.inference.denominators import Denominators
+from lmmfast.inference.hypotheses import LinearTest, linear_test, read_hypothesis
+from lmmfast.inference.methods import Method, denominators
+from lmmfast.inference.totals import InferenceTotals, inference_totals
+from lmmfast.inference.wald import coefficient_table, two_sided_p
 from lmmfast.literals import LagKind, LagResiduals, Missing, NewLevels, ResidualKind
 from lmmfast.packing.basis import Basis, check_scales
 from lmmfast.prediction import predict as prediction
@@ -42,6 +46,9 @@ if TYPE_CHECKING:
     from lmmfast.report.summary import Summary
 
 T = TypeVar("T")
+
+#: Numbers of second-order totals up to which a fit keeps them when it lets go of its data.
+MAX_KEPT_TOTALS = 100_000
 
 
 class LMMResult:
@@ -110,6 +117,8 @@ class LMMResult:
     _identifiable: str = "raise"
     _n_flat: int = 0
     _redundancy: Redundancy | None = None
+    #: How conclusions about the fixed effects are drawn: see `inference`.
+    _method: Method = Method()
 
     def _note_redundancy(self) -> None:
         """Say in the certificate what is known of parameters that cannot be told apart."""
@@ -140,7 +149,7 @@ class LMMResult:
     @property
     def bse(self) -> pd.Series[float]:
         """Standard errors of the fixed effects (p,)."""
-        return self._series(np.sqrt(np.diag(self._estimates.cov_beta)))
+        return self._series(np.sqrt(np.diag(self._cov_beta)))
 
     @property
     def tvalues(self) -> pd.Series[float]:
@@ -148,32 +157,154 @@ class LMMResult:
         return self.params / self.bse
 
     @property
-    def pvalues(self) -> pd.Series[float]:
-        """Two-sided p-values (p,) from the normal distribution, as statsmodels' MixedLM."""
-        from scipy.special import ndtr
+    def df(self) -> pd.Series[float]:
+        """Degrees of freedom of the t statistics (p,): see `inference`."""
+        return self._series(self._df)
 
-        return self._series(2 * ndtr(-np.abs(self.tvalues)))
+    @property
+    def pvalues(self) -> pd.Series[float]:
+        """Two-sided p-values (p,) from the t distribution with ``df`` degrees of freedom."""
+        return self._series(two_sided_p(self.tvalues.to_numpy(dtype=np.float64), self._df))
 
     def cov_params(self) -> pd.DataFrame:
-        """Return (X'V^-1 X)^-1, the covariance matrix of the fixed effects (p, p)."""
+        """Return the covariance matrix of the fixed effects (p, p).
+
+        (X'V^-1 X)^-1, or what `inference` chose.
+        """
         import pandas as pd
 
-        return pd.DataFrame(self._estimates.cov_beta, index=self.x_names, columns=self.x_names)
+        return pd.DataFrame(self._cov_beta, index=self.x_names, columns=self.x_names, copy=True)
 
     def conf_int(self, alpha: float = 0.05) -> pd.DataFrame:
-        """Wald confidence intervals of the fixed effects, columns 0 and 1 (statsmodels').
+        """Confidence intervals of the fixed effects, columns 0 and 1 (statsmodels').
+
+        From the t distribution with ``df`` degrees of freedom.
 
         Parameters
         ----------
         alpha : float
             One minus the level.
         """
-        table = coefficient_table(self.params, self.bse, alpha)
-        return table[["conf_low", "conf_high"]].set_axis([0, 1], axis=1)
+        return self.tidy(alpha)[["conf_low", "conf_high"]].set_axis([0, 1], axis=1)
 
     def tidy(self, alpha: float = 0.05) -> pd.DataFrame:
-        """Return one row per fixed effect: estimate, standard error, z, p, interval."""
-        return coefficient_table(self.params, self.bse, alpha)
+        """Return one row per fixed effect: estimate, std_error, statistic, df, p_value, interval.
+
+        Parameters
+        ----------
+        alpha : float
+            One minus the level of the intervals.
+        """
+        return coefficient_table(self.params, self.bse, alpha, self._df)
+
+    def inference(self, ddf: str = "satterthwaite", *, information: str | None = None) -> LMMResult:
+        """Return this fit with conclusions about the fixed effects drawn in another way.
+
+        ``bse``, ``tvalues``, ``df``, ``pvalues``, ``conf_int``, ``cov_params``, ``tidy``,
+        ``summary`` and `test` of what is returned follow.
+
+        Parameters
+        ----------
+        ddf : str
+            Degrees of freedom:
+
+            - "satterthwaite", the default of every fit (lmerTest, SAS DDFM=SATTERTHWAITE);
+            - "kenward-roger": with standard errors that know that the variances are estimated
+              (1997; pbkrtest, SAS DDFM=KENWARDROGER); by REML only;
+            - "kenward-roger-linear": without second derivatives of V (SAS's FIRSTORDER), the same
+              where V is linear in its parameters;
+            - "residual": n - p;
+            - "normal": none, as z statistics (statsmodels).
+        information : {"observed", "expected"}, optional
+            Of the variance parameters. Default: what the packages use that have these methods:
+            observed for Satterthwaite (lmerTest, SAS), expected for Kenward and Roger's of random
+            effects (pbkrtest), observed with a residual structure (SAS). Where a variance is zero
+            or a correlation one, the expected information of all parameters is used: the observed
+            one describes nothing there.
+
+        Returns
+        -------
+        LMMResult
+            It shares all else with this fit, which stays as it is.
+
+        Raises
+        ------
+        ValueError
+            Unknown words.
+        UnsupportedModelError
+            Kenward and Roger's method by maximum likelihood, or with crossed factors of more than
+            2000 effects.
+
+        References
+        ----------
+        Giesbrecht and Burns (1985), Biometrics 41, 477-486. Kenward and Roger (1997), Biometrics
+        53, 983-997.
+
+        Examples
+        --------
+        >>> import lmmfast as lf
+        >>> fit = lf.lmm("distance ~ age * Sex + (age | Subject)", lf.datasets.orthodont())
+        >>> fit.df.round(2).to_list()
+        [25.0, 25.0, 25.0, 25.0]
+        """
+        view = self.__copy__()
+        view._method = Method(ddf, information)
+        view.__dict__.pop("_denominators", None)
+        _ = view._cov_beta  # refused now, and not when a table is asked for
+        return view
+
+    def test(self, hypothesis: Any, *, alpha: float = 0.05) -> LinearTest:
+        """Test linear hypotheses about the fixed effects.
+
+        Parameters
+        ----------
+        hypothesis : str, mapping or array (k, p)
+            ``"x1 = 0, x2 = x3"`` with names of coefficients; ``{"x1": 1, "x2": -1}``, one function
+            by its weights; or a matrix L, of the hypothesis L beta = 0.
+        alpha : float
+            One minus the level of the intervals.
+
+        Returns
+        -------
+        LinearTest
+            The F test of all together, and each function by itself in its ``frame``.
+
+        Raises
+        ------
+        DataError
+            Unknown names, a matrix of another width, functions that depend on each other.
+
+        Examples
+        --------
+        >>> import lmmfast as lf
+        >>> fit = lf.lmm("Reaction ~ Days + (Days | Subject)", lf.datasets.sleepstudy())
+        >>> print(round(fit.test("Days = 10").p_value, 4))
+        0.7661
+        """
+        L, values = read_hypothesis(hypothesis, self.x_names)
+        return linear_test(self._denominators, self._estimates.beta, L, values, alpha)
+
+    t_test = wald_test = f_test = test
+
+    @cached_property
+    def _inference_totals(self) -> InferenceTotals:
+        """Derivatives that small-sample inference is made of."""
+        return inference_totals(self)
+
+    @cached_property
+    def _denominators(self) -> Denominators:
+        """How conclusions are drawn."""
+        return denominators(self, self._method)
+
+    @property
+    def _cov_beta(self) -> Array:
+        """Covariance matrix of the fixed effects (p, p)."""
+        return self._denominators.cov if self._method.adjusts_errors else self._estimates.cov_beta
+
+    @property
+    def _df(self) -> Array:
+        """Degrees of freedom of each coefficient (p,)."""
+        return np.array([self._denominators.df(row) for row in np.eye(len(self.x_names))])
 
     # -- variance parameters ---------------------------------------------------------------------
 
@@ -958,6 +1089,9 @@ class LMMResult:
             _ = self._inverse_information
         with contextlib.suppress(DataError):  # a fit with appended rows holds none
             _ = self._mean_variances
+        if len(self._estimates.theta) ** 2 * len(self.x_names) ** 2 <= MAX_KEPT_TOTALS:
+            with contextlib.suppress(DataError, ConvergenceError):
+                _ = self._inference_totals
 
     def __getstate__(self) -> dict[str, Any]:
         """Pickle without data: see `remove_data`."""

@@ -202,3 +202,30 @@ def test_fixed_effects(case):
             assert_close(se[name], want["se_precise"], 1e-6)
         if want["se"] is not None:
             assert abs(se[name] - want["se"]) <= want["se_tol"]
+
+
+SAS_DF = expected("sas_df")["cases"]
+METHODS = {
+    "satterthwaite": "satterthwaite",
+    "kenward_roger": "kenward-roger",
+    "kenward_roger_linear": "kenward-roger-linear",
+}
+
+
+def test_degrees_of_freedom_are_there():
+    kinds = [kind for entry in SAS_DF.values() for kind in entry]
+    assert kinds.count("satterthwaite") >= 25
+    assert kinds.count("kenward_roger") >= 6 and kinds.count("kenward_roger_linear") >= 6
+
+
+def test_degrees_of_freedom(case, request):
+    """Of Kenward and Roger's methods the standard errors too; 1e-6 is what the numbers carry."""
+    for kind, wanted in SAS_DF.get(request.node.callspec.params["case"], {}).items():
+        view = case.fit.inference(METHODS[kind])
+        df = sas_coefficients(case.spec, view.df)
+        se = sas_coefficients(case.spec, view.bse)
+        for name, want in wanted.items():
+            assert_close(df[name], want["df"], 1e-6)
+            assert_close(se[name], want["se"], 1e-6)
+            if want["sas_df"] is not None:
+                assert abs(df[name] - want["sas_df"]) <= want["df_tol"]

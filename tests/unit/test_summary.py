@@ -85,12 +85,13 @@ def test_text_holds_the_fit(sleep):
     for value in (sleep.llf, sleep.deviance, sleep.aic, sleep.bic):
         assert f" {value:.4f}\n" in text
     assert "Convergence: converged (Newton decrement" in text
-    assert "Wald" in text and "18 groups" in text
-    estimate, error, z, _, low, high = row_of(text, "Days  ")
+    assert "t with Satterthwaite's degrees of freedom" in text
+    estimate, error, z, df, _, low, high = row_of(text, "Days  ")
     interval = sleep.conf_int().loc["Days"]
     assert estimate == pytest.approx(sleep.params["Days"], abs=5e-4)
     assert error == pytest.approx(sleep.bse["Days"], abs=5e-4)
     assert z == pytest.approx(sleep.tvalues["Days"], abs=5e-3)
+    assert df == pytest.approx(17.0, abs=0.05)
     assert (low, high) == pytest.approx(tuple(interval), abs=5e-4)
     variance, se, sd = row_of(text, "Residual")
     assert variance == pytest.approx(sleep.scale, abs=5e-3)

@@ -1,10 +1,13 @@
-"""Wald tests and intervals of the fixed effects from the normal distribution."""
+"""Wald tests and intervals of the fixed effects, from the t or the normal distribution."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
+
+from lmmfast.arrays import Array
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -32,10 +35,42 @@ def normal_quantile(alpha: float) -> float:
     return float(-ndtri(alpha / 2))
 
 
+def t_quantile(alpha: float, df: Array) -> Array:
+    """Quantiles of t distributions for two-sided intervals of level 1 - alpha; df may be infinite.
+
+    Raises
+    ------
+    ValueError
+        If alpha is not above 0 and at most 0.5.
+    """
+    from scipy.special import stdtrit
+
+    normal = normal_quantile(alpha)
+    finite = np.where(np.isinf(df), 1.0, df)
+    return np.where(np.isinf(df), normal, -stdtrit(finite, alpha / 2))
+
+
+def two_sided_p(statistic: NDArray[np.floating[Any]], df: Array) -> Array:
+    """Two-sided p-values from t distributions; df may be infinite."""
+    from scipy.special import ndtr, stdtr
+
+    below = -np.abs(statistic)
+    finite = np.where(np.isinf(df), 1.0, df)
+    return 2 * np.where(np.isinf(df), ndtr(below), stdtr(finite, below))
+
+
 def coefficient_table(
-    params: pd.Series[float], bse: pd.Series[float], alpha: float
+    params: pd.Series[float], bse: pd.Series[float], alpha: float, df: Array | None = None
 ) -> pd.DataFrame:
-    """Return estimate, std_error, statistic, p_value, conf_low, conf_high by coefficient.
+    """Return estimate, std_error, statistic, df, p_value, conf_low, conf_high by coefficient.
+
+    Parameters
+    ----------
+    params, bse : Series (p,)
+    alpha : float
+        One minus the level of the intervals.
+    df : ndarray (p,), optional
+        Degrees of freedom; default: infinite, the normal distribution.
 
     Raises
     ------
@@ -43,17 +78,18 @@ def coefficient_table(
         If alpha does not lie between 0 and 0.5.
     """
     import pandas as pd
-    from scipy.special import ndtr
 
-    z = params / bse
-    half = normal_quantile(alpha) * bse
-    return pd.DataFrame(
-        {
-            "estimate": params,
-            "std_error": bse,
-            "statistic": z,
-            "p_value": 2 * ndtr(-np.abs(z)),
-            "conf_low": params - half,
-            "conf_high": params + half,
-        }
-    )
+    normal = np.full(len(params), np.inf) if df is None else df
+    statistic = params / bse
+    p_values = two_sided_p(statistic.to_numpy(dtype=np.float64), normal)
+    half = t_quantile(alpha, normal) * bse
+    columns = {
+        "estimate": params,
+        "std_error": bse,
+        "statistic": statistic,
+        "df": pd.Series(normal, index=params.index),
+        "p_value": pd.Series(p_values, index=params.index),
+        "conf_low": params - half,
+        "conf_high": params + half,
+    }
+    return pd.DataFrame(columns)

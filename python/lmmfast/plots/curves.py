@@ -12,7 +12,7 @@ from lmmfast.data.frame import RowView
 from lmmfast.data.tables import open_table, suggest
 from lmmfast.errors import DataError, UnsupportedModelError
 from lmmfast.formula.spec import FormulaSpec
-from lmmfast.inference.wald import normal_quantile
+from lmmfast.inference.wald import t_quantile
 from lmmfast.plots.axes import LINE, OBSERVED, new_axes
 
 if TYPE_CHECKING:
@@ -118,15 +118,16 @@ def plot_curves(
 def population_line(
     fit: LMMResult, newdata: Any, alpha: float = 0.05
 ) -> tuple[Array, Array, Array]:
-    """Return population values of new rows with pointwise Wald limits: value, low, high (n,).
+    """Return population values of new rows with pointwise limits: value, low, high (n,).
 
-    Only the uncertainty of beta is in the limits: they are for the mean over groups, not for a
-    new observation.
+    From t distributions, as `LMMResult.conf_int`. Only the uncertainty of beta is in the limits:
+    they are for the mean over groups, not for a new observation.
     """
     value = np.asarray(fit.predict(newdata), dtype=float)
     X = np.column_stack(fit.spec.columns(newdata, random=False).X)[:, fit._keep]
     error = np.sqrt(np.einsum("ij,jk,ik->i", X, fit.cov_params().to_numpy(), X))
-    half = normal_quantile(alpha) * error
+    df = np.array([fit._denominators.df(row) for row in X])
+    half = t_quantile(alpha, df) * error
     return value, value - half, value + half
 
 

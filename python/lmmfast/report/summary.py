@@ -137,14 +137,26 @@ class Summary:
         """Header and rows of the table of fixed effects."""
         table = self.tables["fixed_effects"]
         common = decimal_places(table["std_error"], [np.abs(table["estimate"]).max()])
+        with_df = bool((~np.isinf(table["df"])).any())
         rows = []
         for name, values in zip(table.index, table.to_numpy(dtype=float), strict=True):
-            estimate, error, z, p, *interval = (float(value) for value in values)
+            by_column = dict(zip(table.columns, map(float, values), strict=True))
+            estimate, error = by_column["estimate"], by_column["std_error"]
+            interval = by_column["conf_low"], by_column["conf_high"]
             places = decimal_places([error], [estimate]) if common is None else common
             numbers = [write_number(value, places) for value in (estimate, error, *interval)]
-            rows.append([str(name), *numbers[:2], f"{z:.2f}", write_p(p), *numbers[2:]])
+            test = [f"{by_column['statistic']:.2f}", write_p(by_column["p_value"])]
+            if with_df:
+                test.insert(1, write_df(by_column["df"]))
+            rows.append([str(name), *numbers[:2], *test, *numbers[2:]])
         low, high = (f"{100 * tail:.4g}%" for tail in (self.alpha / 2, 1 - self.alpha / 2))
-        return ["", "Estimate", "Std.Err.", "z", "P>|z|", f"[{low}", f"{high}]"], rows
+        test = ["t", "df", "P>|t|"] if with_df else ["z", "P>|z|"]
+        return ["", "Estimate", "Std.Err.", *test, f"[{low}", f"{high}]"], rows
+
+
+def write_df(df: float) -> str:
+    """Write degrees of freedom: one decimal place of few, whole numbers of many."""
+    return f"{df:.1f}" if df < 1000 else f"{df:.0f}"
 
 
 def summarise(fit: LMMResult, alpha: float = 0.05) -> Summary:
@@ -158,6 +170,7 @@ def summarise(fit: LMMResult, alpha: float = 0.05) -> Summary:
     """
     import pandas as pd
 
+    fit = _with_known_df(fit)
     fixed = fit.tidy(alpha)
     structure = None if fit.residual.is_independent else fit.residual
     varcorr, cov = fit.varcorr, _theta_cov(fit)
@@ -371,7 +384,37 @@ def _notes(fit: LMMResult, cov: Array | None) -> list[str]:
         notes.append("Standard errors of the variances need the data, which this fit has let go.")
     elif fit.certificate.on_boundary:
         notes.append("SE(Var.) is left out on the boundary, where it would mean nothing.")
-    return [*notes, _wald_note(min(m for m, _ in fit._grouping.values()))]
+    return [*notes, _method_note(fit)]
+
+
+def _with_known_df(fit: LMMResult) -> LMMResult:
+    """Return the fit, or, where degrees of freedom need data that it let go, its z statistics."""
+    try:
+        _ = fit.df
+    except DataError:
+        return fit.inference("normal")
+    return fit
+
+
+def _method_note(fit: LMMResult) -> str:
+    """Say how the conclusions about the fixed effects are drawn."""
+    method = fit._method
+    if method.ddf == "normal":
+        return _wald_note(min(m for m, _ in fit._grouping.values()))
+    if method.ddf == "residual":
+        return "t with n - p degrees of freedom."
+    if np.isnan(fit.df).any():
+        return "Degrees of freedom are not to be had where the likelihood is not finite."
+    boundary = ""
+    if fit.certificate.on_boundary:
+        boundary = ", from the expected information, as an estimate lies on the boundary"
+    if method.adjusts_errors:
+        linear = ", without second derivatives" if method.ddf.endswith("linear") else ""
+        return f"Standard errors and degrees of freedom by Kenward and Roger{linear}{boundary}."
+    note = f"t with Satterthwaite's degrees of freedom{boundary}"
+    if fit.method == "REML":
+        note += "; inference('kenward-roger') adjusts standard errors too"
+    return f"{note}."
 
 
 def _wald_note(fewest: int) -> str:

@@ -132,6 +132,11 @@ class ResidualParameters:
         kappa[self._nu] = np.sin(phi[self._nu]) ** 2
         return kappa
 
+    @property
+    def fractions(self) -> list[int]:
+        """Places of the working parameters that lie between zero and one."""
+        return self._nu
+
     def nuggets(self, kappa: Array) -> Array:
         """Nugget fractions among working parameters."""
         return kappa[self._nu]

@@ -91,20 +91,42 @@ def theta_information(
     D : ndarray (q, q)
         On the user's scale.
     """
+    joint = evaluation.joint_info(working_D[covariance.pairs])
+    J = working_by_natural(evaluation.sigma2, basis, covariance, D, len(joint))
+    return np.asarray(J @ joint @ J.T)
+
+
+def working_by_natural(
+    working_sigma2: float, basis: Basis, covariance: BlockCovariance, D: Array, n_working: int
+) -> Array:
+    """Derivatives of (vech(D), kappa, sigma2) in the working basis, in units of its sigma2.
+
+    Parameters
+    ----------
+    working_sigma2 : float
+    D : ndarray (q, q)
+        On the user's scale.
+    n_working : int
+        Number of these: of parameters of the totals, and one.
+
+    Returns
+    -------
+    ndarray (n_natural, n_working)
+        By (natural parameters of D, kappa, sigma2) on the user's scale.
+    """
     pairs = covariance.pairs
-    unit = basis.y_scale * basis.y_scale * evaluation.sigma2
+    unit = basis.y_scale * basis.y_scale * working_sigma2
     # Derivatives of the working vech(D) by the user's natural parameters, dD_w = B dD B'.
     B = np.linalg.inv(basis.z_map())
     C = covariance.natural_jacobian(D)
     dD = np.zeros((len(C), covariance.q, covariance.q))
     dD[:, pairs[0], pairs[1]] = dD[:, pairs[1], pairs[0]] = C
-    joint = evaluation.joint_info(working_D[pairs])
-    J = np.eye(len(joint))
+    J = np.eye(n_working)
     n, K = len(C), C.shape[1]
     J[:n, :K] = (B @ dD @ B.T)[:, *pairs] / unit
     J = np.delete(J, range(n, K), axis=0)
     J[-1, -1] = 1.0 / (unit * basis.weight_scale)
-    return np.asarray(J @ joint @ J.T)
+    return J
 
 
 def parameter_units(

@@ -1,0 +1,127 @@
+"""Choose how conclusions about beta are drawn: degrees of freedom, information."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from lmmfast.arrays import Array
+from lmmfast.covariance.joint import JointCovariance
+from lmmfast.errors import ConvergenceError, UnsupportedModelError
+from lmmfast.inference.denominators import Denominators, FixedDenominators, inverse_of_information
+from lmmfast.inference.kenward_roger import KenwardRoger
+from lmmfast.inference.natural_curvature import natural_curvature
+from lmmfast.inference.satterthwaite import Satterthwaite
+from lmmfast.inference.totals import InferenceTotals, has_linear_residuals
+
+if TYPE_CHECKING:
+    from lmmfast.result import LMMResult
+
+DDF = ("satterthwaite", "kenward-roger", "kenward-roger-linear", "residual", "normal")
+INFORMATION = ("observed", "expected")
+
+
+@dataclass(frozen=True)
+class Method:
+    """How conclusions are drawn.
+
+    Attributes
+    ----------
+    ddf : str
+        One of `DDF`.
+    information : {"observed", "expected"} or None
+        None: as the method's usual implementation, see `LMMResult.inference`.
+    """
+
+    ddf: str = "satterthwaite"
+    information: str | None = None
+
+    def __post_init__(self) -> None:
+        _check("ddf", self.ddf, DDF)
+        if self.information is not None:
+            _check("information", self.information, INFORMATION)
+
+    @property
+    def needs_totals(self) -> bool:
+        """Whether it needs second derivatives of the likelihood."""
+        return self.ddf not in ("residual", "normal")
+
+    @property
+    def adjusts_errors(self) -> bool:
+        """Whether standard errors are not those of (X'V^-1 X)^-1."""
+        return self.ddf.startswith("kenward-roger")
+
+
+def _check(option: str, value: object, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise ValueError(f"{option}={value!r}: choose one of {', '.join(map(repr, choices))}")
+
+
+def denominators(fit: LMMResult, method: Method) -> Denominators:
+    """Set up a method for a fit.
+
+    Raises
+    ------
+    UnsupportedModelError
+        Kenward and Roger's method by maximum likelihood, or where the engine lacks what it takes.
+    DataError
+        A fit that holds no data.
+    ConvergenceError
+        Kenward and Roger's method where the likelihood is not finite; Satterthwaite's degrees of
+        freedom are NaN there.
+    """
+    if not method.needs_totals:
+        df = float(fit.df_resid) if method.ddf == "residual" else np.inf
+        return FixedDenominators(fit._estimates.cov_beta, df)
+    try:
+        totals = fit._inference_totals
+    except ConvergenceError:
+        if method.adjusts_errors:
+            raise
+        return FixedDenominators(fit._estimates.cov_beta, np.nan)
+    if not method.adjusts_errors:
+        return Satterthwaite(totals, _information(totals, method, "observed"))
+    _refuse_kenward_roger(fit, totals)
+    structured = not fit.residual.is_independent
+    information = _information(totals, method, "observed" if structured else "expected")
+    return KenwardRoger(totals, information, _curvature(fit, totals, method, information))
+
+
+def _information(totals: InferenceTotals, method: Method, usual: str) -> Array:
+    """Information of the variance parameters; expected where there is no other."""
+    wanted = method.information or usual
+    if wanted == "expected" or totals.observed is None:
+        return totals.expected
+    return totals.observed
+
+
+def _curvature(
+    fit: LMMResult, totals: InferenceTotals, method: Method, information: Array
+) -> Array:
+    """Sum of W_kl h_kl by the parameters that theta has, in which SAS expands the bias."""
+    covariance = fit._covariance
+    linear = method.ddf == "kenward-roger-linear" or has_linear_residuals(fit.residual)
+    if linear or not isinstance(covariance, JointCovariance):
+        return np.zeros((len(totals.root),) * 2)
+    W = inverse_of_information(information)
+    return natural_curvature(covariance, fit._phi, fit._estimates.sigma2, W, totals)
+
+
+def _refuse_kenward_roger(fit: LMMResult, totals: InferenceTotals) -> None:
+    if fit.method != "REML":
+        raise UnsupportedModelError(
+            "Kenward and Roger's method is one of REML: fit with method='REML', or use "
+            "ddf='satterthwaite'"
+        )
+    if totals.r is None:
+        raise UnsupportedModelError(
+            "Kenward and Roger's method needs second-order sums, which models of crossed factors "
+            "with so many effects do not have: use ddf='satterthwaite'"
+        )
+    if not all(structure.linear for structure in fit._covariance.structures):
+        raise UnsupportedModelError(
+            "Kenward and Roger's method is for D linear in its parameters, which heterogeneous "
+            "compound symmetry is not: use ddf='satterthwaite', or D.cs(hom=True)"
+        )
