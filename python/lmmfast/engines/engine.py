@@ -66,7 +66,7 @@ class Totals:
 
 
 def unflatten(flat: Array, q: int, p1: int, with_kr: bool) -> Totals:
-    """Views into the flat buffer of the kernels (order as in cpp/include/lmmfast/engines/totals.hpp)."""
+    """Views into the flat buffer of the kernels, in the order of the C++ `engines/totals.hpp`."""
     K = q * (q + 1) // 2
     shapes: list[tuple[int, ...]] = [(1,), (K,), (K, K), (p1, p1), (K, p1, p1)]
     if with_kr:

@@ -1,6 +1,6 @@
 """Nested engine: grouping factors that form a chain, eliminated from the innermost outwards.
 
-See docs/nested.md for the algebra and cpp/include/lmmfast/engines/nested/nested.hpp for the kernels.
+See docs/nested.md for the algebra; the kernels are those of the C++ `engines/nested/nested.hpp`.
 """
 
 from __future__ import annotations
