@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
 
+    from lmmfast.inference.marginal_means import MarginalMeans
     from lmmfast.report.summary import Summary
 
 T = TypeVar("T")
@@ -197,7 +198,14 @@ class LMMResult:
         """
         return coefficient_table(self.params, self.bse, alpha, self._df)
 
-    def inference(self, ddf: str = "satterthwaite", *, information: str | None = None) -> LMMResult:
+    def inference(
+        self,
+        ddf: str = "satterthwaite",
+        *,
+        vcov: str = "model",
+        information: str | None = None,
+        cluster: Any = None,
+    ) -> LMMResult:
         """Return this fit with conclusions about the fixed effects drawn in another way.
 
         ``bse``, ``tvalues``, ``df``, ``pvalues``, ``conf_int``, ``cov_params``, ``tidy``,
@@ -213,14 +221,21 @@ class LMMResult:
               (1997; pbkrtest, SAS DDFM=KENWARDROGER); by REML only;
             - "kenward-roger-linear": without second derivatives of V (SAS's FIRSTORDER), the same
               where V is linear in its parameters;
+            - "between-within": subjects less columns constant within them, for these, and rows
+              less subjects less the other columns for the others (SAS DDFM=BETWITHIN);
+            - "inner-outer": those of the level at which a column varies (nlme);
             - "residual": n - p;
             - "normal": none, as z statistics (statsmodels).
+        vcov : str
+            Covariance matrix: "model", (X'V^-1 X)^-1.
         information : {"observed", "expected"}, optional
             Of the variance parameters. Default: what the packages use that have these methods:
             observed for Satterthwaite (lmerTest, SAS), expected for Kenward and Roger's of random
             effects (pbkrtest), observed with a residual structure (SAS). Where a variance is zero
             or a correlation one, the expected information of all parameters is used: the observed
             one describes nothing there.
+        cluster : str or array (n,), optional
+            For robust covariance matrices: what to sum over.
 
         Returns
         -------
@@ -248,7 +263,7 @@ class LMMResult:
         [25.0, 25.0, 25.0, 25.0]
         """
         view = self.__copy__()
-        view._method = Method(ddf, information)
+        view._method = Method(ddf, information, vcov, cluster)
         view.__dict__.pop("_denominators", None)
         _ = view._cov_beta  # refused now, and not when a table is asked for
         return view
@@ -285,6 +300,125 @@ class LMMResult:
         return linear_test(self._denominators, self._estimates.beta, L, values, alpha)
 
     t_test = wald_test = f_test = test
+
+    def anova(self, type: int = 3) -> pd.DataFrame:
+        """Test each term of the fixed effects.
+
+        Parameters
+        ----------
+        type : {3, 1, 2}
+            Hypotheses: 1, each term after those before it; 2, after all terms that do not contain
+            it; 3, means over the cells of other factors with equal weights, whatever the coding.
+            A term contains another that has some of its factors and the same covariates: ``a:x``
+            contains ``x``, not ``a``.
+
+        Returns
+        -------
+        DataFrame
+            A row per term: ``df_num``, ``df_denom``, ``statistic`` (F), ``p_value``; degrees of
+            freedom and covariance matrix as `inference` chose.
+
+        Raises
+        ------
+        DataError
+            A model fitted to arrays, or a fit that holds no rows (types 1 and 2).
+        UnsupportedModelError
+            Factors coded in another way than by treatment; type 3 with columns of X dropped.
+
+        Notes
+        -----
+        Hypotheses and tests are those of lmerTest's ``anova`` and SAS PROC MIXED (type 3).
+
+        Examples
+        --------
+        >>> import lmmfast as lf
+        >>> fit = lf.lmm("distance ~ age * Sex + (age | Subject)", lf.datasets.orthodont())
+        >>> fit.anova().round(3)
+                 df_num  df_denom  statistic  p_value
+        age           1      25.0     87.999    0.000
+        Sex           1      25.0      0.418    0.524
+        age:Sex       1      25.0      5.119    0.033
+        """
+        from lmmfast.inference.anova import anova
+
+        return anova(self, type)
+
+    def emmeans(
+        self,
+        specs: Any,
+        by: Any = None,
+        *,
+        at: Mapping[str, Any] | None = None,
+        weights: str = "equal",
+        alpha: float = 0.05,
+    ) -> MarginalMeans:
+        """Estimate marginal means (least-squares means) of the levels of factors.
+
+        Parameters
+        ----------
+        specs : str or list of str
+            Columns whose levels, or values in ``at``, have a mean each.
+        by : str or list of str, optional
+            Further columns, within whose levels means are compared.
+        at : mapping, optional
+            Values of covariates, or some of the levels of factors. Default: all levels, and means
+            of covariates over the rows.
+        weights : {"equal", "proportional", "outer", "cells"}
+            Of the levels that are averaged over.
+        alpha : float
+            One minus the level of the intervals.
+
+        Returns
+        -------
+        MarginalMeans
+            Its ``frame`` has a row for each mean, with standard errors and degrees of freedom as
+            `inference` chose; ``pairs()``, ``contrast()`` and ``test()`` compare them. An offset
+            is taken as zero.
+
+        Raises
+        ------
+        DataError
+            A model fitted to arrays, a fit that holds no rows, unknown columns.
+        ValueError
+            Unknown weights.
+
+        Notes
+        -----
+        Where columns of X were dropped, means that need them are NaN: they are not estimable.
+
+        Examples
+        --------
+        >>> import lmmfast as lf
+        >>> fit = lf.lmm("distance ~ age * Sex + (age | Subject)", lf.datasets.orthodont())
+        >>> fit.emmeans("Sex").frame.round(2)[["Sex", "estimate", "std_error", "df"]]
+              Sex  estimate  std_error    df
+        0  Female     22.65       0.59  25.0
+        1    Male     24.97       0.49  25.0
+        """
+        from lmmfast.inference.marginal_means import marginal_means
+
+        return marginal_means(self, specs, by, at, weights, alpha)
+
+    def emtrends(
+        self,
+        specs: Any,
+        var: str,
+        by: Any = None,
+        *,
+        at: Mapping[str, Any] | None = None,
+        weights: str = "equal",
+        alpha: float = 0.05,
+    ) -> MarginalMeans:
+        """Estimate marginal slopes by the covariate ``var``; the rest is as in `emmeans`."""
+        from lmmfast.inference.marginal_means import marginal_means
+
+        return marginal_means(self, specs, by, at, weights, alpha, slope=var)
+
+    def drop1(self) -> pd.DataFrame:
+        """Test each term that is part of no other, given all others; as `anova`."""
+        from lmmfast.inference.anova import drop1
+
+        return drop1(self)
 
     @cached_property
     def _inference_totals(self) -> InferenceTotals:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from lmmfast.arrays import Array
 from lmmfast.covariance.joint import JointCovariance
 from lmmfast.errors import ConvergenceError, UnsupportedModelError
+from lmmfast.inference.counted import CountedDenominators, between_within, inner_outer
 from lmmfast.inference.denominators import Denominators, FixedDenominators, inverse_of_information
 from lmmfast.inference.kenward_roger import KenwardRoger
 from lmmfast.inference.natural_curvature import natural_curvature
@@ -19,7 +21,15 @@ from lmmfast.inference.totals import InferenceTotals, has_linear_residuals
 if TYPE_CHECKING:
     from lmmfast.result import LMMResult
 
-DDF = ("satterthwaite", "kenward-roger", "kenward-roger-linear", "residual", "normal")
+DDF = (
+    "satterthwaite",
+    "kenward-roger",
+    "kenward-roger-linear",
+    "between-within",
+    "inner-outer",
+    "residual",
+    "normal",
+)
 INFORMATION = ("observed", "expected")
 
 
@@ -33,25 +43,34 @@ class Method:
         One of `DDF`.
     information : {"observed", "expected"} or None
         None: as the method's usual implementation, see `LMMResult.inference`.
+    vcov : str
+        One of `COVARIANCES`.
+    cluster : str, ndarray (n,) or None
+        What a covariance matrix that is robust sums over; None: the grouping factor.
     """
 
     ddf: str = "satterthwaite"
     information: str | None = None
+    vcov: str = "model"
+    cluster: Any = None
 
     def __post_init__(self) -> None:
         _check("ddf", self.ddf, DDF)
+        _check("vcov", self.vcov, tuple(COVARIANCES))
+        if self.cluster is not None and self.vcov == "model":
+            raise ValueError("cluster= is for robust covariance matrices: choose another vcov")
         if self.information is not None:
             _check("information", self.information, INFORMATION)
 
     @property
     def needs_totals(self) -> bool:
         """Whether it needs second derivatives of the likelihood."""
-        return self.ddf not in ("residual", "normal")
+        return self.ddf == "satterthwaite" or self.ddf.startswith("kenward-roger")
 
     @property
     def adjusts_errors(self) -> bool:
         """Whether standard errors are not those of (X'V^-1 X)^-1."""
-        return self.ddf.startswith("kenward-roger")
+        return self.vcov != "model" or self.ddf.startswith("kenward-roger")
 
 
 def _check(option: str, value: object, choices: tuple[str, ...]) -> None:
@@ -60,7 +79,12 @@ def _check(option: str, value: object, choices: tuple[str, ...]) -> None:
 
 
 def denominators(fit: LMMResult, method: Method) -> Denominators:
-    """Set up a method for a fit.
+    """Set up a method for a fit: the covariance matrix of beta, and degrees of freedom."""
+    return COVARIANCES[method.vcov](fit, method)
+
+
+def of_the_model(fit: LMMResult, method: Method) -> Denominators:
+    """Set up a method whose covariance matrix is that of the model.
 
     Raises
     ------
@@ -72,15 +96,17 @@ def denominators(fit: LMMResult, method: Method) -> Denominators:
         Kenward and Roger's method where the likelihood is not finite; Satterthwaite's degrees of
         freedom are NaN there.
     """
+    cov = fit._estimates.cov_beta
+    if method.ddf in COUNTED:
+        return CountedDenominators(cov, COUNTED[method.ddf](fit))
     if not method.needs_totals:
-        df = float(fit.df_resid) if method.ddf == "residual" else np.inf
-        return FixedDenominators(fit._estimates.cov_beta, df)
+        return FixedDenominators(cov, float(fit.df_resid) if method.ddf == "residual" else np.inf)
     try:
         totals = fit._inference_totals
     except ConvergenceError:
         if method.adjusts_errors:
             raise
-        return FixedDenominators(fit._estimates.cov_beta, np.nan)
+        return FixedDenominators(cov, np.nan)
     if not method.adjusts_errors:
         return Satterthwaite(totals, _information(totals, method, "observed"))
     _refuse_kenward_roger(fit, totals)
@@ -112,7 +138,7 @@ def _curvature(
 def _refuse_kenward_roger(fit: LMMResult, totals: InferenceTotals) -> None:
     if fit.method != "REML":
         raise UnsupportedModelError(
-            "Kenward and Roger's method is one of REML: fit with method='REML', or use "
+            "Kenward and Roger's method is one of REML: fit with reml=True, or use "
             "ddf='satterthwaite'"
         )
     if totals.r is None:
@@ -125,3 +151,13 @@ def _refuse_kenward_roger(fit: LMMResult, totals: InferenceTotals) -> None:
             "Kenward and Roger's method is for D linear in its parameters, which heterogeneous "
             "compound symmetry is not: use ddf='satterthwaite', or D.cs(hom=True)"
         )
+
+
+#: Degrees of freedom by counting, of each coefficient.
+COUNTED: dict[str, Callable[[LMMResult], Array]] = {
+    "between-within": between_within,
+    "inner-outer": inner_outer,
+}
+
+#: Covariance matrices of beta by name, each with its degrees of freedom and tests.
+COVARIANCES: dict[str, Callable[[LMMResult, Method], Denominators]] = {"model": of_the_model}

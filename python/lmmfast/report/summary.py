@@ -396,23 +396,32 @@ def _with_known_df(fit: LMMResult) -> LMMResult:
     return fit
 
 
+#: What degrees of freedom are called in the notes.
+_DDF_NOTES = {
+    "satterthwaite": "Satterthwaite's degrees of freedom",
+    "between-within": "degrees of freedom between and within subjects",
+    "inner-outer": "the degrees of freedom of the level at which a column varies",
+    "residual": "n - p degrees of freedom",
+}
+
+
 def _method_note(fit: LMMResult) -> str:
     """Say how the conclusions about the fixed effects are drawn."""
     method = fit._method
+    if method.vcov != "model":
+        return f"Standard errors are robust ({method.vcov})."
     if method.ddf == "normal":
         return _wald_note(min(m for m, _ in fit._grouping.values()))
-    if method.ddf == "residual":
-        return "t with n - p degrees of freedom."
     if np.isnan(fit.df).any():
         return "Degrees of freedom are not to be had where the likelihood is not finite."
     boundary = ""
-    if fit.certificate.on_boundary:
+    if method.needs_totals and fit.certificate.on_boundary:
         boundary = ", from the expected information, as an estimate lies on the boundary"
     if method.adjusts_errors:
         linear = ", without second derivatives" if method.ddf.endswith("linear") else ""
         return f"Standard errors and degrees of freedom by Kenward and Roger{linear}{boundary}."
-    note = f"t with Satterthwaite's degrees of freedom{boundary}"
-    if fit.method == "REML":
+    note = f"t with {_DDF_NOTES[method.ddf]}{boundary}"
+    if method.ddf == "satterthwaite" and fit.method == "REML":
         note += "; inference('kenward-roger') adjusts standard errors too"
     return f"{note}."
 
