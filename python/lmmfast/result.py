@@ -598,6 +598,50 @@ class LMMResult:
 
         return variance_table(self, alpha)
 
+    def conf_int_theta(
+        self, alpha: float = 0.05, *, method: str = "wald", information: str = "observed"
+    ) -> pd.DataFrame:
+        """Return intervals of the variance parameters, standard deviations and correlations.
+
+        Parameters
+        ----------
+        alpha : float
+            One minus the level.
+        method : {"wald"}
+            On the scales of logarithms of variances and standard deviations and Fisher's z of
+            correlations, transformed back.
+        information : {"observed", "expected"}
+            Of the variance parameters. Observed is what nlme and SAS use. Where a term lies on the
+            boundary, and with more than 2000 crossed effects, there is only the other (of crossed
+            effects the average information).
+
+        Returns
+        -------
+        DataFrame
+            ``estimate``, ``std_error``, ``conf_low``, ``conf_high``: ``sd(…)`` and ``cor(…)`` of
+            the random effects, then the parameters of ``theta``. NaN for terms on the boundary.
+
+        Raises
+        ------
+        ValueError
+            Unknown words, or an alpha that is not between 0 and 0.5.
+        DataError
+            A fit that holds no data.
+
+        Examples
+        --------
+        >>> import lmmfast as lf
+        >>> fit = lf.lmm("Reaction ~ Days + (Days | Subject)", lf.datasets.sleepstudy())
+        >>> fit.conf_int_theta().round(2).head(3)
+                                     estimate  std_error  conf_low  conf_high
+        sd(Intercept|Subject)           24.74       5.84     15.58      39.28
+        sd(Days|Subject)                 5.92       1.25      3.92       8.95
+        cor(Intercept,Days|Subject)      0.07       0.33     -0.52       0.61
+        """
+        from lmmfast.inference.theta_intervals import theta_intervals
+
+        return theta_intervals(self, alpha, method, information)
+
     @property
     def identified_sums(self) -> pd.DataFrame:
         """Sums of variance parameters that are known where the parts are not, as `variance_table`.
@@ -1125,7 +1169,9 @@ class LMMResult:
         """
         from lmmfast.fitting.refit import continued, refit
 
-        return refit(self, y_new, continued(self, start, n_jobs, max_iter, verbose, callback))
+        new = refit(self, y_new, continued(self, start, n_jobs, max_iter, verbose, callback))
+        new._method = self._method
+        return new
 
     def append(
         self,
@@ -1182,7 +1228,9 @@ class LMMResult:
         from lmmfast.fitting.refit import continued
 
         options = continued(self, start, n_jobs, max_iter, verbose, callback)
-        return append(self, data, X, groups, Z, weights, offset, missing, options)
+        new = append(self, data, X, groups, Z, weights, offset, missing, options)
+        new._method = self._method
+        return new
 
     # -- printing and saving ---------------------------------------------------------------------
 

@@ -148,6 +148,8 @@ def test_normal_tails_are_the_limit_of_t(method):
         (lambda fit: fit.emmeans("Sex").contrast("eff", adjust="tukey"), ValueError, "pairwise"),
         (lambda fit: fit.emmeans("Sex").contrast("all"), ValueError, "'trt.vs.ctrl'"),
         (lambda fit: fit.emmeans("Sex").contrast({"a": [1]}), lf.DataError, "there are 2 means"),
+        (lambda fit: fit.conf_int_theta(method="exact"), ValueError, "'wald'"),
+        (lambda fit: fit.conf_int_theta(information="none"), ValueError, "'expected'"),
         (lambda fit: fit.inference(vcov="HC0"), ValueError, "'model'"),
         (lambda fit: fit.inference(cluster="Subject"), ValueError, "robust"),
     ],
@@ -184,3 +186,33 @@ def test_other_codings_are_refused():
     plain = lf.lmm("distance ~ age * Sex + (1 | Subject)", data).emmeans("Sex").frame
     np.testing.assert_allclose(means["estimate"], plain["estimate"], rtol=1e-9)
     np.testing.assert_allclose(means["std_error"], plain["std_error"], rtol=1e-9)
+
+
+def test_methods_of_a_fit_from_the_beginning():
+    data = lf.datasets.sleepstudy()
+    fit = lf.lmm("Reaction ~ Days + (Days | Subject)", data, ddf="kenward-roger")
+    view = lf.lmm("Reaction ~ Days + (Days | Subject)", data).inference("kenward-roger")
+    pd.testing.assert_frame_equal(fit.tidy(), view.tidy())
+    again = fit.refit(2 * data["Reaction"])  # refits keep the method
+    np.testing.assert_allclose(again.bse, 2 * fit.bse, rtol=1e-6)
+    assert "Kenward and Roger" in str(again.summary())
+    with pytest.raises(ValueError, match="'between-within'"):
+        lf.lmm("Reaction ~ Days + (Days | Subject)", data, ddf="containment")
+
+
+def test_intervals_on_the_boundary_are_unknown():
+    fit = lf.lmm("Yield ~ 1 + (1 | Batch)", lf.datasets.dyestuff2())
+    table = fit.conf_int_theta()
+    assert table.loc["sd(Intercept|Batch)", ["std_error", "conf_low", "conf_high"]].isna().all()
+    assert table.loc["var(Residual)"].notna().all()
+
+
+def test_intervals_of_structures():
+    """cor(...) of homogeneous compound symmetry is a parameter; of diagonal D there is none."""
+    data = lf.datasets.sleepstudy()
+    diagonal = lf.lmm("Reaction ~ Days + (Days || Subject)", data).conf_int_theta()
+    assert not any(label.startswith("cor(") for label in diagonal.index)
+    series = lf.lmm("Reaction ~ Days", data, groups="Subject", residual=lf.AR1("Days"))
+    table = series.conf_int_theta()
+    assert list(table.index) == series.theta_names
+    assert (table["conf_low"] < table["estimate"]).all()

@@ -38,6 +38,7 @@ from lmmfast.fitting.small import fit_small
 from lmmfast.fitting.start import given_start
 from lmmfast.grouping.clusters import Clusters, gather
 from lmmfast.grouping.implicit_nesting import warn_of_implicit_nesting
+from lmmfast.inference.methods import Method
 from lmmfast.limits import check_fixed_effects
 from lmmfast.literals import EngineName, Identifiable, Missing, RankDeficient
 from lmmfast.packing.basis import Basis, check_scales, choose_basis
@@ -119,6 +120,8 @@ def lmm(
     max_iter: int = 200,
     verbose: int = 0,
     callback: Callable[[dict[str, Any]], None] | None = None,
+    ddf: str = "satterthwaite",
+    vcov: str = "model",
 ) -> LMMResult:
     """Fit a linear mixed model given by a formula.
 
@@ -182,6 +185,8 @@ def lmm(
     callback : callable, optional
         Called with the trace entry (a dict) of each evaluation; raising ``StopIteration`` in it
         ends the fit at the best point so far, not converged.
+    ddf, vcov : str
+        Degrees of freedom and covariance matrix of the tables: see `LMMResult.inference`.
 
     Returns
     -------
@@ -201,6 +206,7 @@ def lmm(
     """
     from lmmfast.design.from_formula import FormulaDesign
 
+    method = Method(ddf, vcov=vcov)
     options = Options(
         reml,
         rank_deficient,
@@ -226,7 +232,7 @@ def lmm(
         subset=subset,
     )
     _warn_of_missing(design)
-    return fit_design(design, options)
+    return concluded(fit_design(design, options), method)
 
 
 def fit(
@@ -254,6 +260,8 @@ def fit(
     max_iter: int = 200,
     verbose: int = 0,
     callback: Callable[[dict[str, Any]], None] | None = None,
+    ddf: str = "satterthwaite",
+    vcov: str = "model",
 ) -> LMMResult:
     """Fit a linear mixed model to arrays.
 
@@ -277,7 +285,7 @@ def fit(
         Names of the grouping factors; the keys of a dict and the columns of a table are names.
     missing : {"raise", "drop", "exclude"}
     reml, weights, offset, D, rank_deficient, identifiable, engine, start, n_starts, n_jobs,
-    max_iter, verbose, callback
+    max_iter, verbose, callback, ddf, vcov
         See `lmm`.
 
     Returns
@@ -299,6 +307,7 @@ def fit(
     """
     from lmmfast.design.from_arrays import ArrayDesign
 
+    method = Method(ddf, vcov=vcov)
     options = Options(
         reml,
         rank_deficient,
@@ -327,7 +336,14 @@ def fit(
         residual=wanted_structure(residual, engine),
     )
     _warn_of_missing(design)
-    return fit_design(design, options)
+    return concluded(fit_design(design, options), method)
+
+
+def concluded(fit: LMMResult, method: Method) -> LMMResult:
+    """Draw conclusions about beta by a method other than the default."""
+    if method == Method():
+        return fit
+    return fit.inference(method.ddf, vcov=method.vcov)
 
 
 def _warn_of_missing(design: Design) -> None:

@@ -31,9 +31,9 @@ def variance_table(fit: LMMResult, alpha: float) -> pd.DataFrame:
     z = normal_quantile(alpha)
     estimate, error = fit.theta.to_numpy(), fit.theta_se.to_numpy()
     rows = [
-        (name, *_row(np.float64(value), np.float64(se), scale, z))
+        (name, *scaled_row(np.float64(value), np.float64(se), scale, z))
         for name, value, se, scale in zip(
-            fit.theta_names, estimate, error, _scales(fit), strict=True
+            fit.theta_names, estimate, error, parameter_scales(fit), strict=True
         )
     ]
     rows = [*_derived(fit, rows, z), *_sums(fit, z)]
@@ -54,15 +54,15 @@ def _sums(fit: LMMResult, z: float) -> list[Row]:
     positive = (redundancy.weights >= 0).all(axis=1) & (values > 0)
     positive &= np.array(["cov(" not in name for name in redundancy.names], dtype=bool)
     return [
-        (name, *_row(value, error, "variance" if of_variances else "free", z))
+        (name, *scaled_row(value, error, "variance" if of_variances else "free", z))
         for name, value, error, of_variances in zip(
             redundancy.names, values, errors, positive, strict=True
         )
     ]
 
 
-def _scales(fit: LMMResult) -> list[str]:
-    """Scale of the interval of each parameter."""
+def parameter_scales(fit: LMMResult) -> list[str]:
+    """Scale of the interval of each parameter of theta."""
     covariance = fit._covariance
     names = fit.theta_names
     if not isinstance(covariance, JointCovariance):
@@ -76,7 +76,7 @@ def _scale_of(name: str) -> str:
     return {"var": "variance", "cor": "correlation"}.get(kind, "free")
 
 
-def _row(
+def scaled_row(
     value: np.float64, se: np.float64, scale: str, z: float
 ) -> tuple[float, float, float, float]:
     """Estimate, standard error and interval on the scale given."""
@@ -120,7 +120,7 @@ def _other_variances(fit: LMMResult, covariance: JointCovariance, z: float) -> l
     J = np.hstack([np.zeros((len(own), covariance.n_random)), own])
     errors = np.sqrt(np.diag(fit._cov_of(J)))
     return [
-        (f"var({word}{level})", *_row(np.float64(value), np.float64(error), "variance", z))
+        (f"var({word}{level})", *scaled_row(np.float64(value), np.float64(error), "variance", z))
         for level, value, error in zip(variances(at[:-1], at[-1]), values(at), errors, strict=True)
     ]
 
