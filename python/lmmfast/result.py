@@ -423,7 +423,12 @@ class LMMResult:
     @cached_property
     def _inference_totals(self) -> InferenceTotals:
         """Derivatives that small-sample inference is made of."""
-        return inference_totals(self)
+        return inference_totals(self, self._keeps_second_order)
+
+    @property
+    def _keeps_second_order(self) -> bool:
+        """Whether second-order sums are few enough to be kept."""
+        return len(self._estimates.theta) ** 2 * len(self.x_names) ** 2 <= MAX_KEPT_TOTALS
 
     @cached_property
     def _denominators(self) -> Denominators:
@@ -533,14 +538,7 @@ class LMMResult:
 
         And the directions (n_lost, k) of which there is no information, and nothing in it.
         """
-        engine = self._need(self._engine, "the information of theta")
-        average = getattr(engine, "average_information", False)
-        totals = engine.totals(self._Lambda, with_kr=self._problem.reml or average)
-        evaluation = Evaluation(self._problem, totals)
-        with np.errstate(all="ignore"):
-            info = theta_information(
-                evaluation, self._basis, self._covariance, self._D, self._estimates.D
-            )
+        info = self._expected_information
         free = np.append(self._covariance.free(self._phi), True)
         ranks = self.certificate.rank.values()
         for params, (rank, q) in zip(self._covariance.params, ranks, strict=True):
@@ -553,17 +551,30 @@ class LMMResult:
                 f"standard errors of theta exceed the range of double precision: divide "
                 f"{self.y_name!r} by a power of ten"
             )
-        found, inverse = self._flat_directions(known, free, evaluation.sigma2)
+        found, inverse = self._flat_directions(known, free)
         cov, lost = np.full(info.shape, np.nan), np.zeros((len(found), len(info)))
         cov[np.ix_(free, free)], lost[:, free] = inverse, found
         if self._n_flat and not free.all() and np.isfinite(info).all():
             everything = np.ones(len(info), dtype=bool)  # of the terms on the boundary too
-            lost = self._flat_directions(info, everything, evaluation.sigma2)[0]
+            lost = self._flat_directions(info, everything)[0]
         return cov, lost
 
-    def _flat_directions(
-        self, info: Array, free: NDArray[np.bool_], working_sigma2: float
-    ) -> tuple[Array, Array]:
+    @property
+    def _expected_information(self) -> Array:
+        """Expected information for (natural parameters of D, kappa, sigma2)."""
+        known = self.__dict__.get("_inference_totals")
+        if known is not None:
+            return np.asarray(known.expected)
+        engine = self._need(self._engine, "the information of theta")
+        average = getattr(engine, "average_information", False)
+        totals = engine.totals(self._Lambda, with_kr=self._problem.reml or average)
+        evaluation = Evaluation(self._problem, totals)
+        with np.errstate(all="ignore"):
+            return theta_information(
+                evaluation, self._basis, self._covariance, self._D, self._estimates.D
+            )
+
+    def _flat_directions(self, info: Array, free: NDArray[np.bool_]) -> tuple[Array, Array]:
         """Directions of which there is no information, and the inverse along the others."""
         if not self._n_flat:
             return flat_directions(info)
@@ -571,6 +582,7 @@ class LMMResult:
         if not free[covariance.n_random :].all():  # theta is at an end of its range
             return flat_directions(info, self._n_flat, np.ones(len(info)))
         J = self._theta_jacobian[np.ix_(free, free)]
+        working_sigma2 = self._unit / self._basis.y_scale**2
         units = parameter_units(self._basis, covariance, working_sigma2, self._estimates.D)
         return flat_directions(info, self._n_flat, units[free], J)
 
@@ -1271,7 +1283,7 @@ class LMMResult:
             _ = self._inverse_information
         with contextlib.suppress(DataError):  # a fit with appended rows holds none
             _ = self._mean_variances
-        if len(self._estimates.theta) ** 2 * len(self.x_names) ** 2 <= MAX_KEPT_TOTALS:
+        if self._keeps_second_order:
             with contextlib.suppress(DataError, ConvergenceError):
                 _ = self._inference_totals
 

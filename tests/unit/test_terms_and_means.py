@@ -216,3 +216,19 @@ def test_intervals_of_structures():
     table = series.conf_int_theta()
     assert list(table.index) == series.theta_names
     assert (table["conf_low"] < table["estimate"]).all()
+
+
+def test_sums_that_are_not_kept_are_made_when_they_are_asked_for(monkeypatch):
+    """Kenward and Roger's errors of many coefficients, and tables in either order."""
+    data = lf.datasets.orthodont()
+    formula = "distance ~ age * Sex + (age | Subject)"
+    kept = lf.lmm(formula, data)
+    monkeypatch.setattr("lmmfast.result.MAX_KEPT_TOTALS", 0)
+    fit = lf.lmm(formula, data)
+    errors_first = fit.theta_se
+    np.testing.assert_array_equal(fit.df, kept.df)
+    assert fit._inference_totals.r is None
+    pd.testing.assert_frame_equal(
+        fit.inference("kenward-roger").tidy(), kept.inference("kenward-roger").tidy()
+    )
+    np.testing.assert_array_equal(errors_first, kept.theta_se)

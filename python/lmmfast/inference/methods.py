@@ -16,7 +16,11 @@ from lmmfast.inference.denominators import Denominators, FixedDenominators, inve
 from lmmfast.inference.kenward_roger import KenwardRoger
 from lmmfast.inference.natural_curvature import natural_curvature
 from lmmfast.inference.satterthwaite import Satterthwaite
-from lmmfast.inference.totals import InferenceTotals, has_linear_residuals
+from lmmfast.inference.totals import (
+    InferenceTotals,
+    has_linear_residuals,
+    inference_totals,
+)
 
 if TYPE_CHECKING:
     from lmmfast.result import LMMResult
@@ -109,6 +113,8 @@ def of_the_model(fit: LMMResult, method: Method) -> Denominators:
         return FixedDenominators(cov, np.nan)
     if not method.adjusts_errors:
         return Satterthwaite(totals, _information(totals, method, "observed"))
+    if totals.r is None:  # so many numbers that they are not kept
+        totals = inference_totals(fit)
     _refuse_kenward_roger(fit, totals)
     structured = not fit.residual.is_independent
     information = _information(totals, method, "observed" if structured else "expected")
@@ -129,7 +135,7 @@ def _curvature(
     """Sum of W_kl h_kl by the parameters that theta has, in which SAS expands the bias."""
     covariance = fit._covariance
     linear = method.ddf == "kenward-roger-linear" or has_linear_residuals(fit.residual)
-    if linear or not isinstance(covariance, JointCovariance):
+    if linear or totals.h is None or not isinstance(covariance, JointCovariance):
         return np.zeros((len(totals.root),) * 2)
     W = inverse_of_information(information)
     return natural_curvature(covariance, fit._phi, fit._estimates.sigma2, W, totals)

@@ -38,6 +38,7 @@ def natural_curvature(
         second[..., covariance.n_random + j] = _derivative(covariance, kappa, sigma2, j)
     m = np.einsum("ab,iab->i", W, second)
     by_eta = np.linalg.solve(first, m)
+    assert totals.h is not None
     own = np.einsum("ab,abpq->pq", W, totals.h)
     return np.asarray(own - np.einsum("a,apq->pq", by_eta, totals.q))
 

@@ -56,9 +56,10 @@ class InferenceTotals:
         G, with G G' the covariance matrix of beta.
     q : ndarray (k, p, p)
     r : ndarray (k, k, p, p) or None
-        Symmetrised in its last axes; None where the engine does not have them.
-    h : ndarray (k, k, p, p)
-        Of second derivatives of V; zeros where V is linear.
+        Symmetrised in its last axes; None where they were not asked for, and where the engine does
+        not have them.
+    h : ndarray (k, k, p, p) or None
+        Of second derivatives of V; None where V is linear.
     expected : ndarray (k, k)
         Expected information; average information where the engine has that alone.
     observed : ndarray (k, k) or None
@@ -69,7 +70,7 @@ class InferenceTotals:
     root: Array
     q: Array
     r: Array | None
-    h: Array
+    h: Array | None
     expected: Array
     observed: Array | None
 
@@ -97,8 +98,13 @@ def has_linear_residuals(structure: ResidualStructure) -> bool:
     return correlation.kind in HOMOGENEOUS_LINEAR and same
 
 
-def inference_totals(fit: LMMResult) -> InferenceTotals:
+def inference_totals(fit: LMMResult, with_r: bool = True) -> InferenceTotals:
     """Compute the derivatives that inference on beta needs, with one pass for each of them.
+
+    Parameters
+    ----------
+    with_r : bool
+        Whether ``r`` is wanted, which only Kenward and Roger's errors need: (k p)^2 numbers.
 
     Raises
     ------
@@ -123,7 +129,7 @@ def inference_totals(fit: LMMResult) -> InferenceTotals:
             second = _second_order(fit, covariance, engine, evaluation)
         except ConvergenceError:  # so near the end of the range that differences leave it
             interior = False
-    first = _with_sigma2(evaluation, vech_D, second)
+    first = _with_sigma2(evaluation, vech_D, second, with_r)
     J = working_by_natural(evaluation.sigma2, basis, covariance, fit._estimates.D, len(first.q))
     expected = evaluation.joint_info(fit._D[covariance.pairs])
     root = np.sqrt(fit._unit) * basis.x_map(fit._keep) @ G
@@ -131,7 +137,7 @@ def inference_totals(fit: LMMResult) -> InferenceTotals:
         root=root,
         q=np.einsum("ia,apq->ipq", J, first.q),
         r=None if first.r is None else np.einsum("ia,jb,abpq->ijpq", J, J, first.r, optimize=True),
-        h=np.einsum("ia,jb,abpq->ijpq", J, J, first.h, optimize=True),
+        h=None if first.h is None else np.einsum("ia,jb,abpq->ijpq", J, J, first.h, optimize=True),
         expected=J @ expected @ J.T,
         observed=J @ first.observed @ J.T if interior and first.observed is not None else None,
     )
@@ -158,11 +164,13 @@ def _second_order(
 class _Working:
     q: Array
     r: Array | None
-    h: Array
+    h: Array | None
     observed: Array | None
 
 
-def _with_sigma2(evaluation: Evaluation, vech_D: Array, second: SecondOrder | None) -> _Working:
+def _with_sigma2(
+    evaluation: Evaluation, vech_D: Array, second: SecondOrder | None, with_r: bool
+) -> _Working:
     """Derivatives by (vech(D), kappa, sigma2) in units of sigma2, in the coordinates of G."""
     G, c, sigma2 = evaluation.S_inv_root, evaluation.c, evaluation.sigma2
     p, K = len(G), len(vech_D)
@@ -171,28 +179,36 @@ def _with_sigma2(evaluation: Evaluation, vech_D: Array, second: SecondOrder | No
     M = np.vstack([np.eye(K), -vech_D])  # (q_1 … q_K, q_sigma2 - identity) from the q_k
     q = np.einsum("ak,kpq->apq", M, own)
     q[K] += np.eye(p)
-    h = np.zeros((K + 1, K + 1, p, p))
+    h = None
     if second is not None:
+        h = np.zeros((K + 1, K + 1, p, p))
         h[:K, :K] = second.h
         for k in second.places:  # V = ZDZ' + sigma2 Rdot(kappa)
             h[k, K] = h[K, k] = own[k]
     if evaluation.totals.kr is None or evaluation.totals.average:
         return _Working(q, None, h, None)
     kr = evaluation._kept(evaluation.totals.kr)
-    r_own = G.T @ kr[..., :-1, :-1] @ G
-    r_own = 0.5 * (r_own + r_own.swapaxes(-1, -2))
-    r = np.einsum("ak,bl,klpq->abpq", M, M, r_own, optimize=True)
-    r[:K, K] += own
-    r[K, :K] += own
-    r[K, K] += np.eye(p) - 2 * np.einsum("k,kpq->pq", vech_D, own)
+    r = _second_order_sums(kr, own, M, vech_D, G) if with_r else None
     u = M @ ((quad @ c)[:, :-1] @ G) / np.sqrt(sigma2)
     curvature = (kr @ c) @ c / sigma2
     curvature = M @ (0.5 * (curvature + curvature.T)) @ M.T
-    with_r = evaluation.residual_quad
-    curvature[:K, K] += with_r
-    curvature[K, :K] += with_r
-    curvature[K, K] += evaluation.problem.df - 2 * vech_D @ with_r
+    of_residuals = evaluation.residual_quad
+    curvature[:K, K] += of_residuals
+    curvature[K, :K] += of_residuals
+    curvature[K, K] += evaluation.problem.df - 2 * vech_D @ of_residuals
     observed = curvature - u @ u.T - evaluation.joint_info(vech_D)
     if second is not None:
         observed[:K, :K] += second.observed
     return _Working(q, r, h, observed)
+
+
+def _second_order_sums(kr: Array, own: Array, M: Array, vech_D: Array, G: Array) -> Array:
+    """The r_kl with those of sigma2, from the sums by vech(D) and kappa."""
+    K, p = len(own), len(G)
+    r_own = G.T @ kr[..., :-1, :-1] @ G
+    r_own = 0.5 * (r_own + r_own.swapaxes(-1, -2))
+    r: Array = np.einsum("ak,bl,klpq->abpq", M, M, r_own, optimize=True)
+    r[:K, K] += own
+    r[K, :K] += own
+    r[K, K] += np.eye(p) - 2 * np.einsum("k,kpq->pq", vech_D, own)
+    return r
