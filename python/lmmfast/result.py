@@ -412,6 +412,8 @@ class LMMResult:
         """Estimate marginal slopes by the covariate ``var``; the rest is as in `emmeans`."""
         from lmmfast.inference.marginal_means import marginal_means
 
+        if not isinstance(var, str):
+            raise DataError(f"var={var!r} must be the name of a covariate")
         return marginal_means(self, specs, by, at, weights, alpha, slope=var)
 
     def drop1(self) -> pd.DataFrame:

@@ -151,6 +151,17 @@ METHODS = {
     "refit": ["y_new", "start", "max_iter"],
     "implied_covariance": ["group", "at"],
     "append": ["data"],
+    "inference": ["ddf", "vcov", "information", "cluster"],
+    "test": ["hypothesis"],
+    "anova": ["type"],
+    "emmeans": ["specs", "by", "at", "weights", "alpha"],
+    "emtrends": ["var", "by", "at"],
+    "conf_int_theta": ["alpha", "method", "information"],
+}
+GIVEN = {
+    "refit": {"y_new": DATA["y"]},
+    "emmeans": {"specs": "f"},
+    "emtrends": {"specs": "f", "var": "x"},
 }
 
 
@@ -160,5 +171,4 @@ METHODS = {
 @settings(PLAIN, max_examples=10)
 @given(value=odd)
 def test_methods(method, name, value):
-    given_too = {"y_new": DATA["y"]} if method == "refit" else {}
-    attempt(lambda: getattr(FIT, method)(**{**given_too, name: value}), TYPED)
+    attempt(lambda: getattr(FIT, method)(**{**GIVEN.get(method, {}), name: value}), TYPED)

@@ -71,8 +71,11 @@ def reference_grid(
             "functions of coefficients with fit.test(L)"
         )
     columns = sorted(spec.parts["X"].columns)
+    if at is not None and not isinstance(at, Mapping):
+        raise DataError(f"at={at!r} must map columns to values, as {{'age': [8, 14]}}")
     given = {name: _as_list(values) for name, values in (at or {}).items()}
-    unknown = [name for name in [*given, *([slope] if slope else [])] if name not in columns]
+    wanted = [] if slope is None else [slope]
+    unknown = [name for name in [*given, *wanted] if name not in columns]
     if unknown:
         raise DataError(
             f"the fixed effects have no column {unknown[0]!r}: there are {', '.join(columns)}"
