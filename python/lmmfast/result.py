@@ -227,15 +227,21 @@ class LMMResult:
             - "residual": n - p;
             - "normal": none, as z statistics (statsmodels).
         vcov : str
-            Covariance matrix: "model", (X'V^-1 X)^-1.
+            Covariance matrix of the coefficients: "model", that of the method; or, right whatever
+            the covariance within clusters is, "CR0" (SAS EMPIRICAL), "CR1", "CR1p", "CR1S", "CR2"
+            or "CR3", as clubSandwich calls them, with Satterthwaite's degrees of freedom under the
+            fitted model and tests by Hotelling's T² (HTZ). "CR2" has the principal root of
+            (I - G_i M), mmrm's definition, which differs from clubSandwich's in the third digit
+            where clusters differ.
         information : {"observed", "expected"}, optional
             Of the variance parameters. Default: what the packages use that have these methods:
             observed for Satterthwaite (lmerTest, SAS), expected for Kenward and Roger's of random
             effects (pbkrtest), observed with a residual structure (SAS). Where a variance is zero
             or a correlation one, the expected information of all parameters is used: the observed
             one describes nothing there.
-        cluster : str or array (n,), optional
-            For robust covariance matrices: what to sum over.
+        cluster : array (n,), optional
+            Clusters for robust variances, which contain whole groups: a value for each row used, or
+            for each row of the data. Default: the outermost grouping factor.
 
         Returns
         -------
@@ -248,12 +254,15 @@ class LMMResult:
             Unknown words.
         UnsupportedModelError
             Kenward and Roger's method by maximum likelihood, or with crossed factors of more than
-            2000 effects.
+            2000 effects. Robust variances with crossed factors and no ``cluster``.
+        DataError
+            Groups that are in several clusters, clusters of another length, a fit without data.
 
         References
         ----------
         Giesbrecht and Burns (1985), Biometrics 41, 477-486. Kenward and Roger (1997), Biometrics
-        53, 983-997.
+        53, 983-997. Pustejovsky and Tipton (2018), Journal of Business & Economic Statistics 36,
+        672-683.
 
         Examples
         --------

@@ -11,10 +11,12 @@ import numpy as np
 from lmmfast.arrays import Array
 from lmmfast.covariance.joint import JointCovariance
 from lmmfast.errors import ConvergenceError, UnsupportedModelError
+from lmmfast.inference.cluster_sums import cluster_sums
 from lmmfast.inference.counted import CountedDenominators, between_within, inner_outer
 from lmmfast.inference.denominators import Denominators, FixedDenominators, inverse_of_information
 from lmmfast.inference.kenward_roger import KenwardRoger
 from lmmfast.inference.natural_curvature import natural_curvature
+from lmmfast.inference.robust import KINDS, Robust
 from lmmfast.inference.satterthwaite import Satterthwaite
 from lmmfast.inference.totals import (
     InferenceTotals,
@@ -49,8 +51,8 @@ class Method:
         None: as the method's usual implementation, see `LMMResult.inference`.
     vcov : str
         One of `COVARIANCES`.
-    cluster : str, ndarray (n,) or None
-        What a covariance matrix that is robust sums over; None: the grouping factor.
+    cluster : array (n,) or None
+        Clusters of robust variances; None: the outermost grouping factor.
     """
 
     ddf: str = "satterthwaite"
@@ -62,7 +64,12 @@ class Method:
         _check("ddf", self.ddf, DDF)
         _check("vcov", self.vcov, tuple(COVARIANCES))
         if self.cluster is not None and self.vcov == "model":
-            raise ValueError("cluster= is for robust covariance matrices: choose another vcov")
+            raise ValueError("cluster= is for robust variances: choose vcov='CR2', for instance")
+        if self.vcov != "model" and self.ddf.startswith("kenward-roger"):
+            raise ValueError(
+                f"ddf={self.ddf!r} has standard errors of its own: with vcov={self.vcov!r} choose "
+                "ddf='satterthwaite', 'between-within', 'residual' or 'normal'"
+            )
         if self.information is not None:
             _check("information", self.information, INFORMATION)
 
@@ -121,6 +128,25 @@ def of_the_model(fit: LMMResult, method: Method) -> Denominators:
     return KenwardRoger(totals, information, _curvature(fit, totals, method, information))
 
 
+def robust(fit: LMMResult, method: Method) -> Denominators:
+    """Set up robust variances, with degrees of freedom of their own or those asked for.
+
+    Raises
+    ------
+    DataError
+        A fit that holds no data, clusters that split groups.
+    UnsupportedModelError
+        Crossed grouping factors without clusters.
+    """
+    found = Robust(cluster_sums(fit, method.cluster), method.vcov)
+    if method.ddf == "satterthwaite":
+        return found
+    if method.ddf in COUNTED:
+        return CountedDenominators(found.cov, COUNTED[method.ddf](fit))
+    df = float(fit.df_resid) if method.ddf == "residual" else np.inf
+    return FixedDenominators(found.cov, df)
+
+
 def _information(totals: InferenceTotals, method: Method, usual: str) -> Array:
     """Information of the variance parameters; expected where there is no other."""
     wanted = method.information or usual
@@ -166,4 +192,7 @@ COUNTED: dict[str, Callable[[LMMResult], Array]] = {
 }
 
 #: Covariance matrices of beta by name, each with its degrees of freedom and tests.
-COVARIANCES: dict[str, Callable[[LMMResult, Method], Denominators]] = {"model": of_the_model}
+COVARIANCES: dict[str, Callable[[LMMResult, Method], Denominators]] = {
+    "model": of_the_model,
+    **dict.fromkeys(KINDS, robust),
+}

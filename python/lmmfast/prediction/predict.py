@@ -321,23 +321,37 @@ def residual_sds(fit: LMMResult) -> Array | None:
 
 
 def _whitened(fit: LMMResult, batch: Batch, ptr: NDArray[np.int64]) -> Array:
-    """L_i^-1 r_i without V_i: each row less its prediction from the rows before it.
-
-    The rows of a cluster update the mean a and the covariance P of its random effects one by one,
-    and (r - z'a) / sqrt(z'P z + sigma2 / w) is the entry of L^-1 r; the j-th rows of all clusters
-    go together. Durbin and Koopman, Time Series Analysis by State Space Methods (2012), 4.3.
-    """
+    """L_i^-1 r_i of the residuals r_i = y_i - X_i beta."""
     assert batch.y is not None
     r = batch.y - _linear(batch.X, fit, len(batch.y))
     if batch.offset is not None:
         r -= batch.offset
+    return whitened_columns(fit, batch, ptr, r[:, None])[:, 0]
+
+
+def whitened_columns(fit: LMMResult, batch: Batch, ptr: NDArray[np.int64], A: Array) -> Array:
+    """L_i^-1 A_i without V_i: each row less its prediction from the rows before it.
+
+    The rows of a cluster update the mean a and the covariance P of its random effects one by one,
+    and (A_j - z'a) / sqrt(z'P z + sigma2 / w) is the row of L^-1 A; the j-th rows of all clusters
+    go together. Durbin and Koopman, Time Series Analysis by State Space Methods (2012), 4.3.
+
+    Parameters
+    ----------
+    batch : Batch
+        Rows of whole clusters.
+    ptr : ndarray (m + 1,)
+        Where each cluster begins.
+    A : ndarray (n, k)
+        Written into.
+    """
     Z = np.column_stack(batch.Z)
-    R = np.full(len(r), fit.scale) if batch.weights is None else fit.scale / batch.weights
+    R = np.full(len(A), fit.scale) if batch.weights is None else fit.scale / batch.weights
     sizes = np.diff(ptr)
     largest_first = np.argsort(-sizes, kind="stable")
     starts, sizes = ptr[:-1][largest_first], sizes[largest_first]
     D = fit._estimates.D
-    a = np.zeros((len(starts), len(D)))
+    a = np.zeros((len(starts), len(D), A.shape[1]))
     P = np.repeat(D[None], len(starts), axis=0)
     for j in range(int(sizes[0])):
         active = int(np.searchsorted(-sizes, -j, side="left"))  # clusters of more than j rows
@@ -345,12 +359,12 @@ def _whitened(fit: LMMResult, batch: Batch, ptr: NDArray[np.int64]) -> Array:
         z = Z[at]
         Pz = np.einsum("ijk,ik->ij", P, z)
         variance = np.einsum("ij,ij->i", z, Pz) + R[at]
-        error = r[at] - np.einsum("ij,ij->i", z, a)
-        r[at] = error / np.sqrt(variance)
+        error = A[at] - np.einsum("ij,ijk->ik", z, a)
+        A[at] = error / np.sqrt(variance)[:, None]
         gain = Pz / variance[:, None]
-        a += gain * error[:, None]
+        a += gain[:, :, None] * error[:, None, :]
         P -= gain[:, :, None] * Pz[:, None, :]
-    return r
+    return A
 
 
 def _design(fit: LMMResult) -> Design:

@@ -409,7 +409,7 @@ def _method_note(fit: LMMResult) -> str:
     """Say how the conclusions about the fixed effects are drawn."""
     method = fit._method
     if method.vcov != "model":
-        return f"Standard errors are robust ({method.vcov})."
+        return _robust_note(fit)
     if method.ddf == "normal":
         return _wald_note(min(m for m, _ in fit._grouping.values()))
     if np.isnan(fit.df).any():
@@ -424,6 +424,19 @@ def _method_note(fit: LMMResult) -> str:
     if method.ddf == "satterthwaite" and fit.method == "REML":
         note += "; inference('kenward-roger') adjusts standard errors too"
     return f"{note}."
+
+
+def _robust_note(fit: LMMResult) -> str:
+    """Say what robust standard errors are, and what they are as sure of."""
+    method = fit._method
+    clusters = "the clusters given" if method.cluster is not None else "groups"
+    tests = {
+        "satterthwaite": "t with Satterthwaite's degrees of freedom",
+        "residual": "t with n - p degrees of freedom",
+        "between-within": "t with degrees of freedom between and within groups",
+        "inner-outer": "t with degrees of freedom by the level at which a column varies",
+    }.get(method.ddf, "z from the normal distribution")
+    return f"Standard errors robust by {clusters} ({method.vcov}), {tests}."
 
 
 def _wald_note(fewest: int) -> str:
