@@ -212,15 +212,31 @@ METHODS = {
 }
 
 
+def test_empirical(case, request):
+    """EMPIRICAL is CR0, with degrees of freedom between and within subjects."""
+    kind = "robust_CR0_between_within"
+    wanted = SAS_DF.get(request.node.callspec.params["case"], {}).get(kind)
+    if wanted is None:
+        return
+    view = case.fit.inference("between-within", vcov="CR0")
+    df, se = (sas_coefficients(case.spec, values) for values in (view.df, view.bse))
+    for name, want in wanted.items():
+        assert_close(se[name], want["se"], 1e-6)
+        assert df[name] == want["sas_df"]
+
+
 def test_degrees_of_freedom_are_there():
     kinds = [kind for entry in SAS_DF.values() for kind in entry]
     assert kinds.count("satterthwaite") >= 25
+    assert kinds.count("robust_CR0_between_within") >= 11
     assert kinds.count("kenward_roger") >= 6 and kinds.count("kenward_roger_linear") >= 6
 
 
 def test_degrees_of_freedom(case, request):
     """Of Kenward and Roger's methods the standard errors too; 1e-6 is what the numbers carry."""
     for kind, wanted in SAS_DF.get(request.node.callspec.params["case"], {}).items():
+        if kind not in METHODS:
+            continue
         view = case.fit.inference(METHODS[kind])
         df = sas_coefficients(case.spec, view.df)
         se = sas_coefficients(case.spec, view.bse)
