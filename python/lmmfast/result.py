@@ -557,7 +557,9 @@ class LMMResult:
         if not self._n_flat:
             free &= np.diag(info) > 0  # not so the range of spheres that reach no row, for instance
         known = info[np.ix_(free, free)]
-        if not free.any() or not np.isfinite(known).all():
+        if not free.any():  # rounding leaves nothing of it where sigma2 is tiny beside D
+            return np.full(info.shape, np.nan), np.zeros((0, len(info)))
+        if not np.isfinite(known).all():
             raise DataError(
                 f"standard errors of theta exceed the range of double precision: divide "
                 f"{self.y_name!r} by a power of ten"

@@ -347,3 +347,56 @@ def test_the_choice_is_made_everywhere(tmp_path: Path, capsys: pytest.CaptureFix
     assert known["estimate"] == pytest.approx(d["y"].var(), rel=1e-9)
     with pytest.raises(lf.DataError, match="choose 'raise' or 'warn'"):
         lf.lmm("y ~ 1 + (1 | g)", d, identifiable="no")
+
+
+# -- variances that the fixed effects leave nothing of ---------------------------------------------
+
+_TAKEN = [
+    ("y ~ site + (1 | site)", {}),
+    ("y ~ site + (x | site)", {}),
+    ("y ~ site + (1 | site) + (1 | b)", {}),
+    ("y ~ site + (1 | site / id)", {}),
+    ("y ~ site + (1 | site / id)", {"residual": lf.AR1("t")}),
+    ("y ~ site + (1 | site) + (1 | id)", {"residual": lf.ByGroup("arm")}),
+    ("y ~ site + (1 | site) + (1 | b)", {"engine": "reference"}),
+]
+
+
+@pytest.fixture(scope="module")
+def sites() -> pd.DataFrame:
+    rng = np.random.default_rng(1)
+    n = 120
+    return pd.DataFrame(
+        {
+            "y": rng.normal(size=n),
+            "x": rng.normal(size=n),
+            "t": np.tile(np.arange(4), 30),
+            "arm": np.repeat(["a", "b"], 60),
+            "site": np.repeat(["s", "u", "v"], 40),
+            "id": np.repeat(np.arange(30), 4),
+            "b": np.tile(np.arange(8), 15),
+        }
+    )
+
+
+@pytest.mark.filterwarnings("ignore::lmmfast.NestingWarning")
+@pytest.mark.parametrize(("formula", "options"), _TAKEN)
+def test_fixed_effects_leave_nothing_of_a_variance(
+    sites: pd.DataFrame, formula: str, options: dict
+) -> None:
+    """REML knows nothing of the variance of a factor that is in X too; it was called converged."""
+    with pytest.raises(
+        lf.NotIdentifiableError,
+        match=r"nothing about var\(Intercept\|site\): the fixed effects already explain all",
+    ):
+        lf.lmm(formula, sites, **options)
+    if options.get("engine") == "reference":
+        return
+    with pytest.warns(lf.NotIdentifiableWarning):
+        fit = lf.lmm(formula, sites, identifiable="warn", **options)
+    assert "nothing of var(Intercept|site)" in fit.certificate.status
+    assert np.isnan(fit.theta_se["var(Intercept|site)"])
+    # The restricted likelihood is that of the model without this variance.
+    without = formula.replace("site / id", "id").replace("(1 | site) + ", "")
+    if without != formula:
+        assert fit.llf == pytest.approx(lf.lmm(without, sites, **options).llf, abs=1e-7)

@@ -1,10 +1,13 @@
 """Columns that nearly determine each other: kept with all digits, or dropped without a trace."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pandas as pd
 import pytest
 
 import lmmfast as lf
+from lmmfast.search.estimates import independent_columns
 
 
 @pytest.fixture(scope="module")
@@ -133,3 +136,24 @@ def test_a_column_that_is_constant_in_the_sample_only(row):
     dense = lf.fit(y, X, groups, X[:, :1], engine="reference")
     assert fit.llf == pytest.approx(dense.llf, rel=1e-10)
     assert fit._basis.unit is None
+
+
+def test_the_columns_that_are_kept():
+    """Those that raise the rank of the earlier ones, whatever their scales."""
+    rng = np.random.default_rng(0)
+    for _ in range(200):
+        p = int(rng.integers(1, 14))
+        unit = rng.normal(size=(p + 5, p))
+        for j in range(1, p):
+            if rng.random() < 0.4:
+                unit[:, j] = unit[:, :j] @ rng.normal(size=j)
+            unit[:, j] /= np.linalg.norm(unit[:, j])
+        X = unit * 10.0 ** rng.integers(-100, 100, p)
+        first = rng.choice(p, min(p, 2), replace=False).tolist()
+        excluded = [j for j in range(p) if j not in first][:1]
+        basis = SimpleNamespace(x_mix=None, unit_columns=first, excluded=excluded)
+        kept: list[int] = []
+        for j in [*first, *(j for j in range(p) if j not in (*first, *excluded))]:
+            if np.linalg.matrix_rank(unit[:, [*kept, j]], tol=1e-9) > len(kept):
+                kept.append(j)
+        assert independent_columns(X.T @ X, basis).tolist() == sorted(kept)

@@ -11,6 +11,13 @@ import lmmfast as lf
 from lmmfast.cli import as_json
 from lmmfast.errors import LmmWarning
 
+
+def cauchy(psi, values):
+    """1 / (1 + d^2 / exp(psi)^2) and its derivative."""
+    scaled = np.subtract.outer(values[:, 0], values[:, 0]) ** 2 * np.exp(-2 * psi[0])
+    return 1 / (1 + scaled), (2 * scaled / (1 + scaled) ** 2)[None]
+
+
 RESIDUALS = {
     "independent": None,
     "by group": lf.ByGroup("Sex"),
@@ -28,6 +35,23 @@ RESIDUALS = {
     "nugget times groups": lf.OU("age", nugget=True) * lf.ByGroup("Sex"),
     "nugget by group times visits": lf.OU("age", nugget=True, by="Sex") * lf.ByGroup("visit"),
     "nugget times power": lf.OU("age", nugget=True) * lf.VarPower("age"),
+    "homogeneous compound symmetry, alone": lf.CompoundSymmetry(),
+    "homogeneous compound symmetry by group, alone": lf.CompoundSymmetry(by="Sex"),
+    "Toeplitz, alone": lf.Toeplitz("visit"),
+    "banded Toeplitz": lf.Toeplitz("visit", bands=2),
+    "heterogeneous Toeplitz, alone": lf.HeterogeneousToeplitz("visit"),
+    "ante-dependence, alone": lf.Antedependence("visit"),
+    "heterogeneous AR(1), alone": lf.HeterogeneousAR1("visit"),
+    "heterogeneous AR(1) by group, alone": lf.HeterogeneousAR1("visit", by="Sex"),
+    "spatial exponential": lf.SpatialExponential("age"),
+    "spatial Gaussian with nugget": lf.SpatialGaussian("age", nugget=True),
+    "spatial spherical": lf.SpatialSpherical("age"),
+    "spatial power": lf.SpatialPower("age"),
+    "spatial Matern": lf.SpatialMatern("age", nu=1.5),
+    "custom": lf.CustomCorrelation("age", function=cauchy, start=[0.0], names=["log_range"]),
+    "custom with nugget": lf.CustomCorrelation(
+        "age", function=cauchy, start=[0.0], names=["log_range"], nugget=True
+    ),
 }
 
 
@@ -40,7 +64,7 @@ def skulls():
 @pytest.fixture(params=RESIDUALS, scope="module")
 def fit(request, skulls):
     residual = RESIDUALS[request.param]
-    alone = any(word in request.param for word in ("nugget", "compound", "unstructured"))
+    alone = any(word in request.param for word in ("nugget", "compound", "unstructured", "alone"))
     formula = "distance ~ age * Sex" + ("" if alone else " + (1 | Subject)")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", LmmWarning)
@@ -73,6 +97,16 @@ def test_one_meaning(fit):
     assert not {"loglik", "n_obs", "n_groups"} & {*document, *summary["model"].index}
 
 
+def test_tidy_is_the_coefficients_of_all_tables(fit):
+    tidy = fit.tidy()
+    assert list(tidy.index) == list(fit.params.index)
+    np.testing.assert_array_equal(tidy["estimate"], fit.params)
+    np.testing.assert_array_equal(tidy["std_error"], fit.bse)
+    np.testing.assert_array_equal(tidy["p_value"], fit.pvalues)
+    np.testing.assert_array_equal(tidy[["conf_low", "conf_high"]], fit.conf_int())
+    pd.testing.assert_frame_equal(fit.summary().tables["fixed_effects"], tidy)
+
+
 def test_measurement_error_and_process_are_the_total(fit, skulls):
     """What V has on its diagonal, without random effects, and what of it is no correlation."""
     table = fit.variance_table()["estimate"]
@@ -87,8 +121,14 @@ def test_measurement_error_and_process_are_the_total(fit, skulls):
     assert 0 <= nugget <= 1
     if "visit" not in str(fit.residual) and "VarPower" not in str(fit.residual):
         assert V[0, 0] == pytest.approx(table[totals[0]], rel=1e-9)  # F01 has the first level
-        # exp(-d / range) at distances 2 and 4: the nugget is what is missing at distance zero.
-        assert C[0, 1] ** 2 / C[0, 2] == pytest.approx(nugget, rel=1e-6)
+        # What is missing at distance zero, from correlations at distances 2 and 4.
+        if "Gaussian" in str(fit.residual):  # exp(-(d / range)^2)
+            known = (C[0, 1] ** 4 / C[0, 2]) ** (1 / 3)
+        elif "Custom" in str(fit.residual):
+            known = C[0, 1] * (1 + 4 * np.exp(-2 * fit.theta["log_range"]))
+        else:  # exp(-d / range)
+            known = C[0, 1] ** 2 / C[0, 2]
+        assert known == pytest.approx(nugget, rel=1e-6)
 
 
 def test_standard_errors_of_the_total_by_the_delta_method(skulls):

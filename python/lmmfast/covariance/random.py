@@ -361,7 +361,7 @@ class HeterogeneousCS(RandomStructure):
         covariances = D[np.tril_indices(q, -1)]
         used = products > 0
         rho = np.mean(covariances[used] / products[used]) if used.any() else 0.0
-        return np.append(np.diag(D), rho)
+        return np.append(np.diag(D), np.clip(rho, -1.0 / (q - 1) if q > 1 else -1.0, 1.0))
 
     def matrix(self, natural: Array, q: int) -> Array:  # noqa: D102
         sd = np.sqrt(np.clip(natural[:-1], 0.0, None))
@@ -372,8 +372,12 @@ class HeterogeneousCS(RandomStructure):
         *variances, rho = self.natural(D)
         sd = np.sqrt(variances)
         off = 1 - np.eye(q)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            half = np.einsum("ki,ij->kij", np.eye(q), rho * off * sd[None, :] / (2 * sd[:, None]))
+        if rho == 0:  # covariances stay zero, whatever the variances
+            half = np.zeros((q, q, q))
+        else:
+            with np.errstate(divide="ignore", invalid="ignore"):
+                slopes = rho * off * sd[None, :] / (2 * sd[:, None])
+                half = np.einsum("ki,ij->kij", np.eye(q), slopes)
         by_variance = half + half.transpose(0, 2, 1)
         by_variance[np.arange(q), np.arange(q), np.arange(q)] = 1.0
         return np.concatenate([by_variance, (np.outer(sd, sd) * off)[None]])

@@ -212,6 +212,7 @@ def check_joint_information(
     D, evaluation = point.D, point.evaluation
     C = covariance.natural_jacobian(D)
     n, K = C.shape
+    taken = np.append(_taken_by_fixed_effects(evaluation, C, names), [False] * (len(names) - n))
     if covariance.longest_steps is not None:
         # That of ML is singular where parameters are confounded; that of REML is not exact here.
         evaluation = Evaluation(replace(evaluation.problem, reml=False), evaluation.totals)
@@ -220,6 +221,7 @@ def check_joint_information(
     J[:n, :K] = C
     J = np.delete(J, range(n, K), axis=0)
     info = J @ joint @ J.T
+    info[taken], info[:, taken] = 0.0, 0.0
     size = np.diag(info)
     largest = float(np.max(size))
     nothing = size <= 1e-14 * largest
@@ -232,16 +234,51 @@ def check_joint_information(
         return n_flat
     if nothing.any():
         empty = [name for name, none in zip(names, nothing, strict=True) if none]
-        raise refusal(design, _nothing_known(empty, set(names[n:])))
+        by_X = {name for name, none in zip(names, taken, strict=True) if none}
+        raise refusal(design, _nothing_known(empty, set(names[n:]), by_X))
     confounded = [
         name for name, weight in zip(names, vectors[:, 0], strict=True) if abs(weight) > 0.05
     ]
     raise refusal(design, _not_apart(confounded, design, m))
 
 
-def _nothing_known(empty: list[str], of_residuals: set[str]) -> str:
-    """Say that there is no information about parameters."""
+def _taken_by_fixed_effects(
+    evaluation: Evaluation, C: Array, names: list[str]
+) -> NDArray[np.bool_]:
+    """Variances of random effects that REML knows nothing of: Z_k is in the span of X, (n,).
+
+    tr(P dV_k) is zero then, and only then, since dV_k is positive semidefinite.
+
+    Parameters
+    ----------
+    C : ndarray (n, K)
+        Derivatives of vech(D) by the natural parameters.
+    names : list of str
+        Of the parameters.
+    """
+    if not evaluation.problem.reml:
+        return np.zeros(len(C), dtype=bool)
+    K = C.shape[1]
+    with_X, without_X = C @ evaluation.trace[:K], C @ evaluation.totals.trace[:K]
+    variances = np.array([name.startswith("var") for name in names[: len(C)]], dtype=bool)
+    return np.asarray(variances & (without_X > 0) & (with_X <= SINGULAR * without_X))
+
+
+def _nothing_known(empty: list[str], of_residuals: set[str], by_X: set[str]) -> str:
+    """Say that there is no information about parameters.
+
+    Parameters
+    ----------
+    by_X : set of str
+        Parameters of D that REML knows nothing about because of the fixed effects.
+    """
     name = next((name for name in empty if name.startswith("var")), empty[0])
+    if name in by_X:
+        return (
+            f"the data say nothing about {name}: the fixed effects already explain all "
+            "differences between its groups, and REML has nothing left of them; leave this "
+            "random effect out, or the fixed effects that determine its groups"
+        )
     reason = (
         "no cluster has two rows that it relates"
         if name in of_residuals

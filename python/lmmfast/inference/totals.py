@@ -131,6 +131,9 @@ def inference_totals(fit: LMMResult, with_r: bool = True) -> InferenceTotals:
             interior = False
     first = _with_sigma2(evaluation, vech_D, second, with_r)
     J = working_by_natural(evaluation.sigma2, basis, covariance, fit._estimates.D, len(first.q))
+    # Where a variance is zero, a correlation with it that is not makes D steeper than any number:
+    # that parameter is held fixed.
+    J[~np.isfinite(J).all(axis=1)] = 0.0
     expected = evaluation.joint_info(fit._D[covariance.pairs])
     root = np.sqrt(fit._unit) * basis.x_map(fit._keep) @ G
     return InferenceTotals(

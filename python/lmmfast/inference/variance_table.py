@@ -139,18 +139,19 @@ def _with_ranges(
     derived: list[Row] = []
     kappa = covariance.kappa(fit._phi)
     errors = np.sqrt(np.diag(fit._working_cov)[covariance.n_random :])
-    for stratum in parameters.strata:
-        k = stratum.psi.start
-        columns = ",".join(correlation.columns)
-        inner = columns if stratum.label is None else f"{columns}|{stratum.label}"
-        reach, error = np.exp(kappa[k]) * parameters.unit, errors[k]
-        ends = reach * np.exp(np.array([-z, z]) * error)
-        place = next((j for j, row in enumerate(rows) if row[0] == f"rho({inner})"), None)
-        if place is not None:
-            rho = np.exp(-1 / reach)
-            low, high = np.exp(-1 / ends)
-            rows[place] = (f"rho({inner})", rho, rho / reach * error, low, high)
-            derived.append((f"range({inner})", reach, reach * error, *ends))
-        half = np.log(2) * np.array([reach, reach * error, *ends])
-        derived.append((f"half-life({inner})", *half.tolist()))
+    with np.errstate(all="ignore"):  # an interval may end at zero or infinity
+        for stratum in parameters.strata:
+            k = stratum.psi.start
+            columns = ",".join(correlation.columns)
+            inner = columns if stratum.label is None else f"{columns}|{stratum.label}"
+            reach, error = np.exp(kappa[k]) * parameters.unit, errors[k]
+            ends = reach * np.exp(np.array([-z, z]) * error)
+            place = next((j for j, row in enumerate(rows) if row[0] == f"rho({inner})"), None)
+            if place is not None:
+                rho = np.exp(-1 / reach)
+                low, high = np.exp(-1 / ends)
+                rows[place] = (f"rho({inner})", rho, rho / reach * error, low, high)
+                derived.append((f"range({inner})", reach, reach * error, *ends))
+            half = np.log(2) * np.array([reach, reach * error, *ends])
+            derived.append((f"half-life({inner})", *half.tolist()))
     return [*rows, *derived]

@@ -165,21 +165,19 @@ def independent_columns(gram: Array, basis: Basis, tolerance: float = 1e-12) -> 
         growth = np.diag(basis.x_mix)
         limit = np.where(growth > 1, DEPENDENT**2 * growth**2, limit)
     first = basis.unit_columns
-    order = [*first, *np.setdiff1d(np.arange(p), [*first, *basis.excluded])]
+    order = np.array(
+        [*first, *np.setdiff1d(np.arange(p), [*first, *basis.excluded])], dtype=np.intp
+    )
+    order = order[np.diag(gram)[order] > 0]
+    size = np.sqrt(np.diag(gram)[order])
+    scaled, limit = gram[np.ix_(order, order)] / np.outer(size, size), limit[order]
+    # Cholesky by columns, left-looking; a column whose pivot is too small is left out.
+    root = np.zeros((len(order), len(order)))
     kept: list[int] = []
-    root = np.zeros((p, p))
-    for j in order:
-        size = gram[j, j]
-        if not size > 0:
-            continue
-        scaled = gram[j, kept] / np.sqrt(size)
+    for j in range(len(order)):
         k = len(kept)
-        row = np.zeros(k)
-        for i in range(k):
-            row[i] = (scaled[i] - root[i, :i] @ row[:i]) / root[i, i]
-        rest = 1.0 - row @ row
-        if rest > limit[j]:
-            root[k, :k] = row * np.sqrt(size)
-            root[k, k] = np.sqrt(rest * size)
+        column = scaled[j:, j] - root[j:, :k] @ root[j, :k]
+        if column[0] > limit[j]:
+            root[j:, k] = column / np.sqrt(column[0])
             kept.append(j)
-    return np.array(sorted(kept), dtype=np.intp)
+    return np.sort(order[kept])
