@@ -215,7 +215,7 @@ class FormulaSpec:
         """
         table = open_table(newdata)
         wanted = ["X", *(self.z_parts if random else [])]
-        self.warn_of_whole(wanted, stacklevel=6)
+        self.warn_of_whole(wanted, stacklevel=7)
         needed = sorted(frozenset().union(*(self.parts[name].columns for name in wanted)))
         columns = {name: self.read(table, name) for name in needed}
         added = self._read_offset(table, offset)

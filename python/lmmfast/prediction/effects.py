@@ -15,7 +15,7 @@ from lmmfast.grouping.levels import Levels
 from lmmfast.implied import levels as implied_levels
 from lmmfast.implied.implied import Group, GroupedRows
 from lmmfast.packing.basis import check_scales
-from lmmfast.prediction.predict import FactorEffects
+from lmmfast.prediction.new_rows import FactorEffects
 from lmmfast.result import LMMResult
 from lmmfast.search.information import without_negative_variances
 
@@ -118,7 +118,7 @@ class LevelsResult(LMMResult):
         every = {name for chosen in wanted for name in [chosen, *self.nested_in[chosen]]}
         return [k for k, name in enumerate(names) if name in every]
 
-    @property
+    @cached_property
     def _factor_effects(self) -> list[FactorEffects]:
         return [
             FactorEffects(name, columns, b, self._group_labels[name])

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lmmfast.arrays import Array
-from lmmfast.data.batch import CHUNK, Batch, NewBatch
-from lmmfast.data.columns import read_column
+from lmmfast.data.batch import CHUNK, Batch
 from lmmfast.data.frame import as_float
-from lmmfast.data.keys import GroupKeys
-from lmmfast.data.tables import check_same_index, row_index, single_column
 from lmmfast.design.design import Design
-from lmmfast.errors import DataError, NewDataWarning, NewGroupsWarning
+from lmmfast.errors import DataError
+from lmmfast.prediction.new_rows import NEW_LEVELS, Predictor, linear_predictor
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -27,24 +24,6 @@ if TYPE_CHECKING:
     from lmmfast.result import LMMResult
 
 LEVELS = ("population", "conditional")
-
-
-class FactorEffects(NamedTuple):
-    """Predicted effects of a grouping factor.
-
-    Attributes
-    ----------
-    name : str
-    columns : ndarray of int (q_f,)
-        Their columns of Z.
-    b : ndarray (m_f, q_f)
-    labels : ndarray (m_f,)
-    """
-
-    name: str
-    columns: NDArray[np.intp]
-    b: Array
-    labels: NDArray[Any]
 
 
 def fitted(fit: LMMResult, level: str) -> Array | pd.Series[float]:
@@ -95,162 +74,26 @@ def predict(
     offset: Any,
 ) -> Array | pd.Series[float]:
     """Predictions for new rows; see `LMMResult.predict`."""
-    factors = fit._factors_at(level)
-    check_choice("new_levels", new_levels, ("population", "missing", "error"))
+    fit._factors_at(level)
+    check_choice("new_levels", new_levels, NEW_LEVELS)
     if newdata is None:
         return fitted(fit, level)
-    given = {"newdata": newdata, "groups": groups, "Z": Z, "offset": offset}
-    check_same_index({name: row_index(data) for name, data in given.items()})
-    _warn_of_new_data(fit, offset)
-    batch, keys = _new_rows(fit, newdata, groups, Z, factors, offset)
-    effects = [fit._factor_effects[k] for k in factors]
-    positions = [
-        _known_groups(own, key, batch.n_rows, new_levels)
-        for own, key in zip(effects, keys, strict=True)
-    ]
-    out = np.empty(batch.n_rows)
-    for start in range(0, batch.n_rows, CHUNK):
-        rows = slice(start, min(start + CHUNK, batch.n_rows))
-        with np.errstate(over="ignore", invalid="ignore"):  # found by _check_range
-            out[rows] = _predicted(fit, batch, effects, positions, rows)
-    left_out = np.zeros(batch.n_rows, dtype=bool)
-    for missing in (batch.missing, *(key.missing for key in keys)):
-        if missing is not None:
-            left_out |= missing
-    if new_levels == "missing":
-        for position in positions:
-            left_out |= position < 0
-    _check_range(~np.isfinite(out) & ~left_out)
-    out[left_out] = np.nan
-    if batch.offset is not None:
-        out += batch.offset
-    elif offset is not None:
-        out += _read_offset(offset, batch.n_rows)
-    _check_range(np.isinf(out))
-    return _with_index(out, newdata)
+    own = predictor(fit, level)
+    own.warn_of_new_data(offset is not None, stacklevel=4)
+    return own.predict(newdata, new_levels, groups, Z, offset)
 
 
-def _predicted(
-    fit: LMMResult,
-    batch: NewBatch,
-    effects: list[FactorEffects],
-    positions: list[NDArray[np.intp]],
-    rows: slice,
-) -> Array:
-    """X beta + Z b of some rows; no effects where the group is unknown (position -1)."""
-    out = _linear([x[rows] for x in batch.X], fit, rows.stop - rows.start)
-    for own, position in zip(effects, positions, strict=True):
-        here = position[rows]
-        known = here >= 0
-        for k, column in enumerate(own.columns):
-            effect = batch.Z[column][rows] * own.b[here, k]
-            out += effect if known.all() else np.where(known, effect, 0.0)
-    return out
-
-
-def _check_range(beyond: NDArray[np.bool_]) -> None:
-    """Refuse predictions that are not finite although nothing is missing."""
-    if beyond.any():
-        raise DataError(
-            f"the prediction of row {int(np.argmax(beyond))} (counting from 0) is not finite: the "
-            "new data are infinite there, or beyond the range of double precision"
-        )
-
-
-def _warn_of_new_data(fit: LMMResult, offset: Any) -> None:
-    """Warn where the fit alone cannot tell what the predictions of new rows are."""
-    if fit.dropped_columns:
-        warnings.warn(
-            f"columns of X were dropped from the fit ({', '.join(fit.dropped_columns)}): "
-            "predictions hold for new rows only where the columns kept determine these as they "
-            "did in the fit",
-            NewDataWarning,
-            stacklevel=4,
-        )
-    if fit.spec.offset_array and offset is None:
-        warnings.warn(
-            "the fit had an offset given as an array: predictions are without it unless new values "
-            "are given as offset=",
-            NewDataWarning,
-            stacklevel=4,
-        )
-
-
-def _read_offset(given: Any, n_rows: int) -> Array:
-    column = read_column("offset", single_column("offset", given))
-    if column.is_factor:
-        raise DataError("offset must be numbers")
-    if len(column) != n_rows:
-        raise DataError(f"offset has shape ({len(column)},), not ({n_rows},)")
-    values = as_float(column.values)
-    return values if column.missing is None else np.where(column.missing, np.nan, values)
-
-
-def _new_rows(
-    fit: LMMResult, newdata: Any, groups: Any, Z: Any, factors: list[int], offset: Any
-) -> tuple[NewBatch, list[GroupKeys]]:
-    """Columns of new rows and their keys of the grouping factors asked for."""
-    from lmmfast.design.from_arrays import ArraySpec
-
-    if isinstance(fit.spec, ArraySpec):
-        if isinstance(offset, str):
-            raise DataError(f"offset={offset!r}: models fitted to arrays need it as an array")
-        batch = fit.spec.columns(newdata, Z, random=bool(factors))
-        if not factors:
-            return batch, []
-        if groups is None:
-            raise DataError("conditional predictions need groups=, a group for each row")
-        found = fit.spec.group_keys(groups, factors)
-        for keys in found:
-            if len(keys) != batch.n_rows:
-                raise DataError(f"groups has {len(keys)} entries for {batch.n_rows} rows")
-        return batch, found
-    batch = fit.spec.columns(newdata, random=bool(factors), offset=offset)
-    return batch, fit.spec.group_keys(newdata, factors) if factors else []
-
-
-def _known_groups(
-    effects: FactorEffects, keys: GroupKeys, n_rows: int, new_levels: str
-) -> NDArray[np.intp]:
-    """Position of each row's group among those of the fit; -1 for unknown or missing groups."""
-    import pandas as pd
-
-    known = pd.Index(effects.labels)
-    if keys.labels is not None and not len(keys.labels):
-        position = np.full(n_rows, -1, dtype=np.intp)  # every key is missing
-    elif keys.labels is not None:
-        position = known.get_indexer(pd.Index(np.asarray(keys.labels)))[keys.values]
-    else:  # look up one key per run of equal ones
-        values = keys.values
-        starts = np.flatnonzero(np.concatenate([[True], values[1:] != values[:-1]]))[:n_rows]
-        lengths = np.diff(np.append(starts, n_rows))
-        position = np.repeat(known.get_indexer(pd.Index(values[starts])), lengths)
-    unknown = position < 0
-    if keys.missing is not None:
-        position = np.where(keys.missing, -1, position)
-        unknown &= ~keys.missing
-    if not unknown.any() or new_levels == "missing":
-        return position
-    count = f"{int(unknown.sum())} of {n_rows} rows belong to groups of {effects.name!r}"
-    if new_levels == "error":
-        raise DataError(
-            f"{count} that the fit did not have, the first in row {int(np.argmax(unknown))}; pass "
-            "new_levels='population' to predict them without random effects"
-        )
-    warnings.warn(
-        f"{count} that the fit did not have: predicted without their random effects",
-        NewGroupsWarning,
-        stacklevel=4,
-    )
-    return position
+def predictor(fit: LMMResult, level: str) -> Predictor:
+    """Collect what predictions of new rows at a level are made of."""
+    factors = tuple(fit._factors_at(level))
+    effects = tuple(fit._factor_effects[k] for k in factors)
+    beta, dropped = fit._estimates.beta, tuple(fit.dropped_columns)
+    return Predictor(fit.spec, fit._keep, beta, factors, effects, dropped)
 
 
 def _linear(X: list[Array], fit: LMMResult, n: int) -> Array:
     """X beta over the columns that the fit kept."""
-    out = np.zeros(n)
-    for j, beta in zip(fit._keep, fit._estimates.beta, strict=True):
-        out += beta * X[j]
-    return out
+    return linear_predictor(X, fit._keep, fit._estimates.beta, n)
 
 
 def _over_rows(
@@ -380,15 +223,6 @@ def _design(fit: LMMResult) -> Design:
 def _indexed(fit: LMMResult, values: Array) -> Array | pd.Series[float]:
     """Values of the rows used, with the index of the user's pandas frame if there is one."""
     values, index = _design(fit).report(values)
-    if index is None:
-        return values
-    import pandas as pd
-
-    return pd.Series(values, index=index)
-
-
-def _with_index(values: Array, newdata: Any) -> Array | pd.Series[float]:
-    index = row_index(newdata)
     if index is None:
         return values
     import pandas as pd

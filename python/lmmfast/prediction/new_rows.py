@@ -1,0 +1,238 @@
+"""Predictions for new rows: their columns, the effects of their groups, and what is missing."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lmmfast.arrays import Array
+from lmmfast.data.batch import CHUNK, NewBatch
+from lmmfast.data.columns import read_column
+from lmmfast.data.frame import as_float
+from lmmfast.data.keys import GroupKeys
+from lmmfast.data.tables import check_same_index, row_index, single_column
+from lmmfast.errors import DataError, NewDataWarning, NewGroupsWarning
+from lmmfast.prediction.lookup import GroupLookup
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from lmmfast.design.from_arrays import ArraySpec
+    from lmmfast.formula.spec import FormulaSpec
+
+NEW_LEVELS = ("population", "missing", "error")
+
+
+@dataclass(frozen=True, eq=False)
+class FactorEffects:
+    """Predicted effects of a grouping factor.
+
+    Attributes
+    ----------
+    name : str
+    columns : ndarray of int (q_f,)
+        Their columns of Z.
+    b : ndarray (m_f, q_f)
+    labels : ndarray (m_f,)
+    """
+
+    name: str
+    columns: NDArray[np.intp]
+    b: Array
+    labels: NDArray[Any]
+
+    @cached_property
+    def lookup(self) -> GroupLookup:
+        """Positions of groups."""
+        return GroupLookup(self.labels)
+
+
+@dataclass(frozen=True, eq=False)
+class Predictor:
+    """What predictions for new rows are made of, at one level.
+
+    Attributes
+    ----------
+    spec : FormulaSpec or ArraySpec
+        Makes the columns of new rows.
+    keep : ndarray of int (p,)
+        Columns of X that the fit kept.
+    beta : ndarray (p,)
+    factors : tuple of int
+        Grouping factors whose effects are included.
+    effects : tuple of FactorEffects
+        Of these.
+    dropped_columns : tuple of str
+        Columns of X that the fit dropped.
+    """
+
+    spec: FormulaSpec | ArraySpec
+    keep: NDArray[np.intp]
+    beta: Array
+    factors: tuple[int, ...]
+    effects: tuple[FactorEffects, ...]
+    dropped_columns: tuple[str, ...] = ()
+
+    def predict(
+        self,
+        newdata: Any,
+        new_levels: str,
+        groups: Any = None,
+        Z: Any = None,
+        offset: Any = None,
+        warn: bool = True,
+    ) -> Array | pd.Series[float]:
+        """Predict new rows; see `LMMResult.predict`.
+
+        Parameters
+        ----------
+        warn : bool
+            Warn of groups that the fit did not have.
+        """
+        given = {"newdata": newdata, "groups": groups, "Z": Z, "offset": offset}
+        check_same_index({name: row_index(data) for name, data in given.items()})
+        with np.errstate(over="ignore", invalid="ignore"):  # found by _check_range
+            batch, keys = self._new_rows(newdata, groups, Z, offset)
+        positions = []
+        for own, key in zip(self.effects, keys, strict=True):
+            positions.append(_known_groups(own, key, batch.n_rows, new_levels, warn))
+        out = np.empty(batch.n_rows)
+        for start in range(0, batch.n_rows, CHUNK):
+            rows = slice(start, min(start + CHUNK, batch.n_rows))
+            with np.errstate(over="ignore", invalid="ignore"):  # found by _check_range
+                out[rows] = self._predicted(batch, positions, rows)
+        left_out = np.zeros(batch.n_rows, dtype=bool)
+        for missing in (batch.missing, *(key.missing for key in keys)):
+            if missing is not None:
+                left_out |= missing
+        if new_levels == "missing":
+            for position in positions:
+                left_out |= position < 0
+        _check_range(~np.isfinite(out) & ~left_out)
+        out[left_out] = np.nan
+        if batch.offset is not None:
+            out += batch.offset
+        elif offset is not None:
+            out += _read_offset(offset, batch.n_rows)
+        _check_range(np.isinf(out))
+        return with_index(out, newdata)
+
+    def warn_of_new_data(self, has_offset: bool, stacklevel: int) -> None:
+        """Warn where the fit alone cannot tell what the predictions of new rows are."""
+        if self.dropped_columns:
+            warnings.warn(
+                f"columns of X were dropped from the fit ({', '.join(self.dropped_columns)}): "
+                "predictions hold for new rows only where the columns kept determine these as they "
+                "did in the fit",
+                NewDataWarning,
+                stacklevel=stacklevel,
+            )
+        if self.spec.offset_array and not has_offset:
+            warnings.warn(
+                "the fit had an offset given as an array: predictions are without it unless new "
+                "values are given as offset=",
+                NewDataWarning,
+                stacklevel=stacklevel,
+            )
+
+    def _new_rows(
+        self, newdata: Any, groups: Any, Z: Any, offset: Any
+    ) -> tuple[NewBatch, list[GroupKeys]]:
+        """Columns of new rows and their keys of the grouping factors asked for."""
+        from lmmfast.design.from_arrays import ArraySpec
+
+        spec, factors = self.spec, self.factors
+        if isinstance(spec, ArraySpec):
+            if isinstance(offset, str):
+                raise DataError(f"offset={offset!r}: models fitted to arrays need it as an array")
+            batch = spec.columns(newdata, Z, random=bool(factors))
+            if not factors:
+                return batch, []
+            if groups is None:
+                raise DataError("conditional predictions need groups=, a group for each row")
+            found = spec.group_keys(groups, factors)
+            for keys in found:
+                if len(keys) != batch.n_rows:
+                    raise DataError(f"groups has {len(keys)} entries for {batch.n_rows} rows")
+            return batch, found
+        batch = spec.columns(newdata, random=bool(factors), offset=offset)
+        return batch, spec.group_keys(newdata, factors) if factors else []
+
+    def _predicted(self, batch: NewBatch, positions: list[NDArray[np.intp]], rows: slice) -> Array:
+        """X beta + Z b of some rows; no effects where the group is unknown (position -1)."""
+        X = [x[rows] for x in batch.X]
+        out = linear_predictor(X, self.keep, self.beta, rows.stop - rows.start)
+        for own, position in zip(self.effects, positions, strict=True):
+            here = position[rows]
+            known = here >= 0
+            for k, column in enumerate(own.columns):
+                effect = batch.Z[column][rows] * own.b[here, k]
+                out += effect if known.all() else np.where(known, effect, 0.0)
+        return out
+
+
+def linear_predictor(X: list[Array], keep: NDArray[np.intp], beta: Array, n: int) -> Array:
+    """X beta (n,) over the columns that the fit kept."""
+    out = np.zeros(n)
+    for j, coefficient in zip(keep, beta, strict=True):
+        out += coefficient * X[j]
+    return out
+
+
+def _known_groups(
+    effects: FactorEffects, keys: GroupKeys, n_rows: int, new_levels: str, warn: bool
+) -> NDArray[np.intp]:
+    """Position of each row's group among those of the fit; -1 for unknown or missing groups."""
+    position = effects.lookup.rows(keys, n_rows)
+    unknown = position < 0
+    if keys.missing is not None:
+        unknown &= ~keys.missing
+    if not unknown.any() or new_levels == "missing":
+        return position
+    count = f"{int(unknown.sum())} of {n_rows} rows belong to groups of {effects.name!r}"
+    if new_levels == "error":
+        raise DataError(
+            f"{count} that the fit did not have, the first in row {int(np.argmax(unknown))}; pass "
+            "new_levels='population' to predict them without random effects"
+        )
+    if warn:
+        warnings.warn(
+            f"{count} that the fit did not have: predicted without their random effects",
+            NewGroupsWarning,
+            stacklevel=5,  # whoever calls fit.predict
+        )
+    return position
+
+
+def _check_range(beyond: NDArray[np.bool_]) -> None:
+    """Refuse predictions that are not finite although nothing is missing."""
+    if beyond.any():
+        raise DataError(
+            f"the prediction of row {int(np.argmax(beyond))} (counting from 0) is not finite: the "
+            "new data are infinite there, or beyond the range of double precision"
+        )
+
+
+def _read_offset(given: Any, n_rows: int) -> Array:
+    column = read_column("offset", single_column("offset", given))
+    if column.is_factor:
+        raise DataError("offset must be numbers")
+    if len(column) != n_rows:
+        raise DataError(f"offset has shape ({len(column)},), not ({n_rows},)")
+    values = as_float(column.values)
+    return values if column.missing is None else np.where(column.missing, np.nan, values)
+
+
+def with_index(values: Array, newdata: Any) -> Array | pd.Series[float]:
+    """Values (n,), with the index of a pandas frame if the new data are one."""
+    index = row_index(newdata)
+    if index is None:
+        return values
+    import pandas as pd
+
+    return pd.Series(values, index=index)
