@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     )
     from lmmfast.fitting.pipeline import fit, lmm
     from lmmfast.inference.comparison import compare
+    from lmmfast.persist.files import load
     from lmmfast.residual.structures import (
         AR1,
         OU,
@@ -87,6 +88,7 @@ _HOMES = {
     "fit": "lmmfast.fitting.pipeline",
     "fit_many": "lmmfast.batch.many",
     "lmm": "lmmfast.fitting.pipeline",
+    "load": "lmmfast.persist.files",
     "lmm_by": "lmmfast.batch.by",
     "build_info": "lmmfast._build_info",
     "compare": "lmmfast.inference.comparison",
@@ -157,6 +159,7 @@ __all__ = [
     "fit_many",
     "lmm",
     "lmm_by",
+    "load",
 ]
 
 

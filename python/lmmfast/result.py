@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import cached_property
@@ -49,6 +50,9 @@ if TYPE_CHECKING:
     from lmmfast.report.summary import Summary
 
 T = TypeVar("T")
+
+#: Of what is pickled; raised when attributes change.
+STATE_VERSION = 1
 
 #: Numbers of second-order totals up to which a fit keeps them when it lets go of its data.
 MAX_KEPT_TOTALS = 100_000
@@ -919,7 +923,7 @@ class LMMResult:
     @property
     def group_labels(self) -> Array:
         """Groups in sorted order (m,)."""
-        return self._group_labels.copy()
+        return np.array(self._group_labels)
 
     @cached_property
     def _group_labels(self) -> Array:
@@ -931,7 +935,7 @@ class LMMResult:
         """Predictions (BLUPs) of the random effects, a row per group, a column per effect."""
         import pandas as pd
 
-        index = pd.Index(self._group_labels, name=self.group_name)
+        index = pd.Index(np.asarray(self._group_labels), name=self.group_name)
         return pd.DataFrame(self._effects, index=index, columns=self.z_names, copy=True)
 
     @property
@@ -1307,6 +1311,34 @@ class LMMResult:
     def _repr_html_(self) -> str:
         return self.summary()._repr_html_()
 
+    def save(self, path: str | os.PathLike[str], *, effects: bool = True) -> None:
+        """Save the fit to a file, which `lmmfast.load` reads: without its rows, as `remove_data`.
+
+        Parameters
+        ----------
+        path : path
+            A file of this name is replaced when the new one is whole.
+        effects : bool
+            With the predictions of the random effects, which conditional predictions need, and
+            the labels of the groups. They are most of a large file.
+
+        Raises
+        ------
+        DataError
+            Something that cannot be saved, such as labels that are neither numbers nor text nor
+            dates.
+        OSError
+            As the operating system says; no part of a file stays.
+
+        Notes
+        -----
+        The file is a zip archive of JSON and NumPy's arrays with checksums. The same fit gives the
+        same bytes.
+        """
+        from lmmfast.persist.files import save
+
+        save(self, path, effects)
+
     def remove_data(self) -> LMMResult:
         """Return a copy without the data and the clusters; this fit stays as it was.
 
@@ -1337,7 +1369,17 @@ class LMMResult:
         data = ("_design", "_clusters", "_engine", "_residual_model", "_fingerprints")
         state = {**self.__dict__, **dict.fromkeys(data)}
         state.pop("_factor_effects", None)  # it holds the lookups of groups
-        return state
+        return {**state, "_state_version": STATE_VERSION}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        version = state.pop("_state_version", 0)
+        if version != STATE_VERSION:
+            raise DataError(
+                f"the fit was pickled by another version of lmmfast (state {version}, here "
+                f"{STATE_VERSION}): unpickle it with that version and use fit.save(path), whose "
+                "files all later versions read"
+            )
+        self.__dict__.update(state)
 
     def __copy__(self) -> LMMResult:
         """Copy with the data, which are shared."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -204,6 +205,18 @@ class LMMByResult(Mapping[Any, "LMMResult"]):
     def __getitem__(self, segment: Any) -> LMMResult:
         """Return `fit` of a segment."""
         return self.fit(segment)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Save to a file, which `lmmfast.load` reads; see `LMMResult.save`.
+
+        Parameters
+        ----------
+        path : path
+            A file of this name is replaced when the new one is whole.
+        """
+        from lmmfast.persist.files import save
+
+        save(self, path)
 
     def __repr__(self) -> str:
         """Return the counts."""

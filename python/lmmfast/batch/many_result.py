@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -208,6 +209,18 @@ class ManyFits:
         table.insert(0, "response", np.repeat(np.asarray(self.y_names, dtype=object), p))
         table.insert(1, "term", np.tile(np.asarray(self.x_names, dtype=object), r))
         return table
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Save to a file, which `lmmfast.load` reads; see `LMMResult.save`.
+
+        Parameters
+        ----------
+        path : path
+            A file of this name is replaced when the new one is whole.
+        """
+        from lmmfast.persist.files import save
+
+        save(self, path)
 
     def __repr__(self) -> str:
         """Return one line."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import ast
 import builtins
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -102,6 +102,24 @@ def analyse_factor(
     return FactorUse(frozenset(columns), _scope(tree), levels_of)
 
 
+def calls_unknown(expr: str, known: Collection[str]) -> bool:
+    """Tell whether an expression may do more than arithmetic, transforms and NumPy's functions.
+
+    Parameters
+    ----------
+    expr : str
+    known : collection of str
+        Functions of the user's that are trusted.
+
+    Raises
+    ------
+    SyntaxError
+        The expression is not valid Python.
+    """
+    code, _ = _without_backticks(expr)
+    return _scope(ast.parse(code, mode="eval").body, frozenset(known)) == WHOLE
+
+
 def _without_backticks(expr: str) -> tuple[str, dict[str, str]]:
     aliases: dict[str, str] = {}
 
@@ -164,18 +182,25 @@ def _has_levels(node: ast.AST) -> bool:
     return isinstance(node, ast.Call) and any(k.arg == "levels" for k in node.keywords)
 
 
-def _scope(node: ast.AST) -> int:
-    """Scope of an expression: that of its most demanding piece."""
+def _scope(node: ast.AST, known: frozenset[str] = frozenset()) -> int:
+    """Scope of an expression: that of its most demanding piece.
+
+    Calls of ``known`` functions count as going row by row.
+    """
+
+    def scopes(pieces: Iterable[ast.AST]) -> int:
+        return max((_scope(piece, known) for piece in pieces), default=ROWWISE)
+
     if isinstance(node, ast.Call):
-        pieces = max(map(_scope, [*node.args, *node.keywords]), default=ROWWISE)
-        return max(_call_scope(node), pieces)
+        own = ROWWISE if _called(node) in known else _call_scope(node)
+        return max(own, scopes([*node.args, *node.keywords]))
     if isinstance(node, ast.Attribute):
         base = node.value.id if isinstance(node.value, ast.Name) else None
         constant = base == "np" and isinstance(getattr(np, node.attr, None), float)
         return ROWWISE if base == "contr" or constant else WHOLE
     if isinstance(node, ast.In | ast.NotIn | ast.MatMult) or not isinstance(node, _TRANSPARENT):
         return WHOLE
-    return max(map(_scope, ast.iter_child_nodes(node)), default=ROWWISE)
+    return scopes(ast.iter_child_nodes(node))
 
 
 def _call_scope(node: ast.Call) -> int:

@@ -139,11 +139,21 @@ def inference_totals(fit: LMMResult, with_r: bool = True) -> InferenceTotals:
     return InferenceTotals(
         root=root,
         q=np.einsum("ia,apq->ipq", J, first.q),
-        r=None if first.r is None else np.einsum("ia,jb,abpq->ijpq", J, J, first.r, optimize=True),
-        h=None if first.h is None else np.einsum("ia,jb,abpq->ijpq", J, J, first.h, optimize=True),
+        r=_by_pairs(J, first.r),
+        h=_by_pairs(J, first.h),
         expected=J @ expected @ J.T,
         observed=J @ first.observed @ J.T if interior and first.observed is not None else None,
     )
+
+
+def _by_pairs(J: Array, sums: Array | None) -> Array | None:
+    """Sums by pairs of natural parameters, of those by pairs of working ones.
+
+    In the order of their axes: what is computed from them rounds alike before and after saving.
+    """
+    if sums is None:
+        return None
+    return np.ascontiguousarray(np.einsum("ia,jb,abpq->ijpq", J, J, sums, optimize=True))
 
 
 def _second_order(

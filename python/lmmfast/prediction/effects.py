@@ -65,7 +65,7 @@ class LevelsResult(LMMResult):
     @property
     def group_labels(self) -> dict[str, Array]:  # type: ignore[override]
         """Levels of each factor in sorted order."""
-        return {name: labels.copy() for name, labels in self._group_labels.items()}
+        return {name: np.array(labels) for name, labels in self._group_labels.items()}
 
     @cached_property
     def _group_labels(self) -> dict[str, Array]:  # type: ignore[override]
@@ -83,7 +83,7 @@ class LevelsResult(LMMResult):
 
         found = {}
         for name, b, columns in zip(self.factor_names, self._effects, self._columns, strict=True):
-            index = pd.Index(self._group_labels[name], name=name)
+            index = pd.Index(np.asarray(self._group_labels[name]), name=name)
             found[name] = pd.DataFrame(b, index, [self.z_names[k] for k in columns], copy=True)
         return found
 

@@ -10,9 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lmmfast.data.keys import GroupKeys
+from lmmfast.data.text_labels import TextLabels
 
 if TYPE_CHECKING:
     import pandas as pd
+
+
+#: Labels in a file are read one at a time for keys that are fewer than them by this factor.
+FEW = 1000
 
 
 class GroupLookup:
@@ -20,11 +25,11 @@ class GroupLookup:
 
     Parameters
     ----------
-    labels : ndarray (m,)
+    labels : ndarray or TextLabels (m,)
         Distinct.
     """
 
-    def __init__(self, labels: NDArray[Any]) -> None:
+    def __init__(self, labels: NDArray[Any] | TextLabels) -> None:
         self.labels = labels
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -34,11 +39,14 @@ class GroupLookup:
     def _index(self) -> pd.Index[Any]:
         import pandas as pd
 
-        return pd.Index(self.labels, dtype=object if self.labels.dtype.kind == "O" else None)
+        labels = np.asarray(self.labels)
+        return pd.Index(labels, dtype=object if labels.dtype.kind == "O" else None)
 
     @cached_property
     def _ascends(self) -> bool:
         """Whether labels stand in their order, so that one is found by halving."""
+        if isinstance(self.labels, TextLabels):
+            return self.labels.ascends
         try:
             return bool((self.labels[:-1] < self.labels[1:]).all())
         except TypeError:  # labels of several types
@@ -52,7 +60,7 @@ class GroupLookup:
                 return int(self._index.get_loc(label))  # type: ignore[arg-type]
             except KeyError:
                 return -1
-        if labels.dtype.kind != "O":
+        if isinstance(labels, np.ndarray) and labels.dtype.kind != "O":
             try:
                 key = labels.dtype.type(label)
             except OverflowError:
@@ -67,6 +75,9 @@ class GroupLookup:
         import pandas as pd
 
         own, kinds = self.labels.dtype, "iuf"
+        if isinstance(self.labels, TextLabels) and FEW * len(keys) < len(self.labels):
+            each = [self.position(key) if type(key) is str else -1 for key in keys.tolist()]
+            return np.array(each, dtype=np.intp)
         if own.kind == "O":
             return self._index.get_indexer(pd.Index(np.asarray(keys), dtype=object))
         if own.kind not in kinds or keys.dtype.kind not in kinds:

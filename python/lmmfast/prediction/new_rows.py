@@ -16,6 +16,7 @@ from lmmfast.data.columns import read_column
 from lmmfast.data.frame import as_float
 from lmmfast.data.keys import GroupKeys
 from lmmfast.data.tables import check_same_index, row_index, single_column
+from lmmfast.data.text_labels import TextLabels
 from lmmfast.errors import DataError, NewDataWarning, NewGroupsWarning
 from lmmfast.prediction.lookup import GroupLookup
 
@@ -38,13 +39,13 @@ class FactorEffects:
     columns : ndarray of int (q_f,)
         Their columns of Z.
     b : ndarray (m_f, q_f)
-    labels : ndarray (m_f,)
+    labels : ndarray or TextLabels (m_f,)
     """
 
     name: str
     columns: NDArray[np.intp]
     b: Array
-    labels: NDArray[Any]
+    labels: NDArray[Any] | TextLabels
 
     @cached_property
     def lookup(self) -> GroupLookup:
