@@ -1,4 +1,4 @@
-"""The command line: ``lmmfast fit``, ``lmmfast demo``, ``lmmfast info``."""
+"""The command line: ``lmmfast fit``, ``lmmfast predict``, ``lmmfast info``, ``lmmfast demo``."""
 
 from __future__ import annotations
 
@@ -8,25 +8,22 @@ import math
 import os
 import sys
 import warnings
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import redirect_stdout
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from lmmfast.data.csv_files import read_csv
-from lmmfast.errors import DataError, LmmError, LmmWarning
+from lmmfast.cli_saved import about, add_predict, as_lines, predict, write
+from lmmfast.data.table_files import read_table
+from lmmfast.errors import LmmError, LmmWarning
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from lmmfast.result import LMMResult
+
+T = TypeVar("T")
 
 # Exit codes; argparse ends with 2 on wrong usage.
 OK, ERROR, NOT_CONVERGED, INTERRUPTED = 0, 1, 3, 130
-
-_CSV = {".csv": ",", ".tsv": "\t"}
-_COMPRESSED = ".gz"
-_PARQUET = (".parquet", ".pq")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -63,6 +60,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"lmmfast {lmmfast.__version__}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     _add_fit(commands.add_parser("fit", help="fit a model to a file and print its summary"))
+    saved = commands.add_parser("predict", help="predict new rows by a saved fit")
+    add_predict(saved)
+    saved.set_defaults(command=_predict)
     demo = commands.add_parser(
         "demo", help="fit the hepatitis data, answer the questions about them, draw a picture"
     )
@@ -74,7 +74,11 @@ def _parser() -> argparse.ArgumentParser:
         help="where the picture goes (default: .)",
     )
     demo.set_defaults(command=_demo)
-    info = commands.add_parser("info", help="print version, instruction set and threads")
+    info = commands.add_parser(
+        "info", help="print version, instruction set and threads, or what a model file holds"
+    )
+    info.add_argument("model", type=Path, nargs="?", help="file of a saved fit")
+    info.add_argument("--json", action="store_true", help="print one JSON document")
     info.set_defaults(command=_info)
     return parser
 
@@ -88,6 +92,12 @@ def _add_fit(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("data", type=Path, help=".csv, .tsv (.gz too) or .parquet file")
     parser.add_argument("--ml", action="store_true", help="maximum likelihood instead of REML")
     parser.add_argument("--json", action="store_true", help="print one JSON document")
+    parser.add_argument(
+        "--save",
+        type=Path,
+        metavar="FILE",
+        help="save the fit to a file, for 'lmmfast predict' and lmmfast.load()",
+    )
     parser.add_argument("--weights", metavar="COL", help="column of known weights")
     parser.add_argument("--offset", metavar="COL", help="column added to the mean")
     parser.add_argument(
@@ -134,9 +144,8 @@ def _fit(arguments: argparse.Namespace) -> int:
 
     options: dict[str, Any] = {} if arguments.max_iter is None else {"max_iter": arguments.max_iter}
     data = read_table(arguments.data, _group_columns(arguments.formula), arguments.na)
-    with warnings.catch_warnings(record=True) as caught, redirect_stdout(sys.stderr):
-        warnings.simplefilter("always", LmmWarning)
-        fit = lmm(
+    fit = _with_warnings(
+        lambda: lmm(
             arguments.formula,
             data,
             reml=not arguments.ml,
@@ -149,13 +158,29 @@ def _fit(arguments: argparse.Namespace) -> int:
             verbose=int(arguments.verbose),
             **options,
         )
-    for warning in caught:
-        _complain("warning", warning.message)
+    )
+    if arguments.save is not None:
+        fit.save(arguments.save)
     if arguments.json:
         print(json.dumps(as_json(fit, arguments.formula), indent=2, allow_nan=False))
     else:
         print(fit.summary())
     return OK if fit.converged else NOT_CONVERGED
+
+
+def _with_warnings(work: Callable[[], T]) -> T:
+    """Do the work; tell its warnings in a line each, and what it prints, on the standard error."""
+    with warnings.catch_warnings(record=True) as caught, redirect_stdout(sys.stderr):
+        warnings.simplefilter("always", LmmWarning)
+        done = work()
+    for warning in caught:
+        _complain("warning", warning.message)
+    return done
+
+
+def _predict(arguments: argparse.Namespace) -> int:
+    write(_with_warnings(lambda: predict(arguments)), arguments.out)
+    return OK
 
 
 def _group_columns(formula: str) -> tuple[str, ...]:
@@ -179,49 +204,13 @@ def _demo(arguments: argparse.Namespace) -> int:
 def _info(arguments: argparse.Namespace) -> int:
     import lmmfast
 
-    for name, value in lmmfast.build_info().items():
-        shown = ", ".join(map(str, value)) if isinstance(value, list | tuple) else value
-        print(f"{name}: {shown}")
+    facts = lmmfast.build_info() if arguments.model is None else about(arguments.model)
+    if arguments.json:
+        print(json.dumps(_plain(facts), indent=2, allow_nan=False))
+        return OK
+    for line in as_lines(facts):
+        print(line)
     return OK
-
-
-def read_table(path: Path, text: Collection[str] = (), missing: Sequence[str] = ()) -> pd.DataFrame:
-    """Read a data file; its ending says what it is.
-
-    Parameters
-    ----------
-    path : Path
-    text : collection of str
-        Columns of a CSV file that stay text.
-    missing : sequence of str
-        Words for a missing value in a CSV file, beside the empty field.
-
-    Raises
-    ------
-    DataError
-        There is no such file, its ending is unknown, it cannot be read, or pyarrow is missing.
-    """
-    endings = [ending.lower() for ending in path.suffixes]
-    packed = bool(endings) and endings[-1] == _COMPRESSED
-    kind = endings[-2 if packed and len(endings) > 1 else -1] if endings else ""
-    if kind not in _CSV and (packed or kind not in _PARQUET):
-        raise DataError(f"{path}: cannot tell its format; give a .csv, .tsv or .parquet file")
-    if not path.is_file():
-        raise DataError(f"{path}: no such file")
-    import pandas as pd
-
-    try:
-        if kind in _PARQUET:
-            return pd.read_parquet(path)
-        return read_csv(path, _CSV[kind], text, missing)
-    except ImportError:
-        raise DataError(
-            f"{path}: parquet files need pyarrow, which is not installed: pip install pyarrow"
-        ) from None
-    except LmmError:
-        raise
-    except (ValueError, EOFError) as error:  # pandas' and pyarrow's parser errors, encodings
-        raise DataError(f"{path}: cannot be read: {error}") from None
 
 
 def as_json(fit: LMMResult, formula: str) -> dict[str, Any]:

@@ -17,14 +17,13 @@ import re
 import struct
 import tokenize
 import zipfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from lmmfast.data.whole_files import replacing
 from lmmfast.errors import DataError
 
 DOCUMENT = "model.json"
@@ -73,7 +72,7 @@ def write_archive(path: str | os.PathLike[str], document: dict[str, Any], versio
         for name, array in arrays.items()
     }
     text = json.dumps(tree, separators=(",", ":"), allow_nan=False).encode()
-    with _replacing(Path(path)) as file, zipfile.ZipFile(file, "w") as archive:
+    with replacing(Path(path)) as file, zipfile.ZipFile(file, "w") as archive:
         _write_member(archive, DOCUMENT, [text])
         for name, array in arrays.items():
             _write_member(archive, name, [parts[name], _bytes_of(array)])
@@ -192,36 +191,6 @@ def _write_member(archive: zipfile.ZipFile, name: str, pieces: list[Any]) -> Non
     with archive.open(info, "w") as member:
         for piece in pieces:
             member.write(piece)
-
-
-@contextmanager
-def _replacing(path: Path) -> Iterator[IO[bytes]]:
-    """A new file that takes the place of another when it is whole, and only then."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.{os.urandom(6).hex()}.tmp")
-    handle = os.open(
-        temporary, os.O_CREAT | os.O_EXCL | os.O_RDWR | getattr(os, "O_BINARY", 0), 0o666
-    )
-    try:
-        with open(handle, "w+b") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    _sync_folder(path.parent)
-
-
-def _sync_folder(folder: Path) -> None:
-    """Have the new name on disk too, where a folder can be synchronised."""
-    if os.name != "posix":
-        return
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 # -- reading ---------------------------------------------------------------------------------------

@@ -34,8 +34,7 @@ def fitted_of(fit: LMMResult, effects: bool = True) -> Fitted:
     """
     if fit._engine is not None:
         fit._compute_what_needs_data()
-    known, own = fit.__dict__, fit._estimates
-    cov, lost = known.get("_inverse_information", (None, None))
+    own = fit._estimates
     return Fitted(
         spec=fit.spec,
         terms=tuple(fit.terms),
@@ -61,28 +60,38 @@ def fitted_of(fit: LMMResult, effects: bool = True) -> Fitted:
         sigma2=own.sigma2,
         llf=own.loglik,
         theta=own.theta,
-        working=WorkingOptimum(
-            phi=fit._phi,
-            D=fit._D,
-            Lambda=fit._Lambda,
-            unit=float(fit._unit),
-            c=fit._c,
-            constant=float(fit._problem.constant),
-            n_flat=int(fit._n_flat),
-        ),
+        working=_working(fit),
         basis=fit._basis,
         certificate=fit.certificate,
         trace=fit.trace,
-        from_rows=FromRows(
-            totals=known.get("_inference_totals"),
-            cov_working=cov,
-            lost=lost,
-            mean_variances=known.get("_mean_variances"),
-            response_sum=known.get("_response_sum"),
-        ),
+        from_rows=_from_rows(fit),
         redundancy=fit._redundancy,
         identifiable=fit._identifiable,
         inference=_inference(fit),
+    )
+
+
+def _working(fit: LMMResult) -> WorkingOptimum:
+    return WorkingOptimum(
+        phi=fit._phi,
+        D=fit._D,
+        Lambda=fit._Lambda,
+        unit=float(fit._unit),
+        c=fit._c,
+        constant=float(fit._problem.constant),
+        n_flat=int(fit._n_flat),
+    )
+
+
+def _from_rows(fit: LMMResult) -> FromRows:
+    known = fit.__dict__
+    cov, lost = known.get("_inverse_information", (None, None))
+    return FromRows(
+        totals=known.get("_inference_totals"),
+        cov_working=cov,
+        lost=lost,
+        mean_variances=known.get("_mean_variances"),
+        response_sum=known.get("_response_sum"),
     )
 
 
