@@ -1,4 +1,4 @@
-"""What a fit costs after it was made: a row predicted, a file written and read.
+"""What a fit costs after it was made: a row predicted, a file written and read, a service asked.
 
     python benchmarks/production.py
     python benchmarks/production.py --groups 1e6
@@ -109,6 +109,55 @@ def files(n_groups: int, text: bool) -> Iterator[list[str]]:
         ]
 
 
+def saved(n_groups: int, text: bool, folder: Path) -> tuple[Path, list[dict[str, Any]]]:
+    """A saved fit, and rows of its groups as a service is asked for them."""
+    frame = data(n_groups, text)
+    path = folder / "m.lmm"
+    lf.lmm("y ~ t + (t | id)", frame).save(path)
+    chosen = frame.iloc[np.random.default_rng(1).integers(0, len(frame), CALLS)]
+    return path, chosen[["id", "t"]].to_dict("records")
+
+
+def service(n_groups: int, text: bool) -> Iterator[list[str]]:
+    """Rows of the table of the service."""
+    from service_load import measure
+
+    with tempfile.TemporaryDirectory() as folder:
+        path, rows = saved(n_groups, text, Path(folder))
+        for line in measure(path, rows, [1, 8]):
+            yield [f"{n_groups:,}", "text" if text else "integers", *line]
+
+
+def graphs(n_groups: int, text: bool) -> Iterator[list[str]]:
+    """Rows of the table of ONNX graphs."""
+    import onnxruntime
+
+    frame = data(n_groups, text)
+    fit = lf.lmm("y ~ t + (t | id)", frame)
+    rng = np.random.default_rng(1)
+    kind = object if text else np.int64
+    chosen = [frame.iloc[rng.integers(0, len(frame), n)] for n in [1] * 500 + [ROWS] * 40]
+    feeds = [
+        {"t": part["t"].to_numpy(), "id": part["id"].to_numpy().astype(kind)} for part in chosen
+    ]
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "m.onnx")
+        written = best(lambda: fit.to_onnx(path))
+        session = onnxruntime.InferenceSession(str(path))
+        loaded = best(lambda: onnxruntime.InferenceSession(str(path)))
+        for part, feed in zip(chosen[-5:], feeds[-5:], strict=True):
+            assert (session.run(None, feed)[0] == fit.predict(part, "conditional")).all()
+        yield [
+            f"{n_groups:,}",
+            "text" if text else "integers",
+            f"{written:,.0f}",
+            f"{path.stat().st_size / 1e6:.1f}",
+            f"{loaded:,.0f}",
+            calls(lambda feed: session.run(None, feed), feeds[:500]),
+            calls(lambda feed: session.run(None, feed), feeds[500:]),
+        ]
+
+
 def table(head: list[str], rows: list[list[str]]) -> str:
     """A table in Markdown."""
     lines = [head, ["---:" if k != 1 else "---" for k in range(len(head))], *rows]
@@ -119,14 +168,23 @@ def report(sizes: list[int]) -> str:
     """All tables."""
     cases = [(n, text) for n in sizes for text in (False, True)]
     one = ["groups", "labels", "`score.one`", "loaded", "`fit.predict`, one row", "1,000 rows"]
-    saved = ["groups", "labels", "save ms", "MB", "load ms", "without checksums"]
-    saved += ["pickle ms", "MB", "unpickle ms"]
+    columns = ["groups", "labels", "save ms", "MB", "load ms", "without checksums"]
+    columns += ["pickle ms", "MB", "unpickle ms"]
+    asked = ["groups", "labels", "connections", "requests/s", "ms"]
+    graph = ["groups", "labels", "write ms", "MB", "load ms", "one row", "1,000 rows"]
     scored = [row for case in cases for row in scoring(*case)]
     kept = [row for case in cases for row in files(*case)]
+    served = [row for case in cases[-2:] for row in service(*case)]
+    drawn = [row for case in cases for row in graphs(*case)]
     return (
         "Predictions, microseconds, median / 99th percentile; `loaded` is the scorer of a file "
         "that is mapped into memory.\n\n"
-        f"{table(one, scored)}\n\nFiles.\n\n{table(saved, kept)}\n"
+        f"{table(one, scored)}\n\nFiles.\n\n{table(columns, kept)}\n\n"
+        "The example service (uvicorn, one process; the client on the same two cores), one row a "
+        "request, median / 99th percentile.\n\n"
+        f"{table(asked, served)}\n\n"
+        "ONNX graphs in onnxruntime, which give the bits of `fit.predict`; rows in microseconds, "
+        f"median / 99th percentile.\n\n{table(graph, drawn)}\n"
     )
 
 

@@ -1118,6 +1118,47 @@ class LMMResult:
 
         return make_scorer(self, level, new_levels)
 
+    def to_onnx(self, path: str | os.PathLike[str], level: Any = "conditional") -> None:
+        """Write the predictions of new rows as an ONNX graph, for services that run no Python.
+
+        Inputs are the columns of the model, each of shape (rows,): numbers in double precision,
+        factors of text as strings, groups as 64-bit integers or strings; combined groups ``a:b`` by
+        their label, as in ``random_effects``. The output ``prediction`` (rows,) is in double
+        precision, and onnxruntime gives every bit of `predict`.
+
+        Parameters
+        ----------
+        path : path
+            A file of this name is replaced when the new one is whole.
+        level
+            As in `predict`.
+
+        Raises
+        ------
+        ImportError
+            onnx is not installed (``pip install 'lmmfast[onnx]'``).
+        UnsupportedModelError
+            Formulas with functions, categories of numbers, groups that are no integers or texts.
+        TooLargeError
+            More than 2 GB, some 6 * 10^7 groups.
+
+        Notes
+        -----
+        Groups that the fit did not have are predicted without their random effects. Levels of
+        factors that it has not seen give NaN, as a graph cannot raise errors.
+
+        Examples
+        --------
+        >>> import lmmfast as lf
+        >>> fit = lf.lmm("Reaction ~ Days + (Days | Subject)", lf.datasets.sleepstudy())
+        >>> fit.to_onnx("sleep.onnx")  # doctest: +SKIP
+        """
+        from lmmfast.prediction.predict import predictor
+        from lmmfast.prediction.to_onnx import write_onnx
+
+        about = {"y": self.y_name, "method": self.method, "log-likelihood": repr(self.llf)}
+        write_onnx(predictor(self, level), path, about)
+
     def plot_curves(self, data: Any, x: str, **options: Any) -> Axes:
         """Draw curves of subjects, or of other levels, over the population line.
 
