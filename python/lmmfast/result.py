@@ -30,6 +30,7 @@ from lmmfast.inference.totals import InferenceTotals, inference_totals
 from lmmfast.inference.wald import coefficient_table, two_sided_p
 from lmmfast.literals import LagKind, LagResiduals, Missing, NewLevels, ResidualKind
 from lmmfast.packing.basis import Basis, check_scales
+from lmmfast.pickled import checked, with_version
 from lmmfast.prediction import predict as prediction
 from lmmfast.prediction.new_rows import FactorEffects
 from lmmfast.report.varcorr import VarCorr
@@ -50,9 +51,6 @@ if TYPE_CHECKING:
     from lmmfast.report.summary import Summary
 
 T = TypeVar("T")
-
-#: Of what is pickled; raised when attributes change.
-STATE_VERSION = 1
 
 #: Numbers of second-order totals up to which a fit keeps them when it lets go of its data.
 MAX_KEPT_TOTALS = 100_000
@@ -1410,17 +1408,10 @@ class LMMResult:
         data = ("_design", "_clusters", "_engine", "_residual_model", "_fingerprints")
         state = {**self.__dict__, **dict.fromkeys(data)}
         state.pop("_factor_effects", None)  # it holds the lookups of groups
-        return {**state, "_state_version": STATE_VERSION}
+        return with_version(state)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        version = state.pop("_state_version", 0)
-        if version != STATE_VERSION:
-            raise DataError(
-                f"the fit was pickled by another version of lmmfast (state {version}, here "
-                f"{STATE_VERSION}): unpickle it with that version and use fit.save(path), whose "
-                "files all later versions read"
-            )
-        self.__dict__.update(state)
+        self.__dict__.update(checked(state))
 
     def __copy__(self) -> LMMResult:
         """Copy with the data, which are shared."""

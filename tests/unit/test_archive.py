@@ -210,7 +210,7 @@ def test_archives_that_are_not_ours(tmp_path):
         lf.load(forged(path, {}, document={"kind": "glm", "lmmfast": "0", "arrays": {}}))
     with pytest.raises(FileNotFoundError):
         lf.load(tmp_path / "nowhere.lmm")
-    with pytest.raises(IsADirectoryError):
+    with pytest.raises((IsADirectoryError, PermissionError)):
         lf.load(tmp_path)
 
 
@@ -275,6 +275,7 @@ def write_often(path, value, n):
         write_archive(path, {"kind": "fit", "lmmfast": "0", "a": np.full(50_000, value)}, 1)
 
 
+@pytest.mark.skipif(os.name == "nt", reason="a file that is open is not replaced there")
 def test_two_writers_and_readers(tmp_path):
     """Each time one whole file: that of one writer or of the other."""
     path = tmp_path / "m.lmm"

@@ -16,6 +16,8 @@ from lmmfast.cli import main
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+# Libraries that pages use, and that have no wheels for some platforms.
+EXTRAS = {"production.md": ("sklearn", "onnx", "onnxruntime")}
 _FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _LINK = re.compile(r"\]\((?!https?:)([^)#]*)(#[^)]*)?\)")
 _EQUATION = re.compile(r"\beq\. (\d+\.\d+)(?:-(\d+\.\d+))?")
@@ -76,6 +78,8 @@ def without_rounding(text: str) -> str:
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_examples(page):
     """One namespace a page. A ``text`` block is the output of the ``python`` block before it."""
+    for library in EXTRAS.get(page.name, ()):
+        pytest.importorskip(library)
     namespace: dict = {"__name__": "__main__"}
     printed = None
     for block in blocks(page):

@@ -398,3 +398,11 @@ def test_pickles_have_a_version(frame):
         with pytest.raises(lf.DataError, match="pickled by another version of lmmfast"):
             fit.__copy__().__setstate__({**state, "_state_version": version})
     assert pickle.loads(pickle.dumps(fit)).llf == fit.llf
+    X = np.column_stack([np.ones(192), DATA["t"]])
+    many = lf.fit_many(DATA[["y", "y2"]], X, DATA["patient"])
+    segments = lf.lmm_by("y ~ t + (1 | patient)", DATA, by="arm")
+    for result in (many, segments):
+        again = pickle.loads(pickle.dumps(result))
+        pd.testing.assert_frame_equal(again.tidy(), result.tidy())
+        with pytest.raises(lf.DataError, match="pickled by another version"):
+            again.__setstate__({**result.__getstate__(), "_state_version": 0})

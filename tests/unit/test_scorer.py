@@ -218,7 +218,7 @@ def test_a_name_of_two_values():
 def test_states_of_other_versions():
     score = lf.lmm("y ~ t + (1 | id)", DATA).scorer()
     with pytest.raises(lf.DataError, match="pickled by another version"):
-        score.__setstate__({**score.__getstate__(), "version": 99})
+        score.__setstate__({**score.__getstate__(), "_state_version": 99})
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from lmmfast.errors import DataError
 from lmmfast.inference.wald import coefficient_table
+from lmmfast.pickled import checked, with_version
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -230,7 +231,10 @@ class LMMByResult(Mapping[Any, "LMMResult"]):
 
     def __getstate__(self) -> dict[str, Any]:
         """Pickle without data."""
-        return {**self.__dict__, "_fitter": None}
+        return with_version({**self.__dict__, "_fitter": None})
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(checked(state))
 
     def _frame(self, numbers: NamedColumns) -> pd.DataFrame:
         import pandas as pd

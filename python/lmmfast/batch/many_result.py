@@ -15,6 +15,7 @@ from lmmfast.batch.response_fit import ResponseFit, varcorr_of
 from lmmfast.covariance.random import Term, natural_names
 from lmmfast.covariance.terms import BlockCovariance
 from lmmfast.inference.wald import coefficient_table
+from lmmfast.pickled import checked, with_version
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -229,6 +230,13 @@ class ManyFits:
             f"<ManyFits {self.method}: {len(self)} responses, {good} converged; "
             f"fixed effects {', '.join(self.x_names)}>"
         )
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Pickle with a version."""
+        return with_version(self.__dict__)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(checked(state))
 
     def _frame(self, values: Array, names: list[str]) -> pd.DataFrame:
         import pandas as pd

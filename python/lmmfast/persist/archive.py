@@ -197,7 +197,7 @@ def _write_member(archive: zipfile.ZipFile, name: str, pieces: list[Any]) -> Non
 
 
 def _contents(file: IO[bytes], map_file: bool) -> memoryview:
-    if not map_file:
+    if not map_file or os.name == "nt":  # Windows does not let mapped files be replaced
         return memoryview(file.read())
     return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
 

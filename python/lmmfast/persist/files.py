@@ -40,7 +40,7 @@ def load(
         Of a file that ``save`` of a fit has written.
     mmap : bool
         Map the file into memory: arrays are read when they are used, and shared by all processes
-        that map it. Replacing the file does not disturb them. False: read it now.
+        that map it. Replacing the file does not disturb them. False, and on Windows: read it now.
     verify : bool
         Compare checksums of all arrays, which reads them once. That of the rest always is compared.
     context : mapping, optional
@@ -53,8 +53,7 @@ def load(
     Returns
     -------
     LMMResult, ManyFits or LMMByResult
-        What was saved, without rows. Tables, tests, random effects and predictions have the same
-        bits; what takes rows is a DataError, as for a fit that was pickled.
+        What was saved, with the same bits, but without rows: what takes these is a DataError.
 
     Raises
     ------
@@ -66,7 +65,7 @@ def load(
 
     Notes
     -----
-    The format is described in docs/production.md. Nothing in a file is run on loading.
+    Nothing in a file is run on loading. docs/production.md describes the format.
 
     Examples
     --------

@@ -9,6 +9,7 @@ import numpy as np
 from lmmfast.arrays import Array
 from lmmfast.design.from_arrays import ArraySpec
 from lmmfast.errors import DataError
+from lmmfast.pickled import checked, with_version
 from lmmfast.prediction.new_rows import NEW_LEVELS, Predictor
 from lmmfast.prediction.one_row import OneRow, one_row
 
@@ -16,9 +17,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from lmmfast.result import LMMResult
-
-#: Of the state in pickles; raised when that changes.
-STATE_VERSION = 1
 
 
 class Scorer:
@@ -156,20 +154,16 @@ class Scorer:
 
     def __getstate__(self) -> dict[str, Any]:
         """Pickle what predictions are made of, with the version of this state."""
-        return {
-            "version": STATE_VERSION,
-            "predictor": self._predictor,
-            "level": self.level,
-            "new_levels": self.new_levels,
-        }
+        return with_version(
+            {
+                "predictor": self._predictor,
+                "level": self.level,
+                "new_levels": self.new_levels,
+            }
+        )
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        if state.get("version") != STATE_VERSION:
-            raise DataError(
-                f"this scorer was pickled by another version of lmmfast (state "
-                f"{state.get('version')}, not {STATE_VERSION}): make it anew from the fit"
-            )
-        self._set(state["predictor"], state["level"], state["new_levels"])
+        self._set(**checked(state))
 
 
 def make_scorer(fit: LMMResult, level: Any, new_levels: str) -> Scorer:
