@@ -78,15 +78,20 @@ def load(
     True
     """
     document = read_document(path, mmap=mmap, verify=verify)
-    reader = _READERS.get(document["kind"])
-    if reader is None:
-        raise DataError(f"{os.fspath(path)}: holds {document['kind']!r}, which is no kind of fit")
     try:
-        return reader(document, dict(context or {}), trust)
+        return _fit_of(document, dict(context or {}), trust)
     except MALFORMED as error:
         if isinstance(error, DataError):
             raise DataError(f"{os.fspath(path)}: {error}") from None
         raise DataError(f"{os.fspath(path)}: no model file of lmmfast: {error!r}") from None
+
+
+def _fit_of(document: Mapping[str, Any], context: Mapping[str, Any], trust: bool) -> Any:
+    """Make a fit of a document."""
+    reader = _READERS.get(document["kind"])
+    if reader is None:
+        raise DataError(f"holds {document['kind']!r}, which is no kind of fit")
+    return reader(document, context, trust)
 
 
 def read_document(path: Path, *, mmap: bool = True, verify: bool = True) -> dict[str, Any]:
