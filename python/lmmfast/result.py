@@ -586,7 +586,7 @@ class LMMResult:
         if known is not None:
             return np.asarray(known.expected)
         engine = self._need(self._engine, "the information of theta")
-        average = getattr(engine, "average_information", False)
+        average = engine.traits.average_information
         totals = engine.totals(self._Lambda, with_kr=self._problem.reml or average)
         evaluation = Evaluation(self._problem, totals)
         with np.errstate(all="ignore"):
