@@ -259,8 +259,8 @@ class LMMResult:
         ValueError
             Unknown words.
         UnsupportedModelError
-            Kenward and Roger's method by maximum likelihood, or with crossed factors of more than
-            2000 effects. Robust variances with crossed factors and no ``cluster``.
+            Kenward and Roger's method by maximum likelihood. Robust variances with crossed factors
+            and no ``cluster``.
         DataError
             Groups that are in several clusters, clusters of another length, a fit without data.
 

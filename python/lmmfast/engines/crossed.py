@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,7 @@ from lmmfast._dispatch import core
 from lmmfast.arrays import Array, vech_pairs
 from lmmfast.engines.crossed_exact import all_of_T, expected_information
 from lmmfast.engines.crossed_roots import MOST_EFFECTS, OrthogonalFactors, root_rows
+from lmmfast.engines.crossed_second import second_order_sums, times_derivative
 from lmmfast.engines.engine import BaseEngine, Traits, Working
 from lmmfast.engines.totals import Totals
 from lmmfast.errors import TooLargeError
@@ -132,10 +133,7 @@ class CrossedEngine(BaseEngine):
         v, reduction = elimination.solve(self._B)
         gram, quad = self.gram - reduction, self._quad(v, self.effects)
         exact = with_kr and self.system.n_effects <= self.exact_limit
-
-        def times_T(g: Array) -> Array:
-            return np.asarray(elimination.solve(self.system.times_G(g))[0])
-
+        times_T = partial(self._times_T, elimination)
         if exact:
             info, kr = self._exact(Lambda, v)
         else:
@@ -153,6 +151,16 @@ class CrossedEngine(BaseEngine):
             kr=kr,
             average=not exact,
         )
+
+    def _times_T(self, elimination: Any, g: Array) -> Array:
+        """Z'V^-1 Z times vectors (N, n)."""
+        return np.asarray(elimination.solve(self.system.times_G(g))[0])
+
+    def second_order(self, Lambda: Array) -> Array:
+        """``kr`` of `Totals`, of any number of effects: K (p + 1) solves."""
+        elimination = self._eliminate(self._floored(Lambda))
+        v, _ = elimination.solve(self._B)
+        return second_order_sums(v, self.effects, self._pairs, partial(self._times_T, elimination))
 
     def _orthogonal(self, Lambda: Array) -> OrthogonalFactors | None:
         """V^-1 from the rows, where D is too large for cross-products and effects are few."""
@@ -295,15 +303,8 @@ class CrossedEngine(BaseEngine):
         c[-1] = 1.0
         c[keep] = -np.linalg.solve(S, gram[keep, -1])
         s2 = (c @ gram @ c) / (self._n_obs - (len(keep) if self._reml else 0))
-        r, which = v @ c, list[int]()
-        g = np.zeros((len(v), sum(len(pairs) for pairs in self._pairs)))
-        for pairs, at in zip(self._pairs, effects, strict=True):
-            for k, a, b in pairs:
-                one = g[:, len(which)]
-                one[at[:, a]] += r[at[:, b]]
-                if a != b:
-                    one[at[:, b]] += r[at[:, a]]
-                which.append(k)
+        products, which = times_derivative((v @ c)[:, None], effects, self._pairs)
+        g = np.ascontiguousarray(products[:, :, 0])
         inner = core.cross_product(g, np.ascontiguousarray(times_T(g)))
         if self._reml and len(keep):
             Xg = core.cross_product(np.ascontiguousarray(v[:, keep]), g)

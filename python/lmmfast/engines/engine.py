@@ -68,6 +68,10 @@ class BaseEngine:
         """D relative to sigma2 (q, q) to start from; None: the identity matrix."""
         return None
 
+    def second_order(self, Lambda: Array) -> Array | None:
+        """``kr`` of `Totals` where ``totals(…, with_kr=True)`` leaves it out, at more cost."""
+        return None
+
 
 class Engine(Protocol):
     """One way to factorise V."""

@@ -121,8 +121,8 @@ def of_the_model(fit: LMMResult, method: Method) -> Denominators:
         return FixedDenominators(cov, np.nan)
     if not method.adjusts_errors:
         return Satterthwaite(totals, _information(totals, method, "observed"))
-    if totals.r is None:  # so many numbers that they are not kept
-        totals = inference_totals(fit)
+    if totals.r is None:  # so many numbers that they are not kept, or many solves
+        totals = inference_totals(fit, at_any_cost=True)
     _refuse_kenward_roger(fit, totals)
     structured = not fit.residual.is_independent
     information = _information(totals, method, "observed" if structured else "expected")
@@ -173,11 +173,6 @@ def _refuse_kenward_roger(fit: LMMResult, totals: InferenceTotals) -> None:
         raise UnsupportedModelError(
             "Kenward and Roger's method is one of REML: fit with reml=True, or use "
             "ddf='satterthwaite'"
-        )
-    if totals.r is None:
-        raise UnsupportedModelError(
-            "Kenward and Roger's method needs second-order sums, which models of crossed factors "
-            "with so many effects do not have: use ddf='satterthwaite'"
         )
     if not all(structure.linear for structure in fit._covariance.structures):
         raise UnsupportedModelError(

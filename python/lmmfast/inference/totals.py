@@ -14,7 +14,7 @@ in (D, sigma2), so that sigma2 V_sigma2 = V - sum_k D_k V_k.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -98,13 +98,17 @@ def has_linear_residuals(structure: ResidualStructure) -> bool:
     return correlation.kind in HOMOGENEOUS_LINEAR and same
 
 
-def inference_totals(fit: LMMResult, with_r: bool = True) -> InferenceTotals:
+def inference_totals(
+    fit: LMMResult, with_r: bool = True, at_any_cost: bool = False
+) -> InferenceTotals:
     """Compute the derivatives that inference on beta needs, with one pass for each of them.
 
     Parameters
     ----------
     with_r : bool
         Whether ``r`` is wanted, which only Kenward and Roger's errors need: (k p)^2 numbers.
+    at_any_cost : bool
+        Whether ``r`` is wanted where it takes k p solves, with crossed factors of many effects.
 
     Raises
     ------
@@ -112,7 +116,9 @@ def inference_totals(fit: LMMResult, with_r: bool = True) -> InferenceTotals:
         A fit that holds no data.
     """
     engine: Any = fit._need(fit._engine, "small-sample inference")
-    totals = engine.totals(fit._Lambda, with_kr=True)
+    totals: Totals = engine.totals(fit._Lambda, with_kr=True)
+    if at_any_cost and totals.kr is None:
+        totals = replace(totals, kr=engine.second_order(fit._Lambda))
     evaluation = Evaluation(fit._problem, totals)
     covariance, basis = fit._covariance, fit._basis
     vech_D = evaluation._padded(fit._D[covariance.pairs])
@@ -198,10 +204,12 @@ def _with_sigma2(
         h[:K, :K] = second.h
         for k in second.places:  # V = ZDZ' + sigma2 Rdot(kappa)
             h[k, K] = h[K, k] = own[k]
-    if evaluation.totals.kr is None or evaluation.totals.average:
+    if evaluation.totals.kr is None:
         return _Working(q, None, h, None)
     kr = evaluation._kept(evaluation.totals.kr)
     r = _second_order_sums(kr, own, M, vech_D, G) if with_r else None
+    if evaluation.totals.average:
+        return _Working(q, r, h, None)
     u = M @ ((quad @ c)[:, :-1] @ G) / np.sqrt(sigma2)
     curvature = (kr @ c) @ c / sigma2
     curvature = M @ (0.5 * (curvature + curvature.T)) @ M.T
