@@ -238,7 +238,7 @@ class LMMResult:
             or "CR3", as clubSandwich calls them, with Satterthwaite's degrees of freedom under the
             fitted model and tests by Hotelling's T² (HTZ). "CR2" has the principal root of
             (I - G_i M), mmrm's definition, which differs from clubSandwich's in the third digit
-            where clusters differ.
+            where clusters differ; "CR2-clubsandwich" has theirs, and decomposes V of each cluster.
         information : {"observed", "expected"}, optional
             Of the variance parameters. Default: what the packages use that have these methods:
             observed for Satterthwaite (lmerTest, SAS), expected for Kenward and Roger's of random

@@ -12,12 +12,14 @@ from lmmfast.arguments import check_choice
 from lmmfast.arrays import Array
 from lmmfast.covariance.joint import JointCovariance
 from lmmfast.errors import ConvergenceError, UnsupportedModelError
+from lmmfast.inference.adjusted_scores import principal_scores
+from lmmfast.inference.clubsandwich import clubsandwich_scores
 from lmmfast.inference.cluster_sums import cluster_sums
 from lmmfast.inference.counted import CountedDenominators, between_within, inner_outer
 from lmmfast.inference.denominators import Denominators, FixedDenominators, inverse_of_information
 from lmmfast.inference.kenward_roger import KenwardRoger
 from lmmfast.inference.natural_curvature import natural_curvature
-from lmmfast.inference.robust import KINDS, Robust
+from lmmfast.inference.robust import KINDS, POWERS, Robust
 from lmmfast.inference.satterthwaite import Satterthwaite
 from lmmfast.inference.totals import (
     InferenceTotals,
@@ -139,7 +141,11 @@ def robust(fit: LMMResult, method: Method) -> Denominators:
     UnsupportedModelError
         Crossed grouping factors without clusters.
     """
-    found = Robust(cluster_sums(fit, method.cluster), method.vcov)
+    if method.vcov == "CR2-clubsandwich":
+        scores = clubsandwich_scores(fit, method.cluster)
+    else:
+        scores = principal_scores(cluster_sums(fit, method.cluster), POWERS.get(method.vcov, 0.0))
+    found = Robust(scores, method.vcov)
     if method.ddf == "satterthwaite":
         return found
     if method.ddf in COUNTED:
