@@ -40,8 +40,9 @@ from lmmfast.residual.model import ResidualModel
 from lmmfast.residual.structures import Independent, ResidualStructure
 from lmmfast.search.certificate import Certificate
 from lmmfast.search.estimates import Estimates, parameter_units, theta_information
+from lmmfast.search.evaluate import evaluate
 from lmmfast.search.information import flat_directions, moved_by, without_negative_variances
-from lmmfast.search.objective import Evaluation, Problem
+from lmmfast.search.objective import Problem
 from lmmfast.search.optimum import Optimum
 
 if TYPE_CHECKING:
@@ -587,8 +588,8 @@ class LMMResult:
             return np.asarray(known.expected)
         engine = self._need(self._engine, "the information of theta")
         average = engine.traits.average_information
-        totals = engine.totals(self._Lambda, with_kr=self._problem.reml or average)
-        evaluation = Evaluation(self._problem, totals)
+        second_order = self._problem.reml or average
+        evaluation = evaluate(self._problem, engine, self._Lambda, second_order)
         with np.errstate(all="ignore"):
             return theta_information(
                 evaluation, self._basis, self._covariance, self._D, self._estimates.D

@@ -20,6 +20,7 @@ from lmmfast.residual import ranges
 from lmmfast.residual.draws import drawn
 from lmmfast.residual.edges import edges, free
 from lmmfast.residual.layout import ResidualParameters
+from lmmfast.residual.linear import LinearEntries
 from lmmfast.residual.log_determinant import LogDeterminant
 
 #: Longest step of a search parameter of the residuals: logarithms and angles.
@@ -40,10 +41,13 @@ class JointCovariance(BlockCovariance):
     residual : ResidualParameters
     starts : tuple of ndarray
         Search parameters of the residuals to begin from, the best guess first.
+    linear_entries : LinearEntries or None
+        Of an R that is linear in its entries; None: it is not, or they are not known.
     """
 
     residual: ResidualParameters
     starts: tuple[Array, ...] = ()
+    linear_entries: LinearEntries | None = None
 
     @cached_property
     def random(self) -> BlockCovariance:
@@ -129,6 +133,19 @@ class JointCovariance(BlockCovariance):
         K = len(self.pairs[0])
         own = self.residual.derivatives(phi[self.n_random :])[1] * v[K:]
         return _beside(self.random.bend(phi[: self.n_random], v[:K]), np.diag(own))
+
+    def whole_bend(self, phi: Array, v: Array) -> Array | None:
+        """Second derivatives of V by phi, weighted by the score v by (vech(D), kappa).
+
+        As `bend`, and with those of R by kappa; None where these are not known.
+        """
+        linear = all(structure.linear for structure in self.structures)
+        if self.linear_entries is None or not linear:
+            return None
+        K = len(self.pairs[0])
+        bent = self.bend(phi, v)
+        bent[self.n_random :, self.n_random :] += self.linear_entries.bend(self.kappa(phi), v[K:])
+        return bent
 
     def own_bends(self, phi: Array) -> Array:
         """Second derivatives of (vech(D), kappa) by each entry of phi alone, (n_params, K)."""

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from lmmfast._dispatch import core
 from lmmfast.arrays import Array
+from lmmfast.engines.engine import Traits
 from lmmfast.engines.markov import suits_markov
 from lmmfast.engines.patterns import Bucket, BucketMaker, from_lanes, in_lanes
 from lmmfast.engines.residual_base import ResidualEngineBase
@@ -126,6 +128,31 @@ class DenseEngine(ResidualEngineBase):
                 return self._failed()
             add_local(totals, flat, self._local(stratum))
         return totals
+
+    @property
+    def traits(self) -> Traits:
+        """What a search may expect of it."""
+        return Traits(contracts=True)
+
+    def contracted(self, Lambda: Array, W: Sequence[Array]) -> Array:
+        """Traces of W'kr_kl W for each W (p + 1, n_W), (len(W), K, K)."""
+        K = self._K_D + self.model.parameters.n_params
+        out = np.zeros((len(W), K, K))
+        Lambda = np.ascontiguousarray(Lambda)
+        for k, stratum in enumerate(self.model.parameters.strata):
+            table = self._table(stratum)
+            buckets = [self._of_bucket(b, table) for b in self.buckets if b.stratum == k]
+            if not buckets:
+                continue
+            flat, failed = core.dense_contracted(
+                buckets, self._variance_kappa(), self._nu(stratum), Lambda, W, self.n_threads
+            )
+            if failed >= 0:
+                return np.full_like(out, np.nan)
+            places = self._local(stratum)
+            own = np.ix_(range(len(W)), places, places)
+            out[own] += flat.reshape(len(W), len(places), len(places))
+        return out
 
     def thinned(self, step: int) -> tuple[DenseEngine, int]:
         """Every so many packs of patterns, for totals alone, and the number of their rows."""

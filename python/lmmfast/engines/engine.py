@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -30,6 +30,8 @@ class Traits:
     loses_digits : bool
         Sums of squares come from cross-products even where next to nothing of them is left, and the
         certificate is to say what rounding leaves of the log-likelihood.
+    contracts : bool
+        It has `BaseEngine.contracted`.
     goes_back_to_rows : bool
         Where cross-products leave next to nothing it takes sums of squares of the rows themselves.
     """
@@ -39,6 +41,7 @@ class Traits:
     decrement_tolerance: float | None = None
     loses_digits: bool = False
     goes_back_to_rows: bool = False
+    contracts: bool = False
 
 
 class BaseEngine:
@@ -68,6 +71,10 @@ class BaseEngine:
         """D relative to sigma2 (q, q) to start from; None: the identity matrix."""
         return None
 
+    def contracted(self, Lambda: Array, W: Sequence[Array]) -> Array:
+        """Traces of W'kr_kl W for each W (p + 1, n_W), (len(W), K, K); ``kr`` is not formed."""
+        raise NotImplementedError
+
     def second_order(self, Lambda: Array) -> Array | None:
         """``kr`` of `Totals` where ``totals(…, with_kr=True)`` leaves it out, at more cost."""
         return None
@@ -88,6 +95,9 @@ class Engine(Protocol):
 
     def totals(self, Lambda: Array, with_kr: bool = False) -> Totals:
         """Totals at Ddot = Lambda Lambda'."""
+
+    def contracted(self, Lambda: Array, W: Sequence[Array]) -> Array:
+        """See `BaseEngine.contracted`."""
 
     def random_effects(self, Lambda: Array, root: Array, c: Array) -> Array:
         """Predictions of root u (m, q), where b = Lambda u, for c = (-beta, 1)."""

@@ -28,6 +28,7 @@ from lmmfast.fitting.start_residual import inside, start_params
 from lmmfast.grouping.clusters import Clusters
 from lmmfast.packing.basis import Basis
 from lmmfast.residual import definitions
+from lmmfast.residual.linear import linear_entries
 from lmmfast.residual.model import ResidualModel, bind
 from lmmfast.search.estimates import make_problem
 from lmmfast.search.multistart import maximise
@@ -76,7 +77,11 @@ class ResidualFit:
         r = A[:, -1] if weights is None else A[:, -1] * np.sqrt(weights)
         starts = start_params(self.model, r, random.q > 0)
         self.covariance = JointCovariance(
-            random.structures, random.sizes, self.model.parameters, tuple(starts)
+            random.structures,
+            random.sizes,
+            self.model.parameters,
+            tuple(starts),
+            linear_entries(self.model),
         )
 
     def _choose_engine(self, A: Array, Z: Array, weights: Array | None) -> ResidualEngine:

@@ -23,9 +23,9 @@ from lmmfast.inference.robust import KINDS, POWERS, Robust
 from lmmfast.inference.satterthwaite import Satterthwaite
 from lmmfast.inference.totals import (
     InferenceTotals,
-    has_linear_residuals,
     inference_totals,
 )
+from lmmfast.residual.linear import has_linear_residuals
 
 if TYPE_CHECKING:
     from lmmfast.result import LMMResult

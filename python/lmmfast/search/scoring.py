@@ -21,10 +21,12 @@ from typing import Any
 import numpy as np
 
 from lmmfast.arrays import Array
+from lmmfast.covariance.joint import JointCovariance
 from lmmfast.covariance.terms import BlockCovariance
-from lmmfast.engines.engine import Engine, ResidualEngine, totals_at
+from lmmfast.engines.engine import Engine, ResidualEngine, engine_at, totals_at
 from lmmfast.errors import ConvergenceError
 from lmmfast.search.barrier import Barrier, metric
+from lmmfast.search.evaluate import evaluate
 from lmmfast.search.objective import Evaluation, Problem
 from lmmfast.search.optimum import STALLED, limit_reason, trace_entry
 from lmmfast.tolerances import DECREMENT_TOLERANCE
@@ -175,9 +177,9 @@ class Search:
         if not self.covariance.contains(phi):
             raise ConvergenceError("the residual covariance is not positive definite here")
         Lambda = self.covariance.Lambda(phi)
-        totals = totals_at(self.engine, self.covariance, phi, self.with_kr)
-        evaluation = Evaluation(self.problem, totals)
-        H = self._differenced_hessian(phi, evaluation) if self.difference else None
+        engine = engine_at(self.engine, self.covariance, phi)
+        evaluation = evaluate(self.problem, engine, Lambda, self.with_kr)
+        H = self._hessian(phi, engine, evaluation) if self.difference else None
         point = make_point(self.covariance, phi, Lambda, evaluation, H, self.barrier)
         if H is not None or self.barrier is not None:
             since = None
@@ -221,6 +223,19 @@ class Search:
         except ConvergenceError:
             return None
 
+    def _hessian(self, phi: Array, engine: Engine, evaluation: Evaluation) -> Array | None:
+        """Negative Hessian by phi: in closed form where R is linear in its entries."""
+        covariance = self.covariance
+        bend = None
+        if isinstance(covariance, JointCovariance) and self._second_order_fits:
+            bend = covariance.whole_bend(phi, evaluation.score)
+        if bend is None:
+            return self._differenced_hessian(phi, evaluation)
+        if not evaluation.has_second_order:
+            evaluation = evaluate(self.problem, engine, covariance.Lambda(phi), second_order=True)
+        J = covariance.jacobian(phi)
+        return J @ evaluation.observed_info @ J.T - bend
+
     def _differenced_hessian(self, phi: Array, evaluation: Evaluation) -> Array | None:
         """Negative Hessian by phi from differences of the exact score; None beside an edge.
 
@@ -259,11 +274,18 @@ class Search:
 
     @property
     def kr_is_affordable(self) -> bool:
-        """Whether the block of second-order sums is of use and fits into memory with ease."""
-        if self.engine.traits.average_information:
-            return False
+        """Whether second-order sums are of use in the search and fit into memory with ease."""
         if self.covariance.longest_steps is not None and not self.problem.reml:
             return False  # without it the information is exact too
+        return self._second_order_fits
+
+    @property
+    def _second_order_fits(self) -> bool:
+        """Whether second-order sums are to be had, and fit into memory with ease."""
+        if self.engine.traits.average_information:
+            return False
+        if self.engine.traits.contracts:
+            return True
         K, p1 = self.covariance.n_totals, len(self.problem.keep) + 1
         return K * K * p1 * p1 <= MAX_KR_DOUBLES
 
@@ -313,7 +335,7 @@ def make_point(
     g = J @ evaluation.score
     is_exact = H is not None
     if H is None:
-        exact = evaluation.totals.kr is not None and covariance.longest_steps is None
+        exact = evaluation.has_second_order and covariance.longest_steps is None
         info = evaluation.observed_info if exact else evaluation.profile_info
         H = J @ info @ J.T - covariance.bend(phi, evaluation.score)
     scale = search_scale(covariance, phi, J, evaluation)
