@@ -54,6 +54,24 @@ class FactorEffects:
 
 
 @dataclass(frozen=True, eq=False)
+class ReadRows:
+    """New rows as a predictor has read them.
+
+    Attributes
+    ----------
+    batch : NewBatch
+    positions : list of ndarray of int (n,)
+        By grouping factor, the position of each row's group among the effects; -1: not known.
+    left_out : ndarray of bool (n,)
+        Rows without a prediction: a value is missing, or they have no group.
+    """
+
+    batch: NewBatch
+    positions: list[NDArray[np.intp]]
+    left_out: NDArray[np.bool_]
+
+
+@dataclass(frozen=True, eq=False)
 class Predictor:
     """What predictions for new rows are made of, at one level.
 
@@ -95,6 +113,13 @@ class Predictor:
         warn : bool
             Warn of groups that the fit did not have.
         """
+        rows = self.read(newdata, new_levels, groups, Z, offset, warn)
+        return with_index(self.mean(rows, offset), newdata)
+
+    def read(
+        self, newdata: Any, new_levels: str, groups: Any, Z: Any, offset: Any, warn: bool = True
+    ) -> ReadRows:
+        """Read the columns of new rows, and find their groups."""
         given = {"newdata": newdata, "groups": groups, "Z": Z, "offset": offset}
         check_same_index({name: row_index(data) for name, data in given.items()})
         with np.errstate(over="ignore", invalid="ignore"):  # found by _check_range
@@ -102,11 +127,6 @@ class Predictor:
         positions = []
         for own, key in zip(self.effects, keys, strict=True):
             positions.append(_known_groups(own, key, batch.n_rows, new_levels, warn))
-        out = np.empty(batch.n_rows)
-        for start in range(0, batch.n_rows, CHUNK):
-            rows = slice(start, min(start + CHUNK, batch.n_rows))
-            with np.errstate(over="ignore", invalid="ignore"):  # found by _check_range
-                out[rows] = self._predicted(batch, positions, rows)
         left_out = np.zeros(batch.n_rows, dtype=bool)
         for missing in (batch.missing, *(key.missing for key in keys)):
             if missing is not None:
@@ -114,14 +134,24 @@ class Predictor:
         if new_levels == "missing":
             for position in positions:
                 left_out |= position < 0
-        _check_range(~np.isfinite(out) & ~left_out)
-        out[left_out] = np.nan
+        return ReadRows(batch, positions, left_out)
+
+    def mean(self, rows: ReadRows, offset: Any) -> Array:
+        """X beta + Z b + offset of rows, (n,); NaN where they are left out."""
+        batch = rows.batch
+        out = np.empty(batch.n_rows)
+        for start in range(0, batch.n_rows, CHUNK):
+            here = slice(start, min(start + CHUNK, batch.n_rows))
+            with np.errstate(over="ignore", invalid="ignore"):  # found by _check_range
+                out[here] = self._predicted(batch, rows.positions, here)
+        _check_range(~np.isfinite(out) & ~rows.left_out)
+        out[rows.left_out] = np.nan
         if batch.offset is not None:
             out += batch.offset
         elif offset is not None:
             out += _read_offset(offset, batch.n_rows)
         _check_range(np.isinf(out))
-        return with_index(out, newdata)
+        return out
 
     def warn_of_new_data(self, has_offset: bool, stacklevel: int) -> None:
         """Warn where the fit alone cannot tell what the predictions of new rows are."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -10,15 +9,28 @@ from numpy.typing import NDArray
 
 from lmmfast.arrays import Array
 from lmmfast.data.batch import CHUNK, Batch
-from lmmfast.data.frame import as_float
-from lmmfast.design.design import Design
-from lmmfast.errors import DataError
-from lmmfast.prediction.new_rows import NEW_LEVELS, Predictor, linear_predictor
+from lmmfast.errors import UnsupportedModelError
+from lmmfast.prediction.new_rows import NEW_LEVELS, Predictor, ReadRows, with_index
+from lmmfast.prediction.placed import Inputs, PlacedRows, cluster_of, place_rows
+from lmmfast.prediction.process import (
+    RESIDUAL,
+    check_rows_are_there,
+    expected,
+    known_rows,
+    observed,
+    takes_residuals,
+)
+from lmmfast.prediction.rows_used import (
+    design_of,
+    error_of,
+    linear,
+    over_rows,
+    residual_sds,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from lmmfast.covariance.joint import JointCovariance
     from lmmfast.engines.engine import WhiteningEngine
     from lmmfast.residual.model import ResidualModel
     from lmmfast.result import LMMResult
@@ -26,10 +38,15 @@ if TYPE_CHECKING:
 LEVELS = ("population", "conditional")
 
 
-def fitted(fit: LMMResult, level: str) -> Array | pd.Series[float]:
+def fitted(fit: LMMResult, level: str, residual: str = "process") -> Array | pd.Series[float]:
     """Fitted values of the rows used, offset included."""
-    fit._factors_at(level)
-    return _indexed(fit, _over_rows(fit, level, lambda batch, mean, rows: mean))
+    process = _process(fit, level) if takes_residuals(fit, level, residual) else None
+    return _indexed(fit, over_rows(fit, level, lambda batch, mean, rows: mean, process))
+
+
+def _process(fit: LMMResult, level: str) -> Array:
+    """Expected processes (n,) in the rows used."""
+    return observed(fit, over_rows(fit, level, error_of))
 
 
 def residuals(fit: LMMResult, kind: str, level: str | None) -> Array | pd.Series[float]:
@@ -42,13 +59,13 @@ def residuals(fit: LMMResult, kind: str, level: str | None) -> Array | pd.Series
 
 def residual_values(fit: LMMResult, kind: str, level: str) -> Array:
     """Residuals (n_obs,) of the rows used."""
-    fit._factors_at(level)
+    with_process = takes_residuals(fit, level, "process")
     if kind == "normalized":
         if level != "population":
             raise ValueError("normalized residuals are marginal: level must be 'population'")
         return fit._whitened()
 
-    scales = residual_sds(fit) if kind == "pearson" else None
+    scales = _pearson_scales(fit, with_process) if kind == "pearson" else None
 
     def residual(batch: Batch, mean: Array, rows: slice) -> Array:
         assert batch.y is not None
@@ -61,7 +78,16 @@ def residual_values(fit: LMMResult, kind: str, level: str) -> Array:
                 r = r * np.sqrt(batch.weights)
         return r
 
-    return _over_rows(fit, level, residual)
+    return over_rows(fit, level, residual, _process(fit, level) if with_process else None)
+
+
+def _pearson_scales(fit: LMMResult, with_process: bool) -> Array | None:
+    """Standard deviations (n,) of what residuals estimate; None: all sigma / sqrt(w)."""
+    sds = residual_sds(fit)
+    if sds is not None and with_process:
+        known, rows = known_rows(fit)
+        sds[rows] *= np.sqrt(np.repeat(known.nu, np.diff(known.ptr)))
+    return sds
 
 
 def predict(
@@ -69,18 +95,66 @@ def predict(
     newdata: Any,
     level: str,
     new_levels: str,
-    groups: Any,
-    Z: Any,
-    offset: Any,
+    inputs: Inputs,
+    residual: str,
 ) -> Array | pd.Series[float]:
     """Predictions for new rows; see `LMMResult.predict`."""
-    fit._factors_at(level)
+    check_choice("residual", residual, RESIDUAL)
+    with_residuals = takes_residuals(fit, level, residual)
     check_choice("new_levels", new_levels, NEW_LEVELS)
     if newdata is None:
-        return fitted(fit, level)
+        if residual == "errors":
+            raise ValueError(
+                "residual='errors' is for new rows: of the rows of the fit the response is known"
+            )
+        return fitted(fit, level, residual)
+    if with_residuals:
+        check_rows_are_there(fit, residual)
     own = predictor(fit, level)
-    own.warn_of_new_data(offset is not None, stacklevel=4)
-    return own.predict(newdata, new_levels, groups, Z, offset)
+    own.warn_of_new_data(inputs.offset is not None, stacklevel=4)
+    rows = own.read(newdata, new_levels, inputs.groups, inputs.Z, inputs.offset)
+    out = own.mean(rows, inputs.offset)
+    if with_residuals:
+        placed = place_rows(fit, newdata, inputs, ~rows.left_out)
+        out[placed.missing] = np.nan
+        _add_residuals(fit, out, rows, placed, own)
+    return with_index(out, newdata)
+
+
+def _add_residuals(
+    fit: LMMResult, out: Array, rows: ReadRows, placed: PlacedRows, own: Predictor
+) -> None:
+    """Add what other rows of known groups tell of the residuals of new rows."""
+    names = [effects.name for effects in own.effects]
+    cluster = cluster_of(fit, rows.positions[names.index(fit._innermost)][placed.rows])
+    known = np.flatnonzero(cluster >= 0)
+    if len(known):
+        places = placed.places.take(known)
+        out[placed.rows[known]] += expected(fit, cluster[known], places, placed.sds[known])
+
+
+def rowless_predictor(fit: LMMResult, level: Any, residual: str, what: str) -> Predictor:
+    """Collect what predictions at a level are made of where no rows of the fit are at hand.
+
+    Parameters
+    ----------
+    residual : {"process", "none"}
+    what : str
+        Who asks, for the message.
+
+    Raises
+    ------
+    UnsupportedModelError
+        Predictions that take rows of the fit: with a process of the residuals.
+    """
+    check_choice("residual", residual, ("process", "none"))
+    if takes_residuals(fit, level, residual):
+        raise UnsupportedModelError(
+            f"{what} holds no rows, and conditional predictions have the process of {fit.residual} "
+            "in them, which takes those of the group: pass residual='none' for X beta + Z b, or "
+            "use predict()"
+        )
+    return predictor(fit, level)
 
 
 def predictor(fit: LMMResult, level: str) -> Predictor:
@@ -91,37 +165,12 @@ def predictor(fit: LMMResult, level: str) -> Predictor:
     return Predictor(fit.spec, fit._keep, beta, factors, effects, dropped)
 
 
-def _linear(X: list[Array], fit: LMMResult, n: int) -> Array:
-    """X beta over the columns that the fit kept."""
-    return linear_predictor(X, fit._keep, fit._estimates.beta, n)
-
-
-def _over_rows(
-    fit: LMMResult, level: str, compute: Callable[[Batch, Array, slice], Array]
-) -> Array:
-    """Apply ``compute(batch, mean, rows)`` to chunks of the rows used, in their order."""
-    design = _design(fit)
-    fit._check_data()
-    out = np.empty(design.n_obs)
-    effects = fit._row_effects(level) if fit._factors_at(level) else None
-    for start in range(0, design.n_obs, CHUNK):
-        rows = slice(start, min(start + CHUNK, design.n_obs))
-        batch = design.batch(rows).as_float()
-        mean = _linear(batch.X, fit, rows.stop - rows.start)
-        if batch.offset is not None:
-            mean += batch.offset
-        if effects is not None:
-            mean += effects(batch.Z, rows)
-        out[rows] = compute(batch, mean, rows)
-    return out
-
-
 def normalized(fit: LMMResult) -> Array:
     """L_i^-1 (y_i - X_i beta) with V_i = L_i L_i', for chunks of whole clusters.
 
     With a residual structure the rows of a cluster are taken in the order of their times.
     """
-    design = _design(fit)
+    design = design_of(fit)
     fit._check_data()
     if fit._residual_model is not None:
         return _normalized_by_structure(fit, fit._residual_model)
@@ -150,23 +199,10 @@ def _normalized_by_structure(fit: LMMResult, model: ResidualModel) -> Array:
     return out
 
 
-def residual_sds(fit: LMMResult) -> Array | None:
-    """Standard deviations (n,) of the residuals of the rows used; None: all sigma / sqrt(w)."""
-    model = fit._residual_model
-    if model is None:
-        return None
-    covariance = cast("JointCovariance", fit._covariance)
-    weights = _design(fit).batch(model.rows).weights
-    roots = None if weights is None else np.sqrt(fit._basis.weight_scale / as_float(weights))
-    out = np.empty(len(model.rows))
-    out[model.rows] = np.sqrt(fit._unit) * model.scales(covariance.kappa(fit._phi), roots)
-    return out
-
-
 def _whitened(fit: LMMResult, batch: Batch, ptr: NDArray[np.int64]) -> Array:
     """L_i^-1 r_i of the residuals r_i = y_i - X_i beta."""
     assert batch.y is not None
-    r = batch.y - _linear(batch.X, fit, len(batch.y))
+    r = batch.y - linear(batch.X, fit, len(batch.y))
     if batch.offset is not None:
         r -= batch.offset
     return whitened_columns(fit, batch, ptr, r[:, None])[:, 0]
@@ -210,19 +246,9 @@ def whitened_columns(fit: LMMResult, batch: Batch, ptr: NDArray[np.int64], A: Ar
     return A
 
 
-def _design(fit: LMMResult) -> Design:
-    design = fit._design
-    if design is None:
-        raise DataError(
-            "fitted values and residuals need the data, which a saved or stripped fit does not "
-            "hold: use predict(data)"
-        )
-    return design
-
-
 def _indexed(fit: LMMResult, values: Array) -> Array | pd.Series[float]:
     """Values of the rows used, with the index of the user's pandas frame if there is one."""
-    values, index = _design(fit).report(values)
+    values, index = design_of(fit).report(values)
     if index is None:
         return values
     import pandas as pd
