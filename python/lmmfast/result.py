@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -965,6 +965,13 @@ class LMMResult:
         columns = np.arange(len(self.z_names))
         return [FactorEffects(self.group_name, columns, self._effects, self._group_labels)]
 
+    @property
+    def _level_codes(self) -> list[NDArray[np.intp]]:
+        """By factor, the position among its effects of the group of each row used, (n,)."""
+        clusters = self._need(self._clusters, "fitted values")
+        positions = clusters.stored(np.arange(clusters.m))
+        return [np.asarray(clusters.spread(positions, slice(0, self.nobs)), dtype=np.intp)]
+
     def _row_effects(self, level: str) -> Callable[[list[Array], Rows], Array]:
         """Z b of rows of the fit, of the factors that belong to a level."""
         clusters = self._need(self._clusters, "fitted values")
@@ -1050,7 +1057,7 @@ class LMMResult:
         >>> fit.fitted()[:4].round(1).to_list()
         [250.2, 258.5, 265.7, 317.2]
         >>> fit.predict(d[:4], "conditional", residual="none").round(1).to_list()
-        ()
+        [270.2, 280.6, 291.1, 301.5]
         """
         return prediction.fitted(self, level)
 
@@ -1075,6 +1082,7 @@ class LMMResult:
         """
         return prediction.residuals(self, kind, level)
 
+    @overload
     def predict(
         self,
         newdata: Any = None,
@@ -1087,7 +1095,44 @@ class LMMResult:
         weights: Any = None,
         at: Any = None,
         residual: str = "process",
-    ) -> Array | pd.Series[float]:
+    ) -> Array | pd.Series[float]: ...
+
+    @overload
+    def predict(
+        self,
+        newdata: Any = None,
+        level: str = "population",
+        new_levels: NewLevels = "population",
+        *,
+        groups: Any = None,
+        Z: Any = None,
+        offset: Any = None,
+        weights: Any = None,
+        at: Any = None,
+        residual: str = "process",
+        interval: str | None = None,
+        se: bool = False,
+        alpha: float = 0.05,
+        uncertainty: str = "beta",
+    ) -> Any: ...
+
+    def predict(
+        self,
+        newdata: Any = None,
+        level: str = "population",
+        new_levels: NewLevels = "population",
+        *,
+        groups: Any = None,
+        Z: Any = None,
+        offset: Any = None,
+        weights: Any = None,
+        at: Any = None,
+        residual: str = "process",
+        interval: str | None = None,
+        se: bool = False,
+        alpha: float = 0.05,
+        uncertainty: str = "beta",
+    ) -> Any:
         """Predict the response for new rows.
 
         Parameters
@@ -1120,23 +1165,62 @@ class LMMResult:
             structure has no nugget, the expected error of a new row given those of the rows of its
             group, as SAS's OUTP for missing rows and mmrm; at a time or visit that the fit has, the
             observed response. "none": the random effects alone.
+        interval : {"confidence", "prediction"}, optional
+            Intervals for what is predicted, or for a new observation of it: with the variance of
+            its residual, and of effects that are not part of the level, as of a new group.
+        se : bool
+            Standard errors alone.
+        alpha : float
+            One minus the level of the intervals.
+        uncertainty : {"beta", "theta"}
+            Of what standard errors know: of the estimate of beta, and of the effects given theta;
+            or of that of the variance parameters as well.
 
         Returns
         -------
-        ndarray or Series (n,)
+        ndarray or Series (n,), or DataFrame
             A Series with the index of ``newdata`` if that is a pandas frame. NaN in rows with a
-            missing value, at level "conditional" also in rows without a group.
+            missing value, at level "conditional" also in rows without a group. With ``se`` or
+            ``interval`` a frame: ``estimate``, ``std_error`` (with ``interval="prediction"`` of a
+            new observation), ``df``, ``conf_low``, ``conf_high``.
 
         Raises
         ------
         DataError
-            Unknown column, unseen level of a factor, unknown group if ``new_levels="error"``; a
-            process or errors of a fit that holds no rows.
+            Unknown column, unseen level of a factor, unknown group if ``new_levels="error"``; of a
+            fit that holds no rows a process or errors, and standard errors of known groups.
         UnsupportedModelError
-            ``residual="errors"`` of residuals without correlation, or with a nugget.
+            ``residual="errors"`` of residuals without correlation, or with a nugget. Standard
+            errors of random effects with robust variances; ``uncertainty="theta"`` of a new
+            observation whose error is correlated with those of its group, but left out.
+        TooLargeError
+            Standard errors where more than 5000 rows hang together by a residual structure or by
+            several grouping factors.
+
+        Notes
+        -----
+        With c the covariances of what is predicted with the response, v its variance beside X beta,
+        w = V^-1 c, a = x - X'w and C the covariance matrix of beta, the squared standard error is
+        v - w'c + a'C a: lme4's models by Henderson's equations, SAS's OUTP and OUTPM. The
+        uncertainty of theta adds twice the variance that predictions have because theta is
+        estimated (Kackar and Harville 1984; Prasad and Rao 1990), of X beta Kenward and Roger's
+        linear adjustment; SAS's DDFM=KR agrees to about 1 % of what is added.
+
+        Degrees of freedom are Satterthwaite's, of the whole of it: those of `test` for X beta.
+        Views by other methods have theirs of x'beta; Kenward and Roger's has its C.
+
+        Examples
+        --------
+        >>> import lmmfast as lf
+        >>> fit = lf.lmm("Reaction ~ Days + (Days | Subject)", lf.datasets.sleepstudy())
+        >>> new = {"Days": [10.0], "Subject": ["S308"]}
+        >>> fit.predict(new, "conditional", interval="prediction").round(1)
+           estimate  std_error     df  conf_low  conf_high
+        0     450.3       30.1  157.5     390.9      509.8
         """
         inputs = Inputs(groups, Z, offset, weights, at)
-        return prediction.predict(self, newdata, level, new_levels, inputs, residual)
+        wanted = prediction.Wanted(interval, se, alpha, uncertainty)
+        return prediction.predict(self, newdata, level, new_levels, inputs, residual, wanted)
 
     def scorer(
         self,

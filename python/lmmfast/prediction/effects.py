@@ -129,6 +129,12 @@ class LevelsResult(LMMResult):
             )
         ]
 
+    @property
+    def _level_codes(self) -> list[NDArray[np.intp]]:
+        """By factor, the position among its effects of the level of each row used, (n,)."""
+        levels: Any = self._need(self._clusters, "fitted values")
+        return [np.asarray(codes, dtype=np.intp) for codes in levels.codes]
+
     def _row_effects(self, level: str) -> Callable[[list[Array], Rows], Array]:
         """Z b of rows of the fit, of the factors that belong to a level."""
         levels: Any = self._need(self._clusters, "fitted values")

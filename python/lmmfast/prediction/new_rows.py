@@ -117,13 +117,26 @@ class Predictor:
         return with_index(self.mean(rows, offset), newdata)
 
     def read(
-        self, newdata: Any, new_levels: str, groups: Any, Z: Any, offset: Any, warn: bool = True
+        self,
+        newdata: Any,
+        new_levels: str,
+        groups: Any,
+        Z: Any,
+        offset: Any,
+        warn: bool = True,
+        random: bool | None = None,
     ) -> ReadRows:
-        """Read the columns of new rows, and find their groups."""
+        """Read the columns of new rows, and find their groups.
+
+        Parameters
+        ----------
+        random : bool, optional
+            With the columns of Z; default: where their effects are asked for.
+        """
         given = {"newdata": newdata, "groups": groups, "Z": Z, "offset": offset}
         check_same_index({name: row_index(data) for name, data in given.items()})
         with np.errstate(over="ignore", invalid="ignore"):  # found by _check_range
-            batch, keys = self._new_rows(newdata, groups, Z, offset)
+            batch, keys = self._new_rows(newdata, groups, Z, offset, random)
         positions = []
         for own, key in zip(self.effects, keys, strict=True):
             positions.append(_known_groups(own, key, batch.n_rows, new_levels, warn))
@@ -172,16 +185,17 @@ class Predictor:
             )
 
     def _new_rows(
-        self, newdata: Any, groups: Any, Z: Any, offset: Any
+        self, newdata: Any, groups: Any, Z: Any, offset: Any, random: bool | None
     ) -> tuple[NewBatch, list[GroupKeys]]:
         """Columns of new rows and their keys of the grouping factors asked for."""
         from lmmfast.design.from_arrays import ArraySpec
 
         spec, factors = self.spec, self.factors
+        random = bool(factors) if random is None else random
         if isinstance(spec, ArraySpec):
             if isinstance(offset, str):
                 raise DataError(f"offset={offset!r}: models fitted to arrays need it as an array")
-            batch = spec.columns(newdata, Z, random=bool(factors))
+            batch = spec.columns(newdata, Z, random=random)
             if not factors:
                 return batch, []
             if groups is None:
@@ -191,7 +205,7 @@ class Predictor:
                 if len(keys) != batch.n_rows:
                     raise DataError(f"groups has {len(keys)} entries for {batch.n_rows} rows")
             return batch, found
-        batch = spec.columns(newdata, random=bool(factors), offset=offset)
+        batch = spec.columns(newdata, random=random, offset=offset)
         return batch, spec.group_keys(newdata, factors) if factors else []
 
     def _predicted(self, batch: NewBatch, positions: list[NDArray[np.intp]], rows: slice) -> Array:

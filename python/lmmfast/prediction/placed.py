@@ -138,12 +138,15 @@ def weights_of(fit: LMMResult, newdata: Any, weights: Any, n: int) -> Array:
 
 
 def cluster_of(fit: LMMResult, position: Index) -> Index:
-    """Return the cluster of the residual structure of each position among the effects; -1 stays."""
-    model = fit._need(fit._residual_model, "the residual structure")
-    clusters: Any = fit._need(fit._clusters, "the residual structure")
+    """Return the stored cluster of each position among the effects; -1 stays.
+
+    Of several grouping factors that of the residual structure, by the innermost of them.
+    """
+    clusters: Any = fit._need(fit._clusters, "the rows of groups")
     if len(fit._grouping) == 1:
         stored = np.arange(clusters.m) if clusters.by_label is None else clusters.by_label
     else:
+        model = fit._need(fit._residual_model, "the rows of groups")
         codes = clusters.codes[clusters.names.index(fit._innermost)]
         stored = np.empty(model.m, dtype=np.intp)
         stored[codes[model.rows[model.ptr[:-1]]]] = np.arange(model.m)

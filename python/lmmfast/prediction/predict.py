@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -10,8 +11,9 @@ from numpy.typing import NDArray
 from lmmfast.arrays import Array
 from lmmfast.data.batch import CHUNK, Batch
 from lmmfast.errors import UnsupportedModelError
+from lmmfast.inference.wald import normal_quantile
 from lmmfast.prediction.new_rows import NEW_LEVELS, Predictor, ReadRows, with_index
-from lmmfast.prediction.placed import Inputs, PlacedRows, cluster_of, place_rows
+from lmmfast.prediction.placed import Inputs, PlacedRows, cluster_of, place_rows, weights_of
 from lmmfast.prediction.process import (
     RESIDUAL,
     check_rows_are_there,
@@ -26,7 +28,9 @@ from lmmfast.prediction.rows_used import (
     linear,
     over_rows,
     residual_sds,
+    sds_of,
 )
+from lmmfast.prediction.targets import Targets
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -36,6 +40,8 @@ if TYPE_CHECKING:
     from lmmfast.result import LMMResult
 
 LEVELS = ("population", "conditional")
+INTERVALS = ("confidence", "prediction")
+UNCERTAINTIES = ("beta", "theta")
 
 
 def fitted(fit: LMMResult, level: str, residual: str = "process") -> Array | pd.Series[float]:
@@ -90,6 +96,27 @@ def _pearson_scales(fit: LMMResult, with_process: bool) -> Array | None:
     return sds
 
 
+@dataclass(frozen=True)
+class Wanted:
+    """What is wanted beside predictions; see `LMMResult.predict`."""
+
+    interval: str | None = None
+    se: bool = False
+    alpha: float = 0.05
+    uncertainty: str = "beta"
+
+    def __post_init__(self) -> None:
+        if self.interval is not None:
+            check_choice("interval", self.interval, INTERVALS)
+        check_choice("uncertainty", self.uncertainty, UNCERTAINTIES)
+        normal_quantile(self.alpha)
+
+    @property
+    def errors(self) -> bool:
+        """Whether standard errors are."""
+        return self.se or self.interval is not None
+
+
 def predict(
     fit: LMMResult,
     newdata: Any,
@@ -97,28 +124,132 @@ def predict(
     new_levels: str,
     inputs: Inputs,
     residual: str,
-) -> Array | pd.Series[float]:
+    wanted: Wanted,
+) -> Array | pd.Series[float] | pd.DataFrame:
     """Predictions for new rows; see `LMMResult.predict`."""
     check_choice("residual", residual, RESIDUAL)
     with_residuals = takes_residuals(fit, level, residual)
     check_choice("new_levels", new_levels, NEW_LEVELS)
+    kind = residual if with_residuals else "none"
     if newdata is None:
         if residual == "errors":
             raise ValueError(
                 "residual='errors' is for new rows: of the rows of the fit the response is known"
             )
-        return fitted(fit, level, residual)
+        estimate = fitted(fit, level, residual)
+        return (
+            estimate
+            if not wanted.errors
+            else errors_of_the_rows(fit, estimate, level, kind, wanted)
+        )
     if with_residuals:
         check_rows_are_there(fit, residual)
     own = predictor(fit, level)
     own.warn_of_new_data(inputs.offset is not None, stacklevel=4)
-    rows = own.read(newdata, new_levels, inputs.groups, inputs.Z, inputs.offset)
+    random = True if wanted.interval == "prediction" else None
+    rows = own.read(newdata, new_levels, inputs.groups, inputs.Z, inputs.offset, random=random)
     out = own.mean(rows, inputs.offset)
-    if with_residuals:
+    placed: PlacedRows | None = None
+    if with_residuals or (wanted.interval == "prediction" and not fit.residual.is_independent):
         placed = place_rows(fit, newdata, inputs, ~rows.left_out)
+    if with_residuals:
+        assert placed is not None
         out[placed.missing] = np.nan
         _add_residuals(fit, out, rows, placed, own)
-    return with_index(out, newdata)
+    values = with_index(out, newdata)
+    if not wanted.errors:
+        return values
+    targets, some = new_targets(fit, newdata, inputs, rows, placed, own, kind, wanted)
+    return _with_errors(fit, values, targets, some, wanted)
+
+
+def _with_errors(
+    fit: LMMResult, values: Any, targets: Targets, some: NDArray[np.intp], wanted: Wanted
+) -> pd.DataFrame:
+    """Return a frame of predictions with errors, which are NaN beside some of the rows."""
+    from lmmfast.prediction.intervals import frame, standard_errors
+
+    error, df = np.full((2, len(values)), np.nan)
+    error[some], df[some] = standard_errors(fit, targets, wanted.uncertainty)
+    return frame(values, error, df, wanted.interval, wanted.alpha)
+
+
+def new_targets(
+    fit: LMMResult,
+    newdata: Any,
+    inputs: Inputs,
+    rows: ReadRows,
+    placed: PlacedRows | None,
+    own: Predictor,
+    residual: str,
+    wanted: Wanted,
+) -> tuple[Targets, NDArray[np.intp]]:
+    """Collect what errors of new rows depend on, of those that have a prediction."""
+    batch, n = rows.batch, rows.batch.n_rows
+    if placed is not None:
+        some = placed.rows
+        places, sds = placed.places, placed.sds
+    else:
+        places, weights = None, np.ones(n)
+        if wanted.interval == "prediction":
+            weights = weights_of(fit, newdata, inputs.weights, n)
+        some = np.flatnonzero(~rows.left_out & ~np.isnan(weights))
+        sds = np.broadcast_to(sds_of(fit, None, weights[some]), (len(some),))
+    levels = [np.full(len(some), -1) for _ in fit._grouping]
+    for factor, position in zip(own.factors, rows.positions, strict=True):
+        levels[factor] = position[some]
+    targets = Targets(
+        x=columns_at([batch.X[j] for j in fit._keep], some),
+        z=columns_at(batch.Z, some) if batch.Z else np.zeros((len(some), len(fit.z_names))),
+        levels=levels,
+        signal=list(own.factors),
+        residual=residual,
+        places=places,
+        sds=sds,
+        observation=wanted.interval == "prediction",
+    )
+    return targets, some
+
+
+def columns_at(columns: list[Array], some: NDArray[np.intp]) -> Array:
+    """Some rows of columns, (k, number of columns)."""
+    return np.column_stack([c[some] for c in columns]) if columns else np.empty((len(some), 0))
+
+
+def errors_of_the_rows(
+    fit: LMMResult, estimate: Any, level: str, residual: str, wanted: Wanted
+) -> pd.DataFrame:
+    """Return a frame of fitted values with errors."""
+    design = design_of(fit)
+    n = design.n_obs
+    batch = design.batch(slice(0, n)).as_float()
+    signal = fit._factors_at(level)
+    levels = [
+        codes if factor in signal else np.full(n, -1)
+        for factor, codes in enumerate(fit._level_codes)
+    ]
+    places, sds = None, np.broadcast_to(sds_of(fit, None, batch.weights), (n,))
+    if fit._residual_model is not None:
+        known, used = known_rows(fit)
+        back = np.empty(n, dtype=np.intp)
+        back[used] = np.arange(n)
+        places, sds = known.places.take(back), np.asarray(residual_sds(fit))
+    every = np.arange(n)
+    targets = Targets(
+        x=columns_at([batch.X[j] for j in fit._keep], every),
+        z=columns_at(batch.Z, every),
+        levels=levels,
+        signal=signal,
+        residual=residual,
+        places=places,
+        sds=sds,
+        observation=wanted.interval == "prediction",
+    )
+    from lmmfast.prediction.intervals import frame, standard_errors
+
+    error, df = standard_errors(fit, targets, wanted.uncertainty)
+    error, df = (np.asarray(design.report(one)[0]) for one in (error, df))
+    return frame(estimate, error, df, wanted.interval, wanted.alpha)
 
 
 def _add_residuals(
