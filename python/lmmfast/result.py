@@ -1095,6 +1095,7 @@ class LMMResult:
         weights: Any = None,
         at: Any = None,
         residual: str = "process",
+        given: Any = None,
     ) -> Array | pd.Series[float]: ...
 
     @overload
@@ -1114,6 +1115,7 @@ class LMMResult:
         se: bool = False,
         alpha: float = 0.05,
         uncertainty: str = "beta",
+        given: Any = None,
     ) -> Any: ...
 
     def predict(
@@ -1132,6 +1134,7 @@ class LMMResult:
         se: bool = False,
         alpha: float = 0.05,
         uncertainty: str = "beta",
+        given: Any = None,
     ) -> Any:
         """Predict the response for new rows.
 
@@ -1175,6 +1178,12 @@ class LMMResult:
         uncertainty : {"beta", "theta"}
             Of what standard errors know: of the estimate of beta, and of the effects given theta;
             or of that of the variance parameters as well.
+        given : table, optional
+            Rows with a response of groups that the fit does not have, or no longer has the rows of:
+            predictions of these groups are conditional on them, under the parameters of the fit,
+            whatever ``level`` is. Of a group that the fit has these are all rows that are looked
+            at. For models fitted to arrays a dict: ``y``, ``X``, ``groups`` and, as needed, ``Z``,
+            ``offset``, ``weights``, ``at``.
 
         Returns
         -------
@@ -1220,7 +1229,7 @@ class LMMResult:
         """
         inputs = Inputs(groups, Z, offset, weights, at)
         wanted = prediction.Wanted(interval, se, alpha, uncertainty)
-        return prediction.predict(self, newdata, level, new_levels, inputs, residual, wanted)
+        return prediction.predict(self, newdata, level, new_levels, inputs, residual, wanted, given)
 
     def scorer(
         self,
@@ -1556,6 +1565,9 @@ class LMMResult:
             _ = self._inverse_information
         with contextlib.suppress(DataError):  # a fit with appended rows holds none
             _ = self._mean_variances
+        if self._structure is not None:
+            with contextlib.suppress(DataError):
+                _ = self._known_columns
         if self._keeps_second_order:
             with contextlib.suppress(DataError, ConvergenceError):
                 _ = self._inference_totals

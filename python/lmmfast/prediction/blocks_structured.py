@@ -43,6 +43,9 @@ class StructuredBlocks:
         Whether beta was estimated from these rows, too.
     """
 
+    #: y - X beta (k, n), where it is wanted.
+    r: Array = np.empty((0, 0))
+
     def __init__(
         self,
         known: KnownRows,

@@ -16,6 +16,7 @@ from lmmfast.prediction.blocks_compressed import compressed_blocks
 from lmmfast.prediction.blocks_levels import level_blocks
 from lmmfast.prediction.blocks_structured import structured_blocks
 from lmmfast.prediction.derivatives import ThetaParameters
+from lmmfast.prediction.given import GivenRows
 from lmmfast.prediction.mse import Blocks, Errors, Uncertainty, errors_of
 from lmmfast.prediction.placed import cluster_of
 from lmmfast.prediction.targets import Targets, target_variances
@@ -50,8 +51,23 @@ class NoBlocks:
         return u
 
 
-def standard_errors(fit: LMMResult, targets: Targets, uncertainty: str) -> tuple[Array, Array]:
+def standard_errors(
+    fit: LMMResult,
+    targets: Targets,
+    uncertainty: str,
+    given: GivenRows | None = None,
+    told: Index | None = None,
+) -> tuple[Array, Array]:
     """Standard errors (N,) of predictions, and the degrees of freedom of their t statistics.
+
+    Parameters
+    ----------
+    targets : Targets
+    uncertainty : {"beta", "theta"}
+    given : GivenRows, optional
+        Rows of groups that the fit does not have.
+    told : ndarray of int (N,), optional
+        Which of these groups each target belongs to; -1: to none.
 
     Raises
     ------
@@ -70,7 +86,10 @@ def standard_errors(fit: LMMResult, targets: Targets, uncertainty: str) -> tuple
             "group: predict it with them, by residual='errors' (with a nugget 'process')"
         )
     variances = target_variances(fit, targets, theta)
-    blocks = blocks_of(fit, theta, G, targets)
+    elsewhere = np.zeros(len(targets.x), dtype=bool) if told is None else told >= 0
+    blocks = blocks_of(fit, theta, G, targets, elsewhere)
+    if given is not None and told is not None:
+        blocks += given.blocks(fit, theta, G, targets, told)
     errors = errors_of(targets.x @ G, variances, blocks, known)
     return finished(fit, targets, G, errors, uncertainty)
 
@@ -118,12 +137,24 @@ def root_of(C: Array) -> Array:
     return np.asarray(vectors * np.sqrt(np.maximum(values, 0.0)))
 
 
-def blocks_of(fit: LMMResult, theta: ThetaParameters, G: Array, targets: Targets) -> list[Blocks]:
-    """Blocks of V that targets are correlated with; those of no group have an empty one."""
+def blocks_of(
+    fit: LMMResult,
+    theta: ThetaParameters,
+    G: Array,
+    targets: Targets,
+    elsewhere: NDArray[np.bool_],
+) -> list[Blocks]:
+    """Blocks of V that targets are correlated with; those of no group have an empty one.
+
+    Parameters
+    ----------
+    elsewhere : ndarray of bool (N,)
+        Targets that are in other blocks.
+    """
     told = np.zeros(len(targets.x), dtype=bool)
     for factor in targets.signal:
         told |= targets.levels[factor] >= 0
-    out: list[Blocks] = [NoBlocks(len(G), np.flatnonzero(~told))]
+    out: list[Blocks] = [NoBlocks(len(G), np.flatnonzero(~told & ~elsewhere))]
     at = np.flatnonzero(told)
     if not len(at):
         return out

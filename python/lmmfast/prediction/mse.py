@@ -143,6 +143,19 @@ def errors_of(xg: Array, variances: Variances, blocks: list[Blocks], known: Unce
     return out
 
 
+def expected_signals(blocks: Blocks, r: Array) -> Array:
+    """c'V^-1 r (N,) of the targets of blocks, for errors y - X beta r (k, n)."""
+    L = np.linalg.cholesky(blocks.V)
+    u = np.linalg.solve(L.swapaxes(1, 2), np.linalg.solve(L, r[..., None]))[..., 0]
+    N, n = len(blocks.own), r.shape[1]
+    out = np.empty(N)
+    step = max(1, MAX_NUMBERS // max(n, 1))
+    for start in range(0, N, step):
+        rows = np.arange(start, min(start + step, N))
+        out[rows] = (blocks.c(rows)[0] * u[blocks.own[rows]]).sum(axis=1)
+    return out
+
+
 def _inverse_roots(V: Array) -> Array:
     """L^-1 (k, n, n) with V = L L'."""
     if not V.shape[1]:
@@ -212,6 +225,8 @@ class _Some:
         gradient = (qa * self.a).sum(axis=1) + ((2 * self.y + self.w) * Vw).sum(axis=1)
         gradient += self.variances.d_target[k, self.at] - 2 * ((self.w + self.y) * dc).sum(axis=1)
         w_k = dc - Vw
+        if not self.block.within:  # beta is not the best for these rows, and a changes with theta
+            gradient -= 2 * (self._by_beta(w_k) * self.a).sum(axis=1)
         if more is not None and self.more is not None:
             gradient -= 2 * ((self.w + self.y) * self._whiten(more)).sum(axis=1)
             # The weights are not the best for this target, and change with theta.

@@ -64,11 +64,17 @@ class ReadRows:
         By grouping factor, the position of each row's group among the effects; -1: not known.
     left_out : ndarray of bool (n,)
         Rows without a prediction: a value is missing, or they have no group.
+    keys : list of GroupKeys
+        By grouping factor.
+    told : ndarray of int (n,) or None
+        The position of each row's group among others whose rows are given; -1: among none.
     """
 
     batch: NewBatch
     positions: list[NDArray[np.intp]]
     left_out: NDArray[np.bool_]
+    keys: list[GroupKeys]
+    told: NDArray[np.intp] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -125,6 +131,7 @@ class Predictor:
         offset: Any,
         warn: bool = True,
         random: bool | None = None,
+        given: GroupLookup | None = None,
     ) -> ReadRows:
         """Read the columns of new rows, and find their groups.
 
@@ -132,22 +139,25 @@ class Predictor:
         ----------
         random : bool, optional
             With the columns of Z; default: where their effects are asked for.
+        given : GroupLookup, optional
+            Groups of the only factor that are known from elsewhere, and not by the fit.
         """
-        given = {"newdata": newdata, "groups": groups, "Z": Z, "offset": offset}
-        check_same_index({name: row_index(data) for name, data in given.items()})
+        sources = {"newdata": newdata, "groups": groups, "Z": Z, "offset": offset}
+        check_same_index({name: row_index(data) for name, data in sources.items()})
         with np.errstate(over="ignore", invalid="ignore"):  # found by _check_range
             batch, keys = self._new_rows(newdata, groups, Z, offset, random)
+        told = None if given is None else given.rows(keys[0], batch.n_rows)
         positions = []
         for own, key in zip(self.effects, keys, strict=True):
-            positions.append(_known_groups(own, key, batch.n_rows, new_levels, warn))
+            positions.append(_known_groups(own, key, batch.n_rows, new_levels, warn, told))
         left_out = np.zeros(batch.n_rows, dtype=bool)
         for missing in (batch.missing, *(key.missing for key in keys)):
             if missing is not None:
                 left_out |= missing
         if new_levels == "missing":
             for position in positions:
-                left_out |= position < 0
-        return ReadRows(batch, positions, left_out)
+                left_out |= (position < 0) if told is None else (position < 0) & (told < 0)
+        return ReadRows(batch, positions, left_out, keys, told)
 
     def mean(self, rows: ReadRows, offset: Any) -> Array:
         """X beta + Z b + offset of rows, (n,); NaN where they are left out."""
@@ -162,9 +172,13 @@ class Predictor:
         if batch.offset is not None:
             out += batch.offset
         elif offset is not None:
-            out += _read_offset(offset, batch.n_rows)
+            out += self.offset(offset, batch.n_rows)
         _check_range(np.isinf(out))
         return out
+
+    def offset(self, given: Any, n_rows: int) -> Array:
+        """Read an offset (n_rows,) that is given as an array; NaN where it is missing."""
+        return _read_offset(given, n_rows)
 
     def warn_of_new_data(self, has_offset: bool, stacklevel: int) -> None:
         """Warn where the fit alone cannot tell what the predictions of new rows are."""
@@ -215,6 +229,8 @@ class Predictor:
         for own, position in zip(self.effects, positions, strict=True):
             here = position[rows]
             known = here >= 0
+            if not known.any():
+                continue
             for k, column in enumerate(own.columns):
                 effect = batch.Z[column][rows] * own.b[here, k]
                 out += effect if known.all() else np.where(known, effect, 0.0)
@@ -230,11 +246,21 @@ def linear_predictor(X: list[Array], keep: NDArray[np.intp], beta: Array, n: int
 
 
 def _known_groups(
-    effects: FactorEffects, keys: GroupKeys, n_rows: int, new_levels: str, warn: bool
+    effects: FactorEffects,
+    keys: GroupKeys,
+    n_rows: int,
+    new_levels: str,
+    warn: bool,
+    told: NDArray[np.intp] | None,
 ) -> NDArray[np.intp]:
-    """Position of each row's group among those of the fit; -1 for unknown or missing groups."""
+    """Position of each row's group among those of the fit; -1 for unknown or missing groups.
+
+    And for those that are told of from elsewhere.
+    """
     position = effects.lookup.rows(keys, n_rows)
     unknown = position < 0
+    if told is not None:
+        position, unknown = np.where(told < 0, position, -1), unknown & (told < 0)
     if keys.missing is not None:
         unknown &= ~keys.missing
     if not unknown.any() or new_levels == "missing":

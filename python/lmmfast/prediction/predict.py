@@ -12,7 +12,14 @@ from lmmfast.arrays import Array
 from lmmfast.data.batch import CHUNK, Batch
 from lmmfast.errors import UnsupportedModelError
 from lmmfast.inference.wald import normal_quantile
-from lmmfast.prediction.new_rows import NEW_LEVELS, Predictor, ReadRows, with_index
+from lmmfast.prediction.given import read_given
+from lmmfast.prediction.new_rows import (
+    NEW_LEVELS,
+    FactorEffects,
+    Predictor,
+    ReadRows,
+    with_index,
+)
 from lmmfast.prediction.placed import Inputs, PlacedRows, cluster_of, place_rows, weights_of
 from lmmfast.prediction.process import (
     RESIDUAL,
@@ -30,7 +37,7 @@ from lmmfast.prediction.rows_used import (
     residual_sds,
     sds_of,
 )
-from lmmfast.prediction.targets import Targets
+from lmmfast.prediction.targets import Targets, columns_at
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -125,53 +132,66 @@ def predict(
     inputs: Inputs,
     residual: str,
     wanted: Wanted,
+    given: Any,
 ) -> Array | pd.Series[float] | pd.DataFrame:
     """Predictions for new rows; see `LMMResult.predict`."""
     check_choice("residual", residual, RESIDUAL)
+    if given is not None and level == "population":
+        level = "conditional"
     with_residuals = takes_residuals(fit, level, residual)
     check_choice("new_levels", new_levels, NEW_LEVELS)
     kind = residual if with_residuals else "none"
     if newdata is None:
-        if residual == "errors":
-            raise ValueError(
-                "residual='errors' is for new rows: of the rows of the fit the response is known"
-            )
-        estimate = fitted(fit, level, residual)
-        return (
-            estimate
-            if not wanted.errors
-            else errors_of_the_rows(fit, estimate, level, kind, wanted)
-        )
-    if with_residuals:
-        check_rows_are_there(fit, residual)
-    own = predictor(fit, level)
+        return _of_the_rows(fit, level, residual, kind, wanted, given)
+    own = predictor(fit, level, alone=given is not None)
     own.warn_of_new_data(inputs.offset is not None, stacklevel=4)
-    random = True if wanted.interval == "prediction" else None
-    rows = own.read(newdata, new_levels, inputs.groups, inputs.Z, inputs.offset, random=random)
+    known = None if given is None else read_given(fit, own, given)
+    rows = own.read(
+        newdata,
+        new_levels,
+        inputs.groups,
+        inputs.Z,
+        inputs.offset,
+        random=True if wanted.interval == "prediction" or known is not None else None,
+        given=None if known is None else known.groups,
+    )
     out = own.mean(rows, inputs.offset)
     placed: PlacedRows | None = None
-    if with_residuals or (wanted.interval == "prediction" and not fit.residual.is_independent):
+    wants_places = wanted.interval == "prediction" or known is not None
+    if with_residuals or (wants_places and not fit.residual.is_independent):
         placed = place_rows(fit, newdata, inputs, ~rows.left_out)
     if with_residuals:
         assert placed is not None
         out[placed.missing] = np.nan
-        _add_residuals(fit, out, rows, placed, own)
-    values = with_index(out, newdata)
-    if not wanted.errors:
-        return values
+        _add_residuals(fit, out, rows, placed, own, residual)
+    if known is None and not wanted.errors:
+        return with_index(out, newdata)
     targets, some = new_targets(fit, newdata, inputs, rows, placed, own, kind, wanted)
-    return _with_errors(fit, values, targets, some, wanted)
-
-
-def _with_errors(
-    fit: LMMResult, values: Any, targets: Targets, some: NDArray[np.intp], wanted: Wanted
-) -> pd.DataFrame:
-    """Return a frame of predictions with errors, which are NaN beside some of the rows."""
+    told = None
+    if known is not None:
+        assert rows.told is not None
+        told = rows.told[some]
+        out[some] += known.signals(fit, targets, told)
+    if not wanted.errors:
+        return with_index(out, newdata)
     from lmmfast.prediction.intervals import frame, standard_errors
 
-    error, df = np.full((2, len(values)), np.nan)
-    error[some], df[some] = standard_errors(fit, targets, wanted.uncertainty)
-    return frame(values, error, df, wanted.interval, wanted.alpha)
+    error, df = np.full((2, len(out)), np.nan)
+    error[some], df[some] = standard_errors(fit, targets, wanted.uncertainty, known, told)
+    return frame(with_index(out, newdata), error, df, wanted.interval, wanted.alpha)
+
+
+def _of_the_rows(
+    fit: LMMResult, level: str, residual: str, kind: str, wanted: Wanted, given: Any
+) -> Array | pd.Series[float] | pd.DataFrame:
+    """Predictions of the rows of the fit."""
+    if residual == "errors" or given is not None:
+        option = "given=" if given is not None else "residual='errors'"
+        raise ValueError(f"{option} is for new rows: of those of the fit the response is known")
+    estimate = fitted(fit, level, residual)
+    if not wanted.errors:
+        return estimate
+    return errors_of_the_rows(fit, estimate, level, kind, wanted)
 
 
 def new_targets(
@@ -211,11 +231,6 @@ def new_targets(
     return targets, some
 
 
-def columns_at(columns: list[Array], some: NDArray[np.intp]) -> Array:
-    """Some rows of columns, (k, number of columns)."""
-    return np.column_stack([c[some] for c in columns]) if columns else np.empty((len(some), 0))
-
-
 def errors_of_the_rows(
     fit: LMMResult, estimate: Any, level: str, residual: str, wanted: Wanted
 ) -> pd.DataFrame:
@@ -253,15 +268,21 @@ def errors_of_the_rows(
 
 
 def _add_residuals(
-    fit: LMMResult, out: Array, rows: ReadRows, placed: PlacedRows, own: Predictor
+    fit: LMMResult,
+    out: Array,
+    rows: ReadRows,
+    placed: PlacedRows,
+    own: Predictor,
+    residual: str,
 ) -> None:
-    """Add what other rows of known groups tell of the residuals of new rows."""
+    """Add what other rows of groups that the fit knows tell of the residuals of new rows."""
     names = [effects.name for effects in own.effects]
-    cluster = cluster_of(fit, rows.positions[names.index(fit._innermost)][placed.rows])
-    known = np.flatnonzero(cluster >= 0)
+    position = rows.positions[names.index(fit._innermost)][placed.rows]
+    known = np.flatnonzero(position >= 0)
     if len(known):
-        places = placed.places.take(known)
-        out[placed.rows[known]] += expected(fit, cluster[known], places, placed.sds[known])
+        check_rows_are_there(fit, residual)
+        cluster, places = cluster_of(fit, position[known]), placed.places.take(known)
+        out[placed.rows[known]] += expected(fit, cluster, places, placed.sds[known])
 
 
 def rowless_predictor(fit: LMMResult, level: Any, residual: str, what: str) -> Predictor:
@@ -288,12 +309,22 @@ def rowless_predictor(fit: LMMResult, level: Any, residual: str, what: str) -> P
     return predictor(fit, level)
 
 
-def predictor(fit: LMMResult, level: str) -> Predictor:
-    """Collect what predictions of new rows at a level are made of."""
+def predictor(fit: LMMResult, level: str, alone: bool = False) -> Predictor:
+    """Collect what predictions of new rows at a level are made of.
+
+    Parameters
+    ----------
+    alone : bool
+        A fit that was saved without its effects will do: it knows no group.
+    """
     factors = tuple(fit._factors_at(level))
-    effects = tuple(fit._factor_effects[k] for k in factors)
+    if alone and fit._engine is None and "_effects" not in fit.__dict__ and len(factors) == 1:
+        nobody = np.empty((0, len(fit.z_names))), np.empty(0, dtype=object)
+        known = [FactorEffects(fit.group_name, np.arange(len(fit.z_names)), *nobody)]
+    else:
+        known = [fit._factor_effects[k] for k in factors]
     beta, dropped = fit._estimates.beta, tuple(fit.dropped_columns)
-    return Predictor(fit.spec, fit._keep, beta, factors, effects, dropped)
+    return Predictor(fit.spec, fit._keep, beta, factors, tuple(known), dropped)
 
 
 def normalized(fit: LMMResult) -> Array:

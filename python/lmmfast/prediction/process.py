@@ -157,6 +157,29 @@ def _coords(fit: LMMResult, model: ResidualModel) -> Array | None:
     )
 
 
+def with_positions(
+    parameters: ResidualParameters, places: Places, ptr: NDArray[np.int64]
+) -> Places:
+    """Give rows a position of their own in each cluster where their order is their position.
+
+    Raises
+    ------
+    DataError
+        A cluster with more rows than any of the fit.
+    """
+    correlation = parameters.correlation
+    if places.positions is None or correlation is None or correlation.columns:
+        return places
+    sizes = np.diff(ptr)
+    if sizes.max() > parameters.T:
+        raise DataError(
+            f"given= has a group of {sizes.max()} rows, more than any group of the fit "
+            f"({parameters.T}): the residual structure says nothing of so many"
+        )
+    own = np.arange(ptr[-1]) - np.repeat(ptr[:-1], sizes)
+    return Places(places.G, own, places.coords, places.stratum)
+
+
 def observed(fit: LMMResult, errors: Array) -> Array:
     """Expected processes (n,) in the rows used, of errors y - X beta - Z b (n,) in their order."""
     known, rows = known_rows(fit)

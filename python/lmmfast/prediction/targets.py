@@ -75,6 +75,11 @@ class Targets:
         )
 
 
+def columns_at(columns: list[Array], some: NDArray[np.intp]) -> Array:
+    """Some rows of columns, (k, number of columns)."""
+    return np.column_stack([c[some] for c in columns]) if columns else np.empty((len(some), 0))
+
+
 def factor_columns(fit: LMMResult) -> list[Index]:
     """Columns of Z that are the effects of each grouping factor."""
     columns: Any = getattr(fit, "_columns", (np.arange(len(fit.z_names)),))
