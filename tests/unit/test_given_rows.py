@@ -149,6 +149,8 @@ def test_offsets_transformed_responses_and_missing_values():
     np.testing.assert_array_equal(fit.predict(new, given=holes), got)
     with pytest.raises(lf.DataError, match="no row without a missing value"):
         fit.predict(new, given=history.assign(z=np.nan))
+    with pytest.raises(lf.DataError, match=r"row 2 .* not finite"):
+        fit.predict(new, given=history.assign(z=[1.0, 2.0, np.inf] + [1.0] * (len(history) - 3)))
     with pytest.raises(lf.DataError, match="no column 'z'"):
         fit.predict(new, given=history.drop(columns="z"))
 

@@ -188,6 +188,10 @@ def read_given(fit: LMMResult, own: Predictor, given: Any) -> GivenRows:
     mean = linear_predictor(batch.X, own.keep, own.beta, n)
     mean = mean if batch.offset is None else mean + batch.offset
     mean = mean if inputs.offset is None else mean + own.offset(inputs.offset, n)
+    r = (y - mean)[some]
+    if not np.isfinite(r).all():
+        row = int(some[np.argmin(np.isfinite(r))])
+        raise DataError(f"given= has values in row {row} (counting from 0) that are not finite")
     known: KnownRows | None = None
     sds = np.broadcast_to(sds_of(fit, None, weights[some]), (len(some),))
     if placed is not None:
@@ -206,7 +210,7 @@ def read_given(fit: LMMResult, own: Predictor, given: Any) -> GivenRows:
         ptr,
         columns_at([batch.X[j] for j in own.keep], some),
         columns_at(batch.Z, some),
-        (y - mean)[some],
+        r,
         weights[some],
         known,
         sds,
