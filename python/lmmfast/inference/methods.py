@@ -131,6 +131,17 @@ def of_the_model(fit: LMMResult, method: Method) -> Denominators:
     return KenwardRoger(totals, information, _curvature(fit, totals, method, information))
 
 
+def theta_covariance(fit: LMMResult, method: Method) -> tuple[InferenceTotals, Array]:
+    """Derivatives by the variance parameters, and the covariance matrix of these (k, k).
+
+    With the information that the method takes; methods that take none have the observed one.
+    """
+    totals = fit._inference_totals
+    expected = method.ddf.startswith("kenward-roger") and fit.residual.is_independent
+    information = _information(totals, method, "expected" if expected else "observed")
+    return totals, inverse_of_information(information)
+
+
 def robust(fit: LMMResult, method: Method) -> Denominators:
     """Set up robust variances, with degrees of freedom of their own or those asked for.
 
