@@ -1035,13 +1035,37 @@ class LMMResult:
 
         Parameters
         ----------
-        kind : {"response", "pearson", "normalized"}
-            y less fitted values; the same over the residual standard deviation sigma / sqrt(w);
-            or, with V_i = L L', L^-1 (y - X beta) (marginal: at level "population").
+        kind : {"response", "pearson", "studentized", "normalized"}
+            y less fitted values; the same over its standard deviation at known parameters
+            (conditional: that of the residual, sigma / sqrt(w) without a structure; at level
+            "population": the root of V_ii), or over its standard deviation with beta and the
+            effects estimated (internally studentized); or, with V_i = L_i L_i', L^-1 (y - X beta)
+            (marginal: at level "population").
         level : {"conditional", "population"}, optional
             Default: "population" for normalized residuals, else "conditional"; as in `fitted`.
+
+        Returns
+        -------
+        ndarray or Series (n,)
+            Studentized residuals are NaN in rows that are fitted exactly, whatever y is.
+
+        Raises
+        ------
+        DataError
+            A fit that holds no data.
+        TooLargeError
+            Normalized residuals of several grouping factors, and studentized conditional ones with
+            a residual structure, where more than 20,000 rows hang together by their groups.
+
+        Notes
+        -----
+        Pearson, studentized and normalized residuals are SAS PROC MIXED's PearsonResid,
+        StudentResid and ScaledResid. With several grouping factors the order of the rows within a
+        normalized residual's block is that of the levels, the outermost factor first.
         """
-        return prediction.residuals(self, kind, level)
+        from lmmfast.diagnostics.residuals import residuals
+
+        return residuals(self, kind, level)
 
     def predict(
         self,

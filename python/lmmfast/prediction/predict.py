@@ -29,37 +29,20 @@ LEVELS = ("population", "conditional")
 def fitted(fit: LMMResult, level: str) -> Array | pd.Series[float]:
     """Fitted values of the rows used, offset included."""
     fit._factors_at(level)
-    return _indexed(fit, _over_rows(fit, level, lambda batch, mean, rows: mean))
-
-
-def residuals(fit: LMMResult, kind: str, level: str | None) -> Array | pd.Series[float]:
-    """Residuals of the rows used; see `LMMResult.residuals`."""
-    check_choice("kind", kind, ("response", "pearson", "normalized"))
-    if level is None:
-        level = "population" if kind == "normalized" else "conditional"
-    return _indexed(fit, residual_values(fit, kind, level))
+    return indexed(fit, _over_rows(fit, level, lambda batch, mean, rows: mean))
 
 
 def residual_values(fit: LMMResult, kind: str, level: str) -> Array:
-    """Residuals (n_obs,) of the rows used."""
+    """Residuals (n_obs,) of the rows used: of ``kind`` "response" or "normalized"."""
     fit._factors_at(level)
     if kind == "normalized":
         if level != "population":
             raise ValueError("normalized residuals are marginal: level must be 'population'")
         return fit._whitened()
 
-    scales = residual_sds(fit) if kind == "pearson" else None
-
     def residual(batch: Batch, mean: Array, rows: slice) -> Array:
         assert batch.y is not None
-        r = batch.y - mean
-        if kind == "pearson":
-            if scales is not None:
-                return r / scales[rows]
-            r = r / fit.sigma
-            if batch.weights is not None:
-                r = r * np.sqrt(batch.weights)
-        return r
+        return batch.y - mean
 
     return _over_rows(fit, level, residual)
 
@@ -220,7 +203,7 @@ def _design(fit: LMMResult) -> Design:
     return design
 
 
-def _indexed(fit: LMMResult, values: Array) -> Array | pd.Series[float]:
+def indexed(fit: LMMResult, values: Array) -> Array | pd.Series[float]:
     """Values of the rows used, with the index of the user's pandas frame if there is one."""
     values, index = _design(fit).report(values)
     if index is None:
