@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lmmfast.arrays import Array
+from lmmfast.arrays import Array, vech_pairs
 from lmmfast.errors import TooLargeError
 from lmmfast.implied.implied import R, Rows, rows_at
 from lmmfast.inference.whitened_rows import connected_rows
+from lmmfast.residual.dense import residual_covariance
 
 if TYPE_CHECKING:
+    from lmmfast.covariance.joint import JointCovariance
     from lmmfast.result import LMMResult
 
 #: Rows of a block whose V is formed.
@@ -37,6 +39,8 @@ class Blocks:
         Columns that the fit kept.
     r : ndarray (b, k)
         y - X beta.
+    Z : ndarray (b, k, q)
+        In the working basis.
     V, R : ndarray (b, k, k)
         Covariance matrices of the response, and of what the effects of chosen factors leave of it.
     """
@@ -45,6 +49,7 @@ class Blocks:
     rows: NDArray[np.intp]
     X: Array
     r: Array
+    Z: Array
     V: Array
     R: Array
 
@@ -113,39 +118,91 @@ def _formed(
     left = residual_covariances(fit, here)
     V = left.copy()
     Z = (np.column_stack(batch.Z) if batch.Z else np.empty((len(flat), 0))) @ fit._basis.z_map()
-    Z = (np.sqrt(fit._unit) * (Z @ fit._Lambda)).reshape(*here.shape, -1)
-    for k, (columns, codes) in enumerate(fit._factor_columns(rows.reshape(-1))):
-        part = Z[:, :, columns] @ Z[:, :, columns].swapaxes(1, 2)
-        if codes is not None:
-            codes = codes.reshape(here.shape)
-            part *= codes[:, :, None] == codes[:, None, :]
+    Z = Z.reshape(*here.shape, -1)
+    ZL = np.sqrt(fit._unit) * (Z @ fit._Lambda)
+    for k, (columns, same) in enumerate(shared_levels(fit, rows)):
+        part = ZL[:, :, columns] @ ZL[:, :, columns].swapaxes(1, 2) * same
         V += part
         if factors is not None and k not in factors:
             left += part
-    return Blocks(here, rows, X.reshape(*here.shape, -1), r.reshape(here.shape), V, left)
+    return Blocks(here, rows, X.reshape(*here.shape, -1), r.reshape(here.shape), Z, V, left)
+
+
+def shared_levels(
+    fit: LMMResult, rows: NDArray[np.intp]
+) -> Iterator[tuple[NDArray[np.intp], NDArray[np.bool_]]]:
+    """Columns of Z of each factor, and which rows (b, k) share a level of it, (b, k, k)."""
+    for columns, codes in fit._factor_columns(rows.reshape(-1)):
+        own = np.zeros(rows.shape) if codes is None else codes.reshape(rows.shape)
+        yield columns, own[:, :, None] == own[:, None, :]
+
+
+def random_derivatives(fit: LMMResult, block: Blocks) -> Array:
+    """Derivatives of V by vech(D) in the working basis and units of sigma2, (b, K, k, k).
+
+    Zero for pairs of effects of different factors.
+    """
+    row, column = vech_pairs(block.Z.shape[2])
+    b, k = block.rows.shape
+    out = np.zeros((b, len(row), k, k))
+    for columns, same in shared_levels(fit, block.rows):
+        for pair in np.flatnonzero(np.isin(row, columns) & np.isin(column, columns)):
+            one, other = block.Z[:, :, row[pair]], block.Z[:, :, column[pair]]
+            product = fit._unit * one[:, :, None] * other[:, None, :] * same
+            out[:, pair] = product
+            if row[pair] != column[pair]:
+                out[:, pair] += product.swapaxes(1, 2)
+    return out
 
 
 def residual_covariances(fit: LMMResult, here: NDArray[np.intp]) -> Array:
     """R of blocks of rows at places (b, k) of the order of the rows."""
     b, k = here.shape
-    flat = rows_at(fit, here.reshape(-1))
-    model = fit._residual_model
     out = np.zeros((b, k, k))
-    if model is None:
-        variances = fit._unit * flat.inverse_root_weights**2
-        out[:, range(k), range(k)] = variances.reshape(b, k)
+    if fit._residual_model is None:
+        relative = rows_at(fit, here.reshape(-1)).inverse_root_weights ** 2
+        out[:, range(k), range(k)] = fit._unit * relative.reshape(b, k)
         return out
-    cluster = np.searchsorted(model.ptr, here, side="right") - 1
-    strata = model.parameters.strata
-    for block in range(b):
-        for i in np.unique(cluster[block]):
-            mine = np.flatnonzero(cluster[block] == i)
-            own = replace(part_of(flat, block * k + mine), stratum=strata[model.stratum[i]])
-            out[block, mine[:, None], mine] = R(fit, own)
+    for block, mine, own in _by_cluster(fit, here):
+        out[block, mine[:, None], mine] = R(fit, own)
     return out
 
 
-def part_of(rows: Rows, chosen: NDArray[np.intp]) -> Rows:
+def residual_derivatives(fit: LMMResult, here: NDArray[np.intp]) -> Array:
+    """Derivatives of R by the parameters kappa of the residual structure, (b, n_kappa, k, k)."""
+    b, k = here.shape
+    if fit._residual_model is None:
+        return np.zeros((b, 0, k, k))
+    parameters = fit._residual_model.parameters
+    kappa = cast("JointCovariance", fit._covariance).kappa(fit._phi)
+    out = np.zeros((b, parameters.n_params, k, k))
+    for block, mine, own in _by_cluster(fit, here):
+        assert own.stratum is not None
+        roots = np.sqrt(fit._unit) * own.inverse_root_weights
+        found = residual_covariance(
+            parameters, own.stratum, kappa, own.G, own.positions, own.coords, roots
+        )
+        out[block, :, mine[:, None], mine] = found[1].transpose(1, 2, 0)
+    return out
+
+
+def _by_cluster(
+    fit: LMMResult, here: NDArray[np.intp]
+) -> Iterator[tuple[int, NDArray[np.intp], Rows]]:
+    """Each cluster of the residual structure: its block, its rows there, what R depends on."""
+    model = fit._residual_model
+    assert model is not None
+    everything = rows_at(fit, here.reshape(-1))
+    cluster = np.searchsorted(model.ptr, here, side="right") - 1
+    strata = model.parameters.strata
+    for block in range(len(here)):
+        for i in np.unique(cluster[block]):
+            mine = np.flatnonzero(cluster[block] == i)
+            own = _part(everything, block * here.shape[1] + mine)
+            yield block, mine, replace(own, stratum=strata[model.stratum[i]])
+
+
+def _part(rows: Rows, chosen: NDArray[np.intp]) -> Rows:
     """Some of the rows."""
 
     def take(values: Any) -> Any:

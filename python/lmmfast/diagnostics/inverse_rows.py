@@ -146,35 +146,67 @@ def by_group(values: Array, starts: NDArray[Any]) -> Array:
     return np.asarray(np.add.reduceat(values, starts, axis=0))
 
 
-def _of_all_effects(fit: LMMResult) -> Iterator[InverseRows]:
-    """Of several grouping factors: I + F'F of the effects of all groups at once."""
-    from scipy.linalg import cho_factor, cho_solve
-    from scipy.sparse import csr_array
+class AllEffects:
+    """Several grouping factors: V = S (I + F F') S with the effects of all groups as columns of F.
 
-    design, root = fit._need(fit._design, "diagnostics"), coefficient_root(fit)
-    rows = np.arange(fit.nobs)
-    batch = design.batch(slice(0, fit.nobs)).as_float()
-    X, r = design_rows(fit, batch, root)
-    w = np.ones(len(r)) if batch.weights is None else batch.weights
-    own = effect_rows(fit, batch) * np.sqrt(w)[:, None]
-    places = np.empty(own.shape, dtype=np.intp)  # which effect of all each column of a row is
-    first = 0
-    for columns, codes in fit._factor_columns(rows):
-        assert codes is not None
-        places[:, columns] = first + codes[:, None] * len(columns) + np.arange(len(columns))
-        first += (int(codes.max()) + 1) * len(columns)
-    ptr = np.arange(0, own.size + 1, own.shape[1])
-    F = csr_array((own.ravel(), places.ravel(), ptr), shape=(fit.nobs, first))
-    A = np.column_stack([X, r]) * np.sqrt(w / fit.scale)[:, None]
-    factor = cho_factor((F.T @ F).toarray() + np.eye(first), lower=True)
-    A -= F @ cho_solve(factor, F.T @ A)
-    inverse = cho_solve(factor, np.eye(first))
-    leverage = np.zeros(fit.nobs)
-    for j in range(own.shape[1]):
-        for k in range(own.shape[1]):
-            leverage += own[:, j] * own[:, k] * inverse[places[:, j], places[:, k]]
-    A *= np.sqrt(w / fit.scale)[:, None]
-    yield InverseRows(rows, X, r, A[:, :-1], A[:, -1], w / fit.scale * (1 - leverage))
+    Attributes
+    ----------
+    X : ndarray (n, p)
+        In coordinates in which X'V^-1 X is the identity.
+    r : ndarray (n,)
+        y - X beta.
+    """
+
+    def __init__(self, fit: LMMResult) -> None:
+        from scipy.linalg import cho_factor, cho_solve
+        from scipy.sparse import csr_array
+
+        batch = fit._need(fit._design, "diagnostics").batch(slice(0, fit.nobs)).as_float()
+        self.X, self.r = design_rows(fit, batch, coefficient_root(fit))
+        w = np.ones(fit.nobs) if batch.weights is None else batch.weights
+        self._scale = np.sqrt(w / fit.scale)
+        self._own = effect_rows(fit, batch) * np.sqrt(w)[:, None]
+        self._places = np.empty(self._own.shape, dtype=np.intp)  # of all effects
+        first = 0
+        for columns, codes in fit._factor_columns(np.arange(fit.nobs)):
+            assert codes is not None
+            places = codes[:, None] * len(columns) + np.arange(len(columns))
+            self._places[:, columns] = first + places
+            first += (int(codes.max()) + 1) * len(columns)
+        ptr = np.arange(0, self._own.size + 1, self._own.shape[1])
+        shape = (fit.nobs, first)
+        self._F = csr_array((self._own.ravel(), self._places.ravel(), ptr), shape=shape)
+        B = (self._F.T @ self._F).toarray() + np.eye(first)
+        self._inverse = cho_solve(cho_factor(B, lower=True), np.eye(first))
+
+    def solved(self) -> Array:
+        """V^-1 [X r], (n, p + 1)."""
+        A = np.column_stack([self.X, self.r]) * self._scale[:, None]
+        A -= self._F @ (self._inverse @ (self._F.T @ A))
+        return np.asarray(A * self._scale[:, None])
+
+    def diagonal(self) -> Array:
+        """Of V^-1, (n,)."""
+        leverage = np.zeros(len(self.r))
+        for j in range(self._own.shape[1]):
+            for k in range(self._own.shape[1]):
+                entries = self._inverse[self._places[:, j], self._places[:, k]]
+                leverage += self._own[:, j] * self._own[:, k] * entries
+        return np.asarray(self._scale**2 * (1 - leverage))
+
+    def between(self, rows: NDArray[np.intp]) -> Array:
+        """V^-1 between some rows, (k, k)."""
+        F = self._F[rows]
+        inner = np.eye(len(rows)) - F @ (F @ self._inverse).T
+        return np.asarray(self._scale[rows, None] * inner * self._scale[rows])
+
+
+def _of_all_effects(fit: LMMResult) -> Iterator[InverseRows]:
+    own = AllEffects(fit)
+    solved = own.solved()
+    yield InverseRows(
+        np.arange(fit.nobs), own.X, own.r, solved[:, :-1], solved[:, -1], own.diagonal()
+    )
 
 
 def _of_blocks(fit: LMMResult) -> Iterator[InverseRows]:
