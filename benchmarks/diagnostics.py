@@ -1,4 +1,4 @@
-"""Time of residuals and influence after a fit: ``python benchmarks/diagnostics.py [groups ...]``."""
+"""Time of residuals and influence after fits: ``python benchmarks/diagnostics.py [groups]``."""
 
 from __future__ import annotations
 

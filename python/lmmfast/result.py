@@ -719,6 +719,66 @@ class LMMResult:
 
         return variance_partition(self)
 
+    def icc(self, alpha: float = 0.05) -> pd.DataFrame:
+        """Return the intraclass correlations, with intervals.
+
+        Parameters
+        ----------
+        alpha : float
+            One minus the level of the intervals.
+
+        Returns
+        -------
+        DataFrame
+            A row for each grouping factor: ``estimate``, as in `variance_partition`, that of two
+            rows that share the level of this factor and of those that it is nested in;
+            ``std_error``, ``conf_low``, ``conf_high``: Wald's on the scale of logits, from the
+            observed information. NaN on the boundary.
+
+        Raises
+        ------
+        DataError
+            A fit that holds no rows.
+
+        Examples
+        --------
+        >>> import lmmfast as lf
+        >>> lf.lmm("Yield ~ 1 + (1 | Batch)", lf.datasets.dyestuff()).icc().round(3)
+                estimate  std_error  conf_low  conf_high
+        factor
+        Batch      0.418      0.216     0.112      0.804
+        """
+        from lmmfast.diagnostics.explained import icc
+
+        return icc(self, alpha)
+
+    def r2(self) -> pd.Series[float]:
+        """Return Nakagawa and Schielzeth's R2 with Johnson's extension to random slopes.
+
+        Returns
+        -------
+        Series
+            ``marginal``, the variance of X beta over the rows (divisor n - 1) as a share of itself,
+            the mean variance of the random effects and that of the residuals; ``conditional``, the
+            share of fixed and random effects together. A residual structure counts as residual, an
+            offset not at all.
+
+        Raises
+        ------
+        DataError
+            A fit that holds no rows.
+
+        Examples
+        --------
+        >>> import lmmfast as lf
+        >>> fit = lf.lmm("Reaction ~ Days + (Days | Subject)", lf.datasets.sleepstudy())
+        >>> fit.r2().round(3).to_dict()
+        {'marginal': 0.279, 'conditional': 0.799}
+        """
+        from lmmfast.diagnostics.explained import r2
+
+        return r2(self)
+
     @cached_property
     def _mean_variances(self) -> dict[str, float]:
         """Mean variance of a row by grouping factor, then that of its residual."""
@@ -885,6 +945,29 @@ class LMMResult:
     def bic(self) -> float:
         """Return -2 llf + n_params log(nobs), as lme4."""
         return self.deviance + self.n_params * float(np.log(self.nobs))
+
+    @property
+    def hat_trace(self) -> float:
+        """Trace of the matrix that takes y to ``fittedvalues``: parameters that these use.
+
+        Between p, where the random effects have no variance, and p plus the number of random
+        effects that the data can tell from each other and from the fixed ones.
+        """
+        from lmmfast.diagnostics.conditional import hat_trace
+
+        return hat_trace(self)
+
+    @property
+    def caic(self) -> float:
+        """Conditional AIC: -2 log density of y given the predicted random effects, plus penalty.
+
+        2 (``hat_trace`` + number of residual parameters), as Vaida and Blanchard (2005), Biometrika
+        92, 351-370: for predictions about the same groups. That D is estimated is not counted,
+        which favours random effects a little (Greven and Kneib 2010, Biometrika 97, 773-789).
+        """
+        from lmmfast.diagnostics.conditional import caic
+
+        return caic(self)
 
     @property
     def df_resid(self) -> int:
@@ -1060,8 +1143,8 @@ class LMMResult:
         Notes
         -----
         Pearson, studentized and normalized residuals are SAS PROC MIXED's PearsonResid,
-        StudentResid and ScaledResid. With several grouping factors the order of the rows within a
-        normalized residual's block is that of the levels, the outermost factor first.
+        StudentResid and ScaledResid. Normalized residuals depend on the order of a group's rows:
+        it is that of the data, with a residual structure that of the times.
         """
         from lmmfast.diagnostics.residuals import residuals
 

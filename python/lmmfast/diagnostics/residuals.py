@@ -104,9 +104,17 @@ def _marginal_variances(fit: LMMResult, variances: Array) -> Array:
 
 
 def whitened_blocks(fit: LMMResult) -> Array:
-    """L^-1 (y - X beta) with V = L L' (n,), of any number of grouping factors."""
+    """L^-1 (y - X beta) with V = L L' (n,), of any number of grouping factors.
+
+    Rows of a block are taken in their order; with a residual structure by group and time.
+    """
     out = np.empty(fit.nobs)
     for block in blocks(fit):
-        root = np.linalg.cholesky(block.V)
-        out[block.rows] = np.linalg.solve(root, block.r[:, :, None])[:, :, 0]
+        rows, V, r = block.rows, block.V, block.r
+        if fit._residual_model is None:
+            order = np.argsort(rows, axis=1)
+            rows, r = np.take_along_axis(rows, order, 1), np.take_along_axis(r, order, 1)
+            V = np.take_along_axis(V, order[:, :, None], 1)
+            V = np.take_along_axis(V, order[:, None, :], 2)
+        out[rows] = np.linalg.solve(np.linalg.cholesky(V), r[:, :, None])[:, :, 0]
     return out
