@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from lmmfast.arrays import Array, vech_pairs
 from lmmfast.errors import TooLargeError
 from lmmfast.implied.implied import R, Rows, rows_at
+from lmmfast.inference.fixed_rows import columns_of_X
 from lmmfast.inference.whitened_rows import connected_rows
 from lmmfast.residual.dense import residual_covariance
 
@@ -109,9 +110,7 @@ def _formed(
     flat = here.reshape(-1)
     batch = fit._need(fit._design, "diagnostics").batch(rows.reshape(-1)).as_float()
     assert batch.y is not None
-    X = np.empty((len(flat), len(fit._keep)))
-    for j, column in enumerate(fit._keep):
-        X[:, j] = batch.X[column]
+    X = columns_of_X(batch, fit._keep, len(flat))
     r = batch.y - X @ fit._estimates.beta
     if batch.offset is not None:
         r = r - batch.offset

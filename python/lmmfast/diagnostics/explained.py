@@ -15,6 +15,7 @@ from lmmfast.covariance.joint import JointCovariance
 from lmmfast.data.batch import CHUNK
 from lmmfast.errors import ConvergenceError
 from lmmfast.inference.denominators import inverse_of_information
+from lmmfast.inference.fixed_rows import chunks_of_X
 from lmmfast.inference.partition import RESIDUAL
 from lmmfast.inference.variance_table import scaled_row
 from lmmfast.inference.wald import normal_quantile
@@ -39,19 +40,14 @@ def r2(fit: LMMResult) -> pd.Series[float]:
 
 def fixed_variance(fit: LMMResult) -> float:
     """Variance of X beta over the rows used, with divisor n - 1."""
-    design = fit._need(fit._design, "R2")
     fit._check_data(response=False)
     n, mean, squares = 0, 0.0, 0.0
-    for start in range(0, design.n_obs, CHUNK):
-        batch = design.batch(slice(start, min(start + CHUNK, design.n_obs))).as_float()
-        own = np.zeros(min(CHUNK, design.n_obs - start))
-        for j, coefficient in zip(fit._keep, fit._estimates.beta, strict=True):
-            own += coefficient * batch.X[j]
-        centre = float(own.mean())
-        squares += float(((own - centre) ** 2).sum())
-        squares += (centre - mean) ** 2 * n * len(own) / (n + len(own))
-        mean += (centre - mean) * len(own) / (n + len(own))
-        n += len(own)
+    for _, X in chunks_of_X(fit, fit._keep, "R2"):
+        own = X @ fit._estimates.beta
+        centre, k = float(own.mean()), len(own)
+        squares += float(((own - centre) ** 2).sum()) + (centre - mean) ** 2 * n * k / (n + k)
+        mean += (centre - mean) * k / (n + k)
+        n += k
     return squares / (n - 1)
 
 

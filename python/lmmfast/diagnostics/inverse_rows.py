@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from lmmfast.arrays import Array
 from lmmfast.data.batch import CHUNK, Batch
 from lmmfast.diagnostics.blocks import V_inverse, blocks
+from lmmfast.inference.fixed_rows import columns_of_X
 
 if TYPE_CHECKING:
     from lmmfast.result import LMMResult
@@ -87,9 +88,7 @@ def coefficient_root(fit: LMMResult) -> Array:
 def design_rows(fit: LMMResult, batch: Batch, root: Array) -> tuple[Array, Array]:
     """X G (k, p) and y - X beta (k,) of a batch of rows."""
     assert batch.y is not None
-    X = np.zeros((len(batch.y), len(fit._keep)))
-    for j, column in enumerate(fit._keep):
-        X[:, j] = batch.X[column]
+    X = columns_of_X(batch, fit._keep, len(batch.y))
     r = batch.y - X @ fit._estimates.beta
     if batch.offset is not None:
         r = r - batch.offset

@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from lmmfast.arguments import check_choice
 from lmmfast.arrays import Array
 from lmmfast.data.batch import CHUNK
 from lmmfast.diagnostics.blocks import V_inverse, blocks
 from lmmfast.diagnostics.inverse_rows import coefficient_root, inverse_rows
-from lmmfast.prediction.predict import check_choice, indexed, residual_sds, residual_values
+from lmmfast.inference.fixed_rows import chunks_of_X
+from lmmfast.prediction.predict import indexed, residual_sds, residual_values
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -93,13 +95,9 @@ def estimated_variances(fit: LMMResult, level: Any, variances: Array) -> Array:
 
 def _marginal_variances(fit: LMMResult, variances: Array) -> Array:
     """V_ii - x'(X'V^-1 X)^-1 x of the rows used, (n,)."""
-    design, root = fit._need(fit._design, "residuals"), coefficient_root(fit)
-    out = variances.copy()
-    for start in range(0, design.n_obs, CHUNK):
-        rows = slice(start, min(start + CHUNK, design.n_obs))
-        X = design.batch(rows).as_float().X
-        for column in root.T:
-            out[rows] -= sum(c * X[j] for c, j in zip(column, fit._keep, strict=True)) ** 2
+    root, out = coefficient_root(fit), variances.copy()
+    for rows, X in chunks_of_X(fit, fit._keep, "residuals"):
+        out[rows] -= ((X @ root) ** 2).sum(axis=1)
     return out
 
 
