@@ -1262,6 +1262,39 @@ class LMMResult:
         """
         return prediction.predict(self, newdata, level, new_levels, groups, Z, offset)
 
+    def model_matrix(self, newdata: Any = None) -> pd.DataFrame:
+        """Return the columns X of the fixed effects, a row for each row of the data.
+
+        Parameters
+        ----------
+        newdata : table, or array (n, p) for models fitted to arrays; optional
+            With the columns that the fixed effects use. Default: the rows of the fit.
+
+        Returns
+        -------
+        DataFrame
+            Columns as ``params``, those dropped from the fit left out; the index is that of the
+            data. ``model_matrix(new) @ params`` is the population prediction less the offset, and
+            rows of it, or their differences and means, are hypotheses for `test`. NaN in rows with
+            a missing value.
+
+        Raises
+        ------
+        DataError
+            Unknown column, unseen level of a factor; without ``newdata`` a fit that holds no data.
+
+        Examples
+        --------
+        >>> import lmmfast as lf
+        >>> fit = lf.lmm("distance ~ age * Sex + (age | Subject)", lf.datasets.orthodont())
+        >>> girl, boy = fit.model_matrix({"age": [8, 8], "Sex": ["Female", "Male"]}).to_numpy()
+        >>> print(round(fit.test([boy - girl]).p_value, 3))
+        0.101
+        """
+        from lmmfast.prediction.model_matrix import model_matrix
+
+        return model_matrix(self, newdata)
+
     def scorer(self, level: Any = "conditional", new_levels: NewLevels = "population") -> Scorer:
         """Return what predicts new rows over and over, as a service does: one row in microseconds.
 
