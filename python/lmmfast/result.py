@@ -1406,6 +1406,92 @@ class LMMResult:
 
         return plot_random_effects(self, factor, effect, **options)
 
+    def plot(self, **options: Any) -> NDArray[Any]:
+        """Draw the four pictures that one looks at first: residuals, quantiles, influence.
+
+        Parameters
+        ----------
+        **options
+            See `lmmfast.plots.overview.plot`.
+
+        Returns
+        -------
+        ndarray of matplotlib Axes (2, 2)
+        """
+        from lmmfast.plots.overview import plot
+
+        return plot(self, **options)
+
+    def plot_residuals(self, **options: Any) -> Axes:
+        """Draw residuals over fitted values, with a line through their means.
+
+        Parameters
+        ----------
+        **options
+            See `lmmfast.plots.residuals.plot_residuals`.
+
+        Returns
+        -------
+        matplotlib Axes
+        """
+        from lmmfast.plots.residuals import plot_residuals
+
+        return plot_residuals(self, **options)
+
+    def plot_qq(self, **options: Any) -> Axes:
+        """Draw the quantiles of residuals over those of the normal distribution, with a band.
+
+        Parameters
+        ----------
+        **options
+            See `lmmfast.plots.quantiles.plot_qq`.
+
+        Returns
+        -------
+        matplotlib Axes
+        """
+        from lmmfast.plots.quantiles import plot_qq
+
+        return plot_qq(self, **options)
+
+    def plot_qq_effects(
+        self, factor: str | None = None, effect: str | None = None, **options: Any
+    ) -> NDArray[Any]:
+        """Draw the quantiles of the predicted random effects, with bands.
+
+        Parameters
+        ----------
+        factor, effect : str, optional
+            One grouping factor, one effect; by default a panel for each effect of each factor.
+        **options
+            See `lmmfast.plots.quantiles.plot_qq_effects`.
+
+        Returns
+        -------
+        ndarray of matplotlib Axes
+        """
+        from lmmfast.plots.quantiles import plot_qq_effects
+
+        return plot_qq_effects(self, factor, effect, **options)
+
+    def plot_influence(self, measure: str = "cooks_d", **options: Any) -> Axes:
+        """Draw a measure of influence for each group, or each row, the largest named.
+
+        Parameters
+        ----------
+        measure : str
+            A column of `influence`.
+        **options
+            See `lmmfast.plots.influence.plot_influence`.
+
+        Returns
+        -------
+        matplotlib Axes
+        """
+        from lmmfast.plots.influence import plot_influence
+
+        return plot_influence(self, measure, **options)
+
     def plot_variance_partition(self, **options: Any) -> Axes:
         """Draw the shares of the variance as bars: see `variance_partition`.
 
