@@ -92,7 +92,7 @@ def _draw_contrasts(ax: Axes, frame: pd.DataFrame, by: list[str], color: str) ->
     ax.hlines(y, frame["conf_low"], frame["conf_high"], color=color, lw=1.2, zorder=2)
     ax.plot(frame["estimate"], y, "o", ms=5, mew=0, color=color, zorder=3)
     ax.set_yticks(y, _texts(frame[["contrast", *by]]))
-    ax.invert_yaxis()
+    ax.set_ylim(len(frame) - 0.4, -0.6)
     ax.tick_params(axis="y", length=0)
     ax.spines["left"].set_visible(False)
     ax.set_xlabel("estimate")
