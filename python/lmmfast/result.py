@@ -432,6 +432,37 @@ class LMMResult:
             raise DataError(f"var={var!r} must be the name of a covariate")
         return marginal_means(self, specs, by, at, weights, alpha, slope=var)
 
+    def to_marginaleffects(self) -> Any:
+        """Return this fit as a model of the package marginaleffects.
+
+        Its ``predictions``, ``comparisons``, ``slopes`` and ``hypotheses`` take what is returned,
+        at population level.
+
+        Returns
+        -------
+        marginaleffects' ModelAbstract
+            With the covariance matrix that `inference` chose (``vcov="CR2"`` there names another).
+            marginaleffects takes one number of degrees of freedom for all rows of a table: the
+            smallest of ``df``; those of each mean and slope are in `emmeans` and `emtrends`.
+
+        Raises
+        ------
+        ImportError
+            marginaleffects is not installed (``pip install 'lmmfast[marginaleffects]'``).
+        DataError
+            A model fitted to arrays, a fit that holds no rows.
+
+        Examples
+        --------
+        >>> import lmmfast as lf
+        >>> fit = lf.lmm("distance ~ age * Sex + (age | Subject)", lf.datasets.orthodont())
+        >>> model = fit.to_marginaleffects()  # doctest: +SKIP
+        >>> marginaleffects.avg_slopes(model, variables="age", by="Sex")  # doctest: +SKIP
+        """
+        from lmmfast.inference.to_marginaleffects import to_marginaleffects
+
+        return to_marginaleffects(self)
+
     def drop1(self) -> pd.DataFrame:
         """Test each term that is part of no other, given all others; as `anova`."""
         from lmmfast.inference.anova import drop1
