@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, cast
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lmmfast.arrays import Array, vech_pairs
+from lmmfast.diagnostics.residual_blocks import residual_covariances
 from lmmfast.errors import TooLargeError
-from lmmfast.implied.implied import R, Rows, rows_at
 from lmmfast.inference.fixed_rows import columns_of_X
 from lmmfast.inference.whitened_rows import connected_rows
-from lmmfast.residual.dense import residual_covariance
 
 if TYPE_CHECKING:
-    from lmmfast.covariance.joint import JointCovariance
     from lmmfast.result import LMMResult
 
 #: Rows of a block whose V is formed.
@@ -152,68 +150,6 @@ def random_derivatives(fit: LMMResult, block: Blocks) -> Array:
             if row[pair] != column[pair]:
                 out[:, pair] += product.swapaxes(1, 2)
     return out
-
-
-def residual_covariances(fit: LMMResult, here: NDArray[np.intp]) -> Array:
-    """R of blocks of rows at places (b, k) of the order of the rows."""
-    b, k = here.shape
-    out = np.zeros((b, k, k))
-    if fit._residual_model is None:
-        relative = rows_at(fit, here.reshape(-1)).inverse_root_weights ** 2
-        out[:, range(k), range(k)] = fit._unit * relative.reshape(b, k)
-        return out
-    for block, mine, own in _by_cluster(fit, here):
-        out[block, mine[:, None], mine] = R(fit, own)
-    return out
-
-
-def residual_derivatives(fit: LMMResult, here: NDArray[np.intp]) -> Array:
-    """Derivatives of R by the parameters kappa of the residual structure, (b, n_kappa, k, k)."""
-    b, k = here.shape
-    if fit._residual_model is None:
-        return np.zeros((b, 0, k, k))
-    parameters = fit._residual_model.parameters
-    kappa = cast("JointCovariance", fit._covariance).kappa(fit._phi)
-    out = np.zeros((b, parameters.n_params, k, k))
-    for block, mine, own in _by_cluster(fit, here):
-        assert own.stratum is not None
-        roots = np.sqrt(fit._unit) * own.inverse_root_weights
-        found = residual_covariance(
-            parameters, own.stratum, kappa, own.G, own.positions, own.coords, roots
-        )
-        out[block, :, mine[:, None], mine] = found[1].transpose(1, 2, 0)
-    return out
-
-
-def _by_cluster(
-    fit: LMMResult, here: NDArray[np.intp]
-) -> Iterator[tuple[int, NDArray[np.intp], Rows]]:
-    """Each cluster of the residual structure: its block, its rows there, what R depends on."""
-    model = fit._residual_model
-    assert model is not None
-    everything = rows_at(fit, here.reshape(-1))
-    cluster = np.searchsorted(model.ptr, here, side="right") - 1
-    strata = model.parameters.strata
-    for block in range(len(here)):
-        for i in np.unique(cluster[block]):
-            mine = np.flatnonzero(cluster[block] == i)
-            own = _part(everything, block * here.shape[1] + mine)
-            yield block, mine, replace(own, stratum=strata[model.stratum[i]])
-
-
-def _part(rows: Rows, chosen: NDArray[np.intp]) -> Rows:
-    """Some of the rows."""
-
-    def take(values: Any) -> Any:
-        return None if values is None else values[chosen]
-
-    return Rows(
-        rows.Z[chosen],
-        rows.inverse_root_weights[chosen],
-        take(rows.G),
-        take(rows.positions),
-        take(rows.coords),
-    )
 
 
 def V_inverse(V: Array) -> Array:

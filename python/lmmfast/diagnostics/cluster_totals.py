@@ -22,9 +22,9 @@ from lmmfast.diagnostics.blocks import (
     V_inverse,
     blocks,
     random_derivatives,
-    residual_derivatives,
 )
 from lmmfast.diagnostics.inverse_rows import design_rows, group_chunks
+from lmmfast.diagnostics.residual_blocks import residual_derivatives
 from lmmfast.diagnostics.small_matrices import group_products, inverse_and_determinant
 from lmmfast.errors import UnsupportedModelError
 from lmmfast.search.objective import Evaluation

@@ -165,22 +165,22 @@ def without_rows(fit: LMMResult, root: Array) -> Measures:
 
 def without_levels(fit: LMMResult, root: Array, codes: NDArray[np.int64]) -> Measures:
     """Leave out the rows of each level of a grouping factor, (m,) in the order of the levels."""
-    order, parts = [], []
+    order, parts, one = [], [], np.eye(len(root))
     for part in inverse_sets(fit, codes):
-        a, n = part.inverse_X, len(part.rows)
-        P = part.inverse - a @ a.T
-        values, vectors = np.linalg.eigh(P)
-        scale = np.diag(part.inverse).max()
-        half = vectors.T @ a / np.sqrt(np.where(values > ALONE * scale, values, np.nan))[:, None]
-        solved = vectors.T @ part.inverse_r / np.sqrt(np.abs(values))
-        cov = np.eye(len(root)) + half.T @ half
+        a = part.inverse_X
+        values, vectors = np.linalg.eigh(part.inverse - a @ a.swapaxes(1, 2))
+        largest = np.diagonal(part.inverse, axis1=1, axis2=2).max(axis=1)
+        known = np.where(values > ALONE * largest[:, None], values, np.nan)
+        half = vectors.swapaxes(1, 2) @ a / np.sqrt(known)[:, :, None]  # of a'P^-1 a
+        r = (vectors.swapaxes(1, 2) @ part.inverse_r[:, :, None])[:, :, 0] / np.sqrt(known)
+        cov = one + half.swapaxes(1, 2) @ half
         deletion = Deletion(
-            np.array([n]),
-            np.array([(part.X * a).sum()]),
-            (half.T @ solved)[None],
-            cov[None],
-            np.linalg.det(cov)[None],
+            np.full(len(a), a.shape[1]),
+            (part.X * a).sum(axis=(1, 2)),
+            (half.swapaxes(1, 2) @ r[:, :, None])[:, :, 0],
+            cov,
+            np.linalg.det(cov),
         )
-        order.append(codes[part.rows[0]])
+        order.append(codes[part.rows[:, 0]])
         parts.append(measures(deletion, root))
-    return joined(parts).at(np.argsort(order, kind="stable"))
+    return joined(parts).at(np.argsort(np.concatenate(order), kind="stable"))

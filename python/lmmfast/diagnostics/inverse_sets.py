@@ -18,19 +18,19 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, eq=False)
-class InverseSet:
-    """The k rows of a level, in coordinates in which X'V^-1 X is the identity.
+class InverseSets:
+    """The rows of c levels, k each, in coordinates in which X'V^-1 X is the identity.
 
     Attributes
     ----------
-    rows : ndarray of int (k,)
+    rows : ndarray of int (c, k)
         Which of the rows used.
-    X, inverse_X : ndarray (k, p)
+    X, inverse_X : ndarray (c, k, p)
         X and V^-1 X.
-    inverse_r : ndarray (k,)
+    inverse_r : ndarray (c, k)
         V^-1 (y - X beta).
-    inverse : ndarray (k, k)
-        V^-1 between these rows.
+    inverse : ndarray (c, k, k)
+        V^-1 between the rows of a level.
     """
 
     rows: NDArray[np.intp]
@@ -40,7 +40,7 @@ class InverseSet:
     inverse: Array
 
 
-def inverse_sets(fit: LMMResult, codes: NDArray[np.int64]) -> Iterator[InverseSet]:
+def inverse_sets(fit: LMMResult, codes: NDArray[np.int64]) -> Iterator[InverseSets]:
     """Go over the levels of a factor whose rows lie in one block each.
 
     Parameters
@@ -59,31 +59,31 @@ def inverse_sets(fit: LMMResult, codes: NDArray[np.int64]) -> Iterator[InverseSe
     return _of_blocks(fit, codes)
 
 
-def _sets(codes: NDArray[np.int64]) -> list[NDArray[np.intp]]:
-    """Places of each code that occurs."""
+def _sets(codes: NDArray[np.int64]) -> Iterator[NDArray[np.intp]]:
+    """Places (c, k) of the codes that occur k times, for each k."""
     order = np.argsort(codes, kind="stable")
-    return np.split(order, np.flatnonzero(np.diff(codes[order])) + 1)
+    starts = np.flatnonzero(np.diff(codes[order], prepend=-1))
+    sizes = np.diff(np.append(starts, len(codes)))
+    for size in np.unique(sizes):
+        yield order[starts[sizes == size, None] + np.arange(size)]
 
 
-def _of_all_effects(fit: LMMResult, codes: NDArray[np.int64]) -> Iterator[InverseSet]:
-    all_effects = AllEffects(fit)
-    solved = all_effects.solved()
+def _of_all_effects(fit: LMMResult, codes: NDArray[np.int64]) -> Iterator[InverseSets]:
+    own = AllEffects(fit)
+    solved = own.solved()
     for rows in _sets(codes):
-        yield InverseSet(
-            rows,
-            all_effects.X[rows],
-            solved[rows, :-1],
-            solved[rows, -1],
-            all_effects.between(rows),
-        )
+        inverse = np.stack([own.between(level) for level in rows])
+        yield InverseSets(rows, own.X[rows], solved[rows, :-1], solved[rows, -1], inverse)
 
 
-def _of_blocks(fit: LMMResult, codes: NDArray[np.int64]) -> Iterator[InverseSet]:
+def _of_blocks(fit: LMMResult, codes: NDArray[np.int64]) -> Iterator[InverseSets]:
     root = coefficient_root(fit)
-    for block in blocks(fit):
-        inverses = V_inverse(block.V)
-        for rows, X, r, inverse in zip(block.rows, block.X @ root, block.r, inverses, strict=True):
-            solved, by_r = inverse @ X, inverse @ r
-            for own in _sets(codes[rows]):
-                here = inverse[np.ix_(own, own)]
-                yield InverseSet(rows[own], X[own], solved[own], by_r[own], here)
+    for part in blocks(fit):
+        inverse = V_inverse(part.V)
+        X = part.X @ root
+        solved, by_r = inverse @ X, (inverse @ part.r[:, :, None])[:, :, 0]
+        for places in _sets(codes[part.rows].reshape(-1)):  # a level lies in one block
+            block, own = np.divmod(places, part.rows.shape[1])
+            here = inverse[block[:, :, None], own[:, :, None], own[:, None, :]]
+            at = block, own
+            yield InverseSets(part.rows[at], X[at], solved[at], by_r[at], here)
