@@ -1,4 +1,4 @@
-"""Make the pictures of the tutorials anew: ``python docs/make_pictures.py``.
+"""Make the pictures of the pages anew: ``python docs/make_pictures.py``.
 
 Runs the examples of the pages in docs/images, where they save their pictures.
 """
@@ -12,7 +12,7 @@ import re
 from pathlib import Path
 
 DOCS = Path(__file__).parent
-PAGES = ("tutorial_residuals.md", "tutorial_levels.md")
+PAGES = ("tutorial_residuals.md", "tutorial_levels.md", "diagnostics.md")
 _BLOCK = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 

@@ -437,6 +437,37 @@ class LMMResult:
             raise DataError(f"var={var!r} must be the name of a covariate")
         return marginal_means(self, specs, by, at, weights, alpha, slope=var)
 
+    def to_marginaleffects(self) -> Any:
+        """Return this fit as a model of the package marginaleffects.
+
+        Its ``predictions``, ``comparisons``, ``slopes`` and ``hypotheses`` take what is returned,
+        at population level.
+
+        Returns
+        -------
+        marginaleffects' ModelAbstract
+            With the covariance matrix that `inference` chose (``vcov="CR2"`` there names another).
+            marginaleffects takes one number of degrees of freedom for all rows of a table: the
+            smallest of ``df``; those of each mean and slope are in `emmeans` and `emtrends`.
+
+        Raises
+        ------
+        ImportError
+            marginaleffects is not installed (``pip install 'lmmfast[marginaleffects]'``).
+        DataError
+            A model fitted to arrays, a fit that holds no rows.
+
+        Examples
+        --------
+        >>> import lmmfast as lf
+        >>> fit = lf.lmm("distance ~ age * Sex + (age | Subject)", lf.datasets.orthodont())
+        >>> model = fit.to_marginaleffects()  # doctest: +SKIP
+        >>> marginaleffects.avg_slopes(model, variables="age", by="Sex")  # doctest: +SKIP
+        """
+        from lmmfast.inference.to_marginaleffects import to_marginaleffects
+
+        return to_marginaleffects(self)
+
     def drop1(self) -> pd.DataFrame:
         """Test each term that is part of no other, given all others; as `anova`."""
         from lmmfast.inference.anova import drop1
@@ -727,6 +758,66 @@ class LMMResult:
 
         return variance_partition(self)
 
+    def icc(self, alpha: float = 0.05) -> pd.DataFrame:
+        """Return the intraclass correlations, with intervals.
+
+        Parameters
+        ----------
+        alpha : float
+            One minus the level of the intervals.
+
+        Returns
+        -------
+        DataFrame
+            A row for each grouping factor: ``estimate``, as in `variance_partition`, that of two
+            rows that share the level of this factor and of those that it is nested in;
+            ``std_error``, ``conf_low``, ``conf_high``: Wald's on the scale of logits, from the
+            observed information. NaN on the boundary.
+
+        Raises
+        ------
+        DataError
+            A fit that holds no rows.
+
+        Examples
+        --------
+        >>> import lmmfast as lf
+        >>> lf.lmm("Yield ~ 1 + (1 | Batch)", lf.datasets.dyestuff()).icc().round(3)
+                estimate  std_error  conf_low  conf_high
+        factor
+        Batch      0.418      0.216     0.112      0.804
+        """
+        from lmmfast.diagnostics.explained import icc
+
+        return icc(self, alpha)
+
+    def r2(self) -> pd.Series[float]:
+        """Return Nakagawa and Schielzeth's R2 with Johnson's extension to random slopes.
+
+        Returns
+        -------
+        Series
+            ``marginal``, the variance of X beta over the rows (divisor n - 1) as a share of itself,
+            the mean variance of the random effects and that of the residuals; ``conditional``, the
+            share of fixed and random effects together. A residual structure counts as residual, an
+            offset not at all.
+
+        Raises
+        ------
+        DataError
+            A fit that holds no rows.
+
+        Examples
+        --------
+        >>> import lmmfast as lf
+        >>> fit = lf.lmm("Reaction ~ Days + (Days | Subject)", lf.datasets.sleepstudy())
+        >>> fit.r2().round(3).to_dict()
+        {'marginal': 0.279, 'conditional': 0.799}
+        """
+        from lmmfast.diagnostics.explained import r2
+
+        return r2(self)
+
     @cached_property
     def _mean_variances(self) -> dict[str, float]:
         """Mean variance of a row by grouping factor, then that of its residual."""
@@ -893,6 +984,29 @@ class LMMResult:
     def bic(self) -> float:
         """Return -2 llf + n_params log(nobs), as lme4."""
         return self.deviance + self.n_params * float(np.log(self.nobs))
+
+    @property
+    def hat_trace(self) -> float:
+        """Trace of the matrix that takes y to ``fittedvalues``: parameters that these use.
+
+        Between p, where the random effects have no variance, and p plus the number of random
+        effects that the data can tell from each other and from the fixed ones.
+        """
+        from lmmfast.diagnostics.conditional import hat_trace
+
+        return hat_trace(self)
+
+    @property
+    def caic(self) -> float:
+        """Conditional AIC: -2 log density of y given the predicted random effects, plus penalty.
+
+        2 (``hat_trace`` + number of residual parameters), as Vaida and Blanchard (2005), Biometrika
+        92, 351-370: for predictions about the same groups. That D is estimated is not counted,
+        which favours random effects a little (Greven and Kneib 2010, Biometrika 97, 773-789).
+        """
+        from lmmfast.diagnostics.conditional import caic
+
+        return caic(self)
 
     @property
     def df_resid(self) -> int:
@@ -1077,14 +1191,104 @@ class LMMResult:
 
         Parameters
         ----------
-        kind : {"response", "pearson", "normalized"}
-            y less fitted values; the same over the residual standard deviation sigma / sqrt(w), of
-            measurement errors alone where fitted values have a process in them;
-            or, with V_i = L L', L^-1 (y - X beta) (marginal: at level "population").
+        kind : {"response", "pearson", "studentized", "normalized"}
+            y less fitted values; the same over its standard deviation at known parameters
+            (conditional: that of the residual, sigma / sqrt(w) without a structure, of measurement
+            errors alone where fitted values have a process in them; at level "population": the root
+            of V_ii), or over its standard deviation with beta and the effects estimated (internally
+            studentized); or, with V_i = L_i L_i', L^-1 (y - X beta) (marginal: at level
+            "population").
         level : {"conditional", "population"}, optional
             Default: "population" for normalized residuals, else "conditional"; as in `fitted`.
+
+        Returns
+        -------
+        ndarray or Series (n,)
+            Studentized residuals are NaN in rows that are fitted exactly, whatever y is.
+
+        Raises
+        ------
+        DataError
+            A fit that holds no data.
+        TooLargeError
+            Normalized residuals of several grouping factors, and studentized conditional ones with
+            a residual structure, where more than 20,000 rows hang together by their groups.
+
+        Notes
+        -----
+        Pearson, studentized and normalized residuals are SAS PROC MIXED's PearsonResid,
+        StudentResid and ScaledResid. Normalized residuals depend on the order of a group's rows:
+        it is that of the data, with a residual structure that of the times.
         """
-        return prediction.residuals(self, kind, level)
+        from lmmfast.diagnostics.residuals import residuals
+
+        return residuals(self, kind, level)
+
+    def influence(
+        self, by: str | None = None, *, theta: bool = True, refit: int | str = "auto"
+    ) -> pd.DataFrame:
+        """Measure what leaving out each group, or each row, does to the estimates.
+
+        Parameters
+        ----------
+        by : str, optional
+            "row", or a grouping factor. Default: the grouping factor, of nested ones the outermost;
+            crossed ones have no default.
+        theta : bool
+            Whether the variance parameters change, too: by one step of Fisher's scoring without
+            the group, and beta with them to first order. Rows, and levels of a factor that is
+            crossed or nested in another, are left out at fixed variance parameters.
+        refit : int or "auto"
+            Groups or rows without which the model is fitted anew: as many as this, the most
+            influential ones; "auto": those that move a variance parameter by more than 0.3 of its
+            standard errors, at most 50.
+
+        Returns
+        -------
+        DataFrame
+            A row for each group: ``rows``; ``leverage``, its part of the trace p of
+            X (X'V^-1 X)^-1 X'V^-1; ``cooks_d``, (beta - beta_(i))'X'V^-1 X (beta - beta_(i)) / p;
+            ``covratio``, the determinant of the covariance matrix of beta without the group over
+            that with it; ``dfb_…`` (DFBETAS), beta - beta_(i) over the standard error without the
+            group; ``theta_d`` and ``dft_…``, the same of the variance parameters in units of the
+            standard errors with it; ``refitted``. NaN where a coefficient has no estimate without
+            the group.
+
+        Raises
+        ------
+        DataError
+            A fit that holds no data, unknown words.
+        UnsupportedModelError
+            Crossed factors and no ``by``.
+        TooLargeError
+            With a residual structure or several factors, more than 20,000 rows that hang together.
+
+        Warns
+        -----
+        ConvergenceWarning
+            A model could not be fitted without a group.
+
+        Notes
+        -----
+        One step is exact where the other groups are balanced; of the few groups that move theta far
+        it is off by up to a fifth or so of what it moves, which is why these are refitted. On the
+        boundary parameters of the term are held.
+
+        References
+        ----------
+        Christensen, Pearson and Johnson (1992), Technometrics 34, 38-45. Banerjee and Frees (1997),
+        Journal of the American Statistical Association 92, 999-1005.
+
+        Examples
+        --------
+        >>> import lmmfast as lf
+        >>> fit = lf.lmm("Reaction ~ Days + (Days | Subject)", lf.datasets.sleepstudy())
+        >>> fit.influence()["cooks_d"].nlargest(2).round(3).to_dict()
+        {'S309': 0.149, 'S335': 0.129}
+        """
+        from lmmfast.diagnostics.influence import influence
+
+        return influence(self, by, theta, refit)
 
     @overload
     def predict(
@@ -1235,6 +1439,39 @@ class LMMResult:
         wanted = prediction.Wanted(interval, se, alpha, uncertainty)
         return prediction.predict(self, newdata, level, new_levels, inputs, residual, wanted, given)
 
+    def model_matrix(self, newdata: Any = None) -> pd.DataFrame:
+        """Return the columns X of the fixed effects, a row for each row of the data.
+
+        Parameters
+        ----------
+        newdata : table, or array (n, p) for models fitted to arrays; optional
+            With the columns that the fixed effects use. Default: the rows of the fit.
+
+        Returns
+        -------
+        DataFrame
+            Columns as ``params``, those dropped from the fit left out; the index is that of the
+            data. ``model_matrix(new) @ params`` is the population prediction less the offset, and
+            rows of it, or their differences and means, are hypotheses for `test`. NaN in rows with
+            a missing value.
+
+        Raises
+        ------
+        DataError
+            Unknown column, unseen level of a factor; without ``newdata`` a fit that holds no data.
+
+        Examples
+        --------
+        >>> import lmmfast as lf
+        >>> fit = lf.lmm("distance ~ age * Sex + (age | Subject)", lf.datasets.orthodont())
+        >>> girl, boy = fit.model_matrix({"age": [8, 8], "Sex": ["Female", "Male"]}).to_numpy()
+        >>> print(round(fit.test([boy - girl]).p_value, 3))
+        0.101
+        """
+        from lmmfast.prediction.model_matrix import model_matrix
+
+        return model_matrix(self, newdata)
+
     def scorer(
         self,
         level: Any = "conditional",
@@ -1368,6 +1605,92 @@ class LMMResult:
         from lmmfast.plots.effects import plot_random_effects
 
         return plot_random_effects(self, factor, effect, **options)
+
+    def plot(self, **options: Any) -> NDArray[Any]:
+        """Draw the four pictures that one looks at first: residuals, quantiles, influence.
+
+        Parameters
+        ----------
+        **options
+            See `lmmfast.plots.overview.plot`.
+
+        Returns
+        -------
+        ndarray of matplotlib Axes (2, 2)
+        """
+        from lmmfast.plots.overview import plot
+
+        return plot(self, **options)
+
+    def plot_residuals(self, **options: Any) -> Axes:
+        """Draw residuals over fitted values, with a line through their means.
+
+        Parameters
+        ----------
+        **options
+            See `lmmfast.plots.residuals.plot_residuals`.
+
+        Returns
+        -------
+        matplotlib Axes
+        """
+        from lmmfast.plots.residuals import plot_residuals
+
+        return plot_residuals(self, **options)
+
+    def plot_qq(self, **options: Any) -> Axes:
+        """Draw the quantiles of residuals over those of the normal distribution, with a band.
+
+        Parameters
+        ----------
+        **options
+            See `lmmfast.plots.quantiles.plot_qq`.
+
+        Returns
+        -------
+        matplotlib Axes
+        """
+        from lmmfast.plots.quantiles import plot_qq
+
+        return plot_qq(self, **options)
+
+    def plot_qq_effects(
+        self, factor: str | None = None, effect: str | None = None, **options: Any
+    ) -> NDArray[Any]:
+        """Draw the quantiles of the predicted random effects, with bands.
+
+        Parameters
+        ----------
+        factor, effect : str, optional
+            One grouping factor, one effect; by default a panel for each effect of each factor.
+        **options
+            See `lmmfast.plots.quantiles.plot_qq_effects`.
+
+        Returns
+        -------
+        ndarray of matplotlib Axes
+        """
+        from lmmfast.plots.quantiles import plot_qq_effects
+
+        return plot_qq_effects(self, factor, effect, **options)
+
+    def plot_influence(self, measure: str = "cooks_d", **options: Any) -> Axes:
+        """Draw a measure of influence for each group, or each row, the largest named.
+
+        Parameters
+        ----------
+        measure : str
+            A column of `influence`.
+        **options
+            See `lmmfast.plots.influence.plot_influence`.
+
+        Returns
+        -------
+        matplotlib Axes
+        """
+        from lmmfast.plots.influence import plot_influence
+
+        return plot_influence(self, measure, **options)
 
     def plot_variance_partition(self, **options: Any) -> Axes:
         """Draw the shares of the variance as bars: see `variance_partition`.

@@ -168,8 +168,6 @@ def test_residuals(nested):
     np.testing.assert_allclose(
         nested.residuals(level="centre"), DATA["y"] - nested.fitted("centre")
     )
-    with pytest.raises(lf.UnsupportedModelError, match="normalized"):
-        nested.residuals("normalized")
 
 
 def test_saved_fits_predict(nested, crossed):

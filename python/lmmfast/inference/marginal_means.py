@@ -22,6 +22,7 @@ from lmmfast.inference.reference_grid import grid_weights, reference_grid
 
 if TYPE_CHECKING:
     import pandas as pd
+    from matplotlib.axes import Axes
 
     from lmmfast.result import LMMResult
 
@@ -106,6 +107,22 @@ class MarginalMeans:
             estimate - half,
             estimate + half,
         )
+
+    def plot(self, **options: Any) -> Axes:
+        """Draw means or slopes with their intervals; contrasts as rows about zero.
+
+        Parameters
+        ----------
+        **options
+            See `lmmfast.plots.means.plot_means`.
+
+        Returns
+        -------
+        matplotlib Axes
+        """
+        from lmmfast.plots.means import plot_means
+
+        return plot_means(self, **options)
 
     def pairs(self, adjust: str = "tukey", *, reverse: bool = False) -> MarginalMeans:
         """Return all pairwise differences, within the values of ``by``.

@@ -64,6 +64,28 @@ def new_panels(n: int, width: float, height: float) -> NDArray[Any]:
     return np.atleast_1d(pyplot.subplots(1, n, figsize=size, layout="constrained")[1])
 
 
+def new_grid(rows: int, columns: int, figsize: tuple[float, float]) -> NDArray[Any]:
+    """Make axes in rows and columns, in a new figure of pyplot's of so many inches."""
+    require_matplotlib()
+    from matplotlib import pyplot
+
+    axes = pyplot.subplots(rows, columns, figsize=figsize, layout="constrained", squeeze=False)[1]
+    return np.asarray(axes)
+
+
+def axes_for(ax: Axes | None, figsize: tuple[float, float] | None) -> Axes:
+    """Return the axes given, or those of a new figure of so many inches."""
+    if ax is not None:
+        return ax
+    return new_axes() if figsize is None else new_axes(*figsize)
+
+
+def finish(ax: Axes, title: str | None, usual: str) -> None:
+    """Set the title, the usual one if none is given, and take two sides of the frame away."""
+    ax.set_title(usual if title is None else title, fontsize=10)
+    ax.spines[["top", "right"]].set_visible(False)
+
+
 def require_matplotlib() -> None:
     """Raise PlotError where matplotlib is not installed."""
     try:

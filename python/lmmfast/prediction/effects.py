@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 
 from lmmfast.arrays import Array
 from lmmfast.data.frame import Rows
-from lmmfast.errors import UnsupportedModelError
 from lmmfast.grouping.levels import Levels
 from lmmfast.implied import levels as implied_levels
 from lmmfast.implied.implied import Group, GroupedRows
@@ -174,7 +173,6 @@ class LevelsResult(LMMResult):
         return [(c, codes[k][rows]) for k, c in enumerate(self._columns)]
 
     def _whitened(self) -> NDArray[np.float64]:
-        raise UnsupportedModelError(
-            "normalized residuals of models with several grouping factors are not supported: use "
-            "kind='pearson'"
-        )
+        from lmmfast.diagnostics.residuals import whitened_blocks
+
+        return whitened_blocks(self)

@@ -55,7 +55,7 @@ UNCERTAINTIES = ("beta", "theta")
 def fitted(fit: LMMResult, level: str, residual: str = "process") -> Array | pd.Series[float]:
     """Fitted values of the rows used, offset included."""
     process = _process(fit, level) if takes_residuals(fit, level, residual) else None
-    return _indexed(fit, over_rows(fit, level, lambda batch, mean, rows: mean, process))
+    return indexed(fit, over_rows(fit, level, lambda batch, mean, rows: mean, process))
 
 
 def _process(fit: LMMResult, level: str) -> Array:
@@ -63,45 +63,19 @@ def _process(fit: LMMResult, level: str) -> Array:
     return observed(fit, over_rows(fit, level, error_of))
 
 
-def residuals(fit: LMMResult, kind: str, level: str | None) -> Array | pd.Series[float]:
-    """Residuals of the rows used; see `LMMResult.residuals`."""
-    check_choice("kind", kind, ("response", "pearson", "normalized"))
-    if level is None:
-        level = "population" if kind == "normalized" else "conditional"
-    return _indexed(fit, residual_values(fit, kind, level))
-
-
 def residual_values(fit: LMMResult, kind: str, level: str) -> Array:
-    """Residuals (n_obs,) of the rows used."""
+    """Residuals (n_obs,) of the rows used: of ``kind`` "response" or "normalized"."""
     with_process = takes_residuals(fit, level, "process")
     if kind == "normalized":
         if level != "population":
             raise ValueError("normalized residuals are marginal: level must be 'population'")
         return fit._whitened()
 
-    scales = _pearson_scales(fit, with_process) if kind == "pearson" else None
-
     def residual(batch: Batch, mean: Array, rows: slice) -> Array:
         assert batch.y is not None
-        r = batch.y - mean
-        if kind == "pearson":
-            if scales is not None:
-                return r / scales[rows]
-            r = r / fit.sigma
-            if batch.weights is not None:
-                r = r * np.sqrt(batch.weights)
-        return r
+        return batch.y - mean
 
     return over_rows(fit, level, residual, _process(fit, level) if with_process else None)
-
-
-def _pearson_scales(fit: LMMResult, with_process: bool) -> Array | None:
-    """Standard deviations (n,) of what residuals estimate; None: all sigma / sqrt(w)."""
-    sds = residual_sds(fit)
-    if sds is not None and with_process:
-        known, rows = known_rows(fit)
-        sds[rows] *= np.sqrt(np.repeat(known.nu, np.diff(known.ptr)))
-    return sds
 
 
 @dataclass(frozen=True)
@@ -409,7 +383,7 @@ def whitened_columns(fit: LMMResult, batch: Batch, ptr: NDArray[np.int64], A: Ar
     return A
 
 
-def _indexed(fit: LMMResult, values: Array) -> Array | pd.Series[float]:
+def indexed(fit: LMMResult, values: Array) -> Array | pd.Series[float]:
     """Values of the rows used, with the index of the user's pandas frame if there is one."""
     values, index = design_of(fit).report(values)
     if index is None:

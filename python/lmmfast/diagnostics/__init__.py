@@ -1,0 +1,1 @@
+"""Residuals of all kinds, influence of groups and rows, and how much a model explains."""
