@@ -13,6 +13,7 @@ from lmmfast.engines.nested_residual import build_nested_residual
 from lmmfast.engines.reference import ReferenceEngine
 from lmmfast.engines.reference_levels import LevelsReferenceEngine
 from lmmfast.errors import UnsupportedModelError
+from lmmfast.fitting.exact_fits import Effects
 from lmmfast.fitting.residual import ResidualFit
 from lmmfast.grouping.clusters import gather
 from lmmfast.grouping.levels import Levels
@@ -52,6 +53,10 @@ class NestedResidualFit(ResidualFit):
         self.levels = levels
         clusters = gather(design.factor_keys[innermost], options.n_jobs)
         super().__init__(design, clusters, random, options)
+
+    def _effects(self) -> Effects:
+        parts = zip(self.levels.codes, self.levels.columns, strict=True)
+        return [(codes[self.model.rows], self._Z[:, columns]) for codes, columns in parts]
 
     def _choose_engine(self, A: Array, Z: Array, weights: Array | None) -> Any:
         if self.options.engine == "reference":

@@ -22,6 +22,7 @@ from lmmfast.errors import (
     NotIdentifiableError,
     UnsupportedModelError,
 )
+from lmmfast.fitting.exact_fits import Effects, check_exact_fits
 from lmmfast.fitting.identify import check_joint_information, check_response
 from lmmfast.fitting.redundancy import conclude_in_the_middle
 from lmmfast.fitting.start import given_residual_starts
@@ -71,6 +72,7 @@ class ResidualFit:
                 f"{len(self.keep)} fixed effects for {design.n_obs} rows: there must be more rows"
             )
         check_response(design, gram, self.keep, self.basis.y_size)
+        self._check_exact_fits()
         self.engine = self._choose_engine(A, Z, weights)
         log_weights = 0.0 if weights is None else float(np.log(weights).sum())
         self.problem: Problem = make_problem(
@@ -81,6 +83,17 @@ class ResidualFit:
         self.covariance = JointCovariance(
             random.structures, random.sizes, self.model.parameters, tuple(starts)
         )
+
+    def _check_exact_fits(self, by_chance: bool = False) -> None:
+        X, y, effects = self._A[:, self.keep], self._A[:, -1], self._effects()
+        reml = self.options.reml
+        check_exact_fits(self.design, self.model, X, y, effects, reml, by_chance)
+
+    def _effects(self) -> Effects:
+        """For each grouping factor the level of each row, and its columns of Z."""
+        if not self._Z.shape[1]:
+            return []
+        return [(np.repeat(np.arange(self.model.m), np.diff(self.model.ptr)), self._Z)]
 
     def _choose_engine(self, A: Array, Z: Array, weights: Array | None) -> ResidualEngine:
         return choose_engine(A, Z, weights, self.model, self.options)
@@ -126,6 +139,8 @@ class ResidualFit:
         point, reason = maximise(search, point, self.options.n_starts, climb, given[1:])
         if reason == "converged" and not search.stopped:
             point = self._confirmed(search, point)
+        elif not search.stopped:
+            self._check_exact_fits(by_chance=True)
         return conclude_in_the_middle(search, point, reason, n_flat, self.basis)
 
     def _search(self) -> Search:
@@ -177,7 +192,7 @@ class ResidualFit:
         """Judge the end by the Hessian itself; of many rows Fisher's information is as good."""
         if self.design.n_obs > EXACT_START_ROWS or point.is_exact:
             return point
-        search.difference, search.barrier = True, point.barrier
+        search.difference, search.barrier, search.held = True, point.barrier, point.held
         again = search.try_evaluate(point.phi, "certificate")
         return point if again is None else again
 

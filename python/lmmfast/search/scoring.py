@@ -19,6 +19,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from lmmfast.arrays import Array
 from lmmfast.covariance.terms import BlockCovariance
@@ -88,6 +89,8 @@ class Point:
         Metric of the barrier on top of ``scale``.
     is_exact : bool
         Whether H is from differences of the score.
+    held : ndarray of bool (n_params,) or None
+        Parameters that stay next to an end of their range: without gradient and Hessian here.
     """
 
     phi: Array
@@ -104,6 +107,7 @@ class Point:
     raised: float = 0.0
     W: Array | None = None
     is_exact: bool = False
+    held: NDArray[np.bool_] | None = None
 
     @property
     def loglik(self) -> float:
@@ -138,6 +142,7 @@ class Search:
     with_kr: bool = False
     difference: bool = False
     barrier: Barrier | None = None
+    held: NDArray[np.bool_] | None = None
     stopped: bool = False
     secants: list[tuple[Array, Array]] = field(default_factory=list)
     trace: list[dict[str, Any]] = field(default_factory=list)
@@ -180,6 +185,8 @@ class Search:
         evaluation = Evaluation(self.problem, totals)
         H = self._differenced_hessian(phi, evaluation) if self.difference else None
         point = make_point(self.covariance, phi, Lambda, evaluation, H, self.barrier)
+        if self.held is not None:
+            point = holding(point, self.held)
         if H is not None or self.barrier is not None:
             since = None
         if since is not None and SECANT_END < since.decrement < 1.0:
@@ -255,7 +262,7 @@ class Search:
     def begin_anew(self, most: int | None = None) -> None:
         """Forget what was learnt on the way so far; at most so many evaluations are to come."""
         most = self.max_evaluations if most is None else min(most, self.max_evaluations)
-        self.difference, self.last = False, len(self.trace) + most
+        self.difference, self.held, self.last = False, None, len(self.trace) + most
 
     @property
     def kr_is_affordable(self) -> bool:
@@ -340,6 +347,15 @@ def raised(covariance: BlockCovariance, point: Point, barrier: Barrier) -> Point
     found["vectors"] = W @ found["vectors"]
     value = barrier.weight * logdet.value
     return replace(point, g=g, barrier=barrier, raised=value, W=W, **found)
+
+
+def holding(point: Point, held: NDArray[np.bool_]) -> Point:
+    """Point of a search that leaves some parameters where they are."""
+    g, H = np.where(held, 0.0, point.g), point.H.copy()
+    H[held], H[:, held] = 0.0, 0.0
+    H[held, held] = 1.0 / point.scale[held] ** 2
+    scaled = H * np.outer(point.scale, point.scale)
+    return replace(point, g=g, H=H, held=held, **_directions(scaled, point.scale * g))
 
 
 def _directions(H: Array, g: Array) -> dict[str, Any]:
