@@ -99,6 +99,17 @@ def test_crossed_factors_that_fill(monkeypatch):
     refused(lambda: lf.fit(y, X, [a, b]), "cross so irregularly")
 
 
+def test_users_and_items_are_refused_before_they_are_ordered():
+    n = 400_000
+    a, b = RNG.integers(0, 100_000, n), RNG.integers(0, 60_000, n)
+    y, X = RNG.standard_normal(n), np.ones((n, 1))
+    refused(
+        lambda: lf.fit(y, X, [a, b]),
+        r"cross so irregularly that the Cholesky factor of their 15\d,\d+ levels would take "
+        r"1\d\.\d GiB or more, but [\d.]+ GiB may be used: leave a factor out",
+    )
+
+
 def test_the_reference_of_very_many_rows(monkeypatch):
     monkeypatch.setenv("LMMFAST_MEMORY", "8G")
     y, X, groups, _ = clusters(10_000, 4)

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from lmmfast._dispatch import core
 from lmmfast.arrays import Array, vech_pairs
 from lmmfast.engines.crossed_exact import all_of_T, expected_information
+from lmmfast.engines.crossed_fill import ENTRY, least_entries
 from lmmfast.engines.crossed_roots import MOST_EFFECTS, OrthogonalFactors, root_rows
 from lmmfast.engines.engine import Totals, Working
 from lmmfast.errors import TooLargeError
@@ -375,6 +376,8 @@ def build_crossed(
     TooLargeError
         Factors that cross too irregularly for their number of levels.
     """
+    most_entries = most_sparse(most_entries)
+    _check_fill(levels, most_entries)
     A, Z, weights = working(slice(0, min(CHUNK_ROWS, levels.n)))
     try:
         system = core.CrossedSystem(
@@ -386,15 +389,11 @@ def build_crossed(
             dense_any,
             most_dense(dense_most),
             dense_share,
-            most_sparse(most_entries),
+            most_entries,
             n_threads,
         )
     except MemoryError:
-        raise TooLargeError(
-            f"{', '.join(map(repr, levels.names))} cross so irregularly that the Cholesky factor "
-            f"of their {sum(levels.counts):,} levels does not fit into memory: leave a factor out, "
-            "or take it as a fixed effect of fewer categories"
-        ) from None
+        raise _too_irregular(levels, "does not fit into memory") from None
     log_weights = 0.0
     for begin in range(0, levels.n, CHUNK_ROWS):
         if begin:
@@ -404,3 +403,24 @@ def build_crossed(
             log_weights += float(np.log(weights).sum())
     system.finish()
     return CrossedEngine(system, levels, log_weights, n_threads, working)
+
+
+def _check_fill(levels: Levels, most_entries: int) -> None:
+    """Refuse factors that cross too irregularly, before their levels are ordered.
+
+    Raises
+    ------
+    TooLargeError
+    """
+    n = least_entries(levels, most_entries)
+    if n > most_entries:
+        size, limit = (f"{ENTRY * entries / 2**30:,.1f} GiB" for entries in (n, most_entries))
+        raise _too_irregular(levels, f"would take {size} or more, but {limit} may be used")
+
+
+def _too_irregular(levels: Levels, what: str) -> TooLargeError:
+    return TooLargeError(
+        f"{', '.join(map(repr, levels.names))} cross so irregularly that the Cholesky factor of "
+        f"their {sum(levels.counts):,} levels {what}: leave a factor out, or take it as a fixed "
+        "effect of fewer categories"
+    )
