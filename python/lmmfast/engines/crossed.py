@@ -22,10 +22,12 @@ from lmmfast.engines.crossed_roots import MOST_EFFECTS, OrthogonalFactors, root_
 from lmmfast.engines.engine import Totals, Working
 from lmmfast.errors import TooLargeError
 from lmmfast.grouping.levels import Levels
-from lmmfast.limits import most_dense, most_sparse
+from lmmfast.limits import Forecast, most_dense, most_sparse
 from lmmfast.packing.compress import CHUNK_ROWS
 from lmmfast.tolerances import DECREMENT_TOLERANCE
 
+# Operations of an evaluation for the cube of the effects of the dense block.
+PER_EFFECT = 0.5
 # With fewer levels a variance near zero may be far less sure than its standard error says.
 FEW_LEVELS = 100
 # The least D of factors in the dense block, relative to what the data know of an effect.
@@ -87,6 +89,14 @@ class CrossedEngine:
     def n_effects(self) -> int:
         """Number of effects of all levels."""
         return int(self.system.n_effects)
+
+    @property
+    def forecast(self) -> Forecast:
+        """What a fit will take: the dense block is factorised and inverted each time."""
+        n_dense = int(self.system.n_dense)
+        names = ", ".join(map(repr, self.levels.names))
+        what = f"a dense block of {n_dense:,} effects of {names}"
+        return Forecast(what, PER_EFFECT * n_dense**3, self.n_threads, "leave a factor out")
 
     @property
     def loses_digits(self) -> bool:

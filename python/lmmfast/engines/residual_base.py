@@ -14,7 +14,7 @@ from lmmfast.arrays import Array
 from lmmfast.covariance.random import Ints
 from lmmfast.engines.engine import Totals
 from lmmfast.engines.patterns import Bucket, BucketMaker, from_lanes, in_lanes
-from lmmfast.limits import DenseSizes, check_dense
+from lmmfast.limits import DenseSizes, Forecast, check_dense
 from lmmfast.residual.dense import evaluate_custom
 from lmmfast.residual.layout import Stratum
 from lmmfast.residual.model import ResidualModel
@@ -35,6 +35,8 @@ class _Engine:
 
     name: str
     n_designs: int | None = None
+    #: What the dense engine expects a fit to take.
+    forecast: Forecast | None = None
 
     def __init__(
         self, A: Array, Z: Array, weights: Array | None, model: ResidualModel, n_threads: int
@@ -136,13 +138,13 @@ class DenseEngine(_Engine):
     ) -> None:
         super().__init__(A, Z, weights, model, n_threads)
         self.maker = BucketMaker(model, Z, self.inverse_root_weights, share)
-        self._check_size()
+        self.forecast = self._check_size()
         self.buckets = list(self.maker.buckets(A, compressed=True))
         shared = self.maker.n_patterns < model.m
         self.n_designs = self.maker.n_patterns if shared else None
 
-    def _check_size(self) -> None:
-        """Refuse what cannot be formed and factorised in the memory and time there are."""
+    def _check_size(self) -> Forecast:
+        """Forecast the work; refuse what memory or time do not allow to form and factorise."""
         model, p1, q = self.model, self.A.shape[1], self.Z.shape[1]
         parameters, groups = model.parameters, self.maker.groups
         patterns = [(g.n, len(g.counts), int(np.minimum(g.counts, g.n * p1).sum())) for g in groups]
@@ -157,7 +159,7 @@ class DenseEngine(_Engine):
             visits=parameters.T if is_table else 0,
             n_psi=n_psi if is_table else 0,
         )
-        check_dense(str(model.structure), sizes, self.n_threads, _way_out(model))
+        return check_dense(str(model.structure), sizes, self.n_threads, _way_out(model))
 
     def _table(self, stratum: Stratum) -> Any:
         """Correlations of all visits and their derivatives, once for the buckets of a stratum."""

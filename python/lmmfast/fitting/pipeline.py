@@ -437,6 +437,7 @@ def _fit_residual(
 
     fit = ResidualFit(design, clusters, random, options)
     _report_dropped(design, fit.keep, options)
+    _announce(fit.engine)
     optimum = fit.maximise(evaluation_callback(options), natural_names(design.terms))
     engine = engine_at(fit.engine, fit.covariance, optimum.phi)
     result = _result(
@@ -466,6 +467,7 @@ def _fit_levels(design: Design, options: Options) -> LMMResult:
     plain = design.residual is None or design.residual.is_independent
     fit: Any = (LevelsFit if plain else NestedResidualFit)(design, levels, covariance, options)
     _report_dropped(design, fit.keep, options)
+    _announce(fit.engine)
     optimum = fit.maximise(evaluation_callback(options), natural_names(design.terms))
     engine = engine_at(fit.engine, fit.covariance, optimum.phi)
     result = _result(
@@ -482,6 +484,13 @@ def _fit_levels(design: Design, options: Options) -> LMMResult:
     )
     result._residual_model = fit.model
     return result
+
+
+def _announce(engine: Any) -> None:
+    """Warn of minutes that a fit will take."""
+    forecast = getattr(engine, "forecast", None)
+    if forecast is not None:
+        forecast.warn(stacklevel=5)
 
 
 def _result(

@@ -190,7 +190,8 @@ class ResidualFit:
 
     def _confirmed(self, search: Search, point: Point) -> Point:
         """Judge the end by the Hessian itself; of many rows Fisher's information is as good."""
-        if self.design.n_obs > EXACT_START_ROWS or point.is_exact:
+        is_large = self.design.n_obs > EXACT_START_ROWS or not search.hessian_is_affordable
+        if is_large or point.is_exact:
             return point
         search.difference, search.barrier, search.held = True, point.barrier, point.held
         again = search.try_evaluate(point.phi, "certificate")

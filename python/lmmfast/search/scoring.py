@@ -25,6 +25,7 @@ from lmmfast.arrays import Array
 from lmmfast.covariance.terms import BlockCovariance
 from lmmfast.engines.engine import Engine, ResidualEngine, totals_at
 from lmmfast.errors import ConvergenceError
+from lmmfast.limits import MOST_FOR_HESSIAN
 from lmmfast.search.barrier import Barrier, metric
 from lmmfast.search.objective import Evaluation, Problem
 from lmmfast.search.optimum import STALLED, limit_reason, trace_entry
@@ -263,6 +264,13 @@ class Search:
         """Forget what was learnt on the way so far; at most so many evaluations are to come."""
         most = self.max_evaluations if most is None else min(most, self.max_evaluations)
         self.difference, self.held, self.last = False, None, len(self.trace) + most
+
+    @property
+    def hessian_is_affordable(self) -> bool:
+        """Whether differences of the score, one evaluation for each parameter, take no hours."""
+        forecast = getattr(self.engine, "forecast", None)
+        work = 0.0 if forecast is None else forecast.operations
+        return self.covariance.n_params * work <= MOST_FOR_HESSIAN
 
     @property
     def kr_is_affordable(self) -> bool:
@@ -551,7 +559,7 @@ def root_steps(search: Search, point: Point, tolerance: float | None = None) -> 
             elif gain < 0.25 * predicted and predicted > noise:
                 radius = 0.5 * length
             slow = new.decrement > SLOW * point.decrement
-            if search.covariance.longest_steps is not None:
+            if search.covariance.longest_steps is not None and search.hessian_is_affordable:
                 search.difference |= slow and new.decrement < 1.0
             better = new.decrement <= point.decrement or gain > noise
             if better or abs(gain) <= noise:
