@@ -39,7 +39,7 @@ SUSPICIOUS = 1e8
 FREE_EFFECTS, NOTHING_LEFT = 1e12, 1e-11
 FREE_EFFECTS_FROM_ROWS, NOTHING_LEFT_FROM_ROWS = 1e20, 1e-19
 # Where there are as many effects as rows, sizes of D to search from too; points drawn at random.
-LARGE, N_DRAWN = (1e3, 1e3, 1e5, 1e5), 8
+LARGE, N_DRAWN = (1e3, 1e3, 1e5, 1e5), 4
 # Relative rounding error of the log-likelihood from which a maximum counts as not found.
 LOST_DIGITS = 1e-8
 
