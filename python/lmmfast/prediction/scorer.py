@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from lmmfast.arguments import check_choice
 from lmmfast.arrays import Array
 from lmmfast.design.from_arrays import ArraySpec
 from lmmfast.errors import DataError
@@ -168,7 +169,7 @@ class Scorer:
 
 def make_scorer(fit: LMMResult, level: Any, new_levels: str) -> Scorer:
     """Make the scorer of a fit; see `LMMResult.scorer`."""
-    from lmmfast.prediction.predict import check_choice, predictor
+    from lmmfast.prediction.predict import predictor
 
     check_choice("new_levels", new_levels, NEW_LEVELS)
     own = predictor(fit, level)
