@@ -20,7 +20,7 @@ from lmmfast.residual.layout import ResidualParameters, Stratum, VariancePart
 #: 1 - |rho| next to the end, where R has digits left, and from where on a search is on its way.
 NEXT_TO_THE_END, ON_THE_WAY = 1e-8, 1e-3
 #: Standard deviations relative to the largest: as far as this they are taken, and from here on.
-LEAST_SD, SMALL_SD = 0.1 * ZERO_SD, 1e-3
+LEAST_SD, SMALL_SD = 0.1 * ZERO_SD, 1e-2
 #: A range of this many median distances is on its way to infinity.
 FAR = 100.0
 

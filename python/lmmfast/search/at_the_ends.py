@@ -22,6 +22,8 @@ from lmmfast.search.scoring import Point, Search, root_steps
 
 #: What the reason of a search without a maximum begins with.
 UNBOUNDED = "the likelihood grows without bound as "
+#: Units to a variance of zero from where on a search that converged is tried there too.
+NEARLY_THERE = 11.5
 #: A rise of the log-likelihood over one unit, next to the end, that rounding and curvature explain.
 LEVEL = 1e-6
 #: One that only a dimension without residuals explains.
@@ -57,7 +59,7 @@ def settle(search: Search, point: Point, reason: str) -> tuple[Point, str]:
     """
     ends = [] if search.stopped else search.covariance.ends(point.phi)
     if reason == "converged":
-        ends = [end for end in ends if end.past or end.is_variance]
+        ends = [e for e in ends if e.past or (e.is_variance and e.units < NEARLY_THERE)]
     for some in _choices(ends):
         found = _next_to(search, point, some, SAME if reason == "converged" else ROUNDING)
         if search.stopped:
