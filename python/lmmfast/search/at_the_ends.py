@@ -37,6 +37,9 @@ ROUNDING, SAME = 1e-7, 1e-11
 #: Parts of the way onward over which the log-likelihood changes by rounding alone, and how much of
 #: it that may be.
 WIGGLES, LOST_DIGITS = (1e-9, 3e-9, 1e-8), 1e-8
+#: Variances of random effects this many times the residual one are on the way to all of it, and
+#: this many times are all of it.
+ON_THE_WAY, ALL_OF_IT = 1e4, 1e10
 #: Variances of random effects this many times the residual one may show that it goes to zero.
 LARGE = 1e6
 #: Evaluations for each end that is tried.
@@ -81,7 +84,10 @@ def off_the_ridge(search: Search, point: Point, reason: str) -> tuple[Point, str
     """
     if reason == "converged" or point.decrement > ON_A_RIDGE:
         return point, reason
-    for phi in search.covariance.with_zeros(point.phi):
+    zeros = search.covariance.with_zeros(point.phi)
+    if point.D.size and ON_THE_WAY < (largest := point.D.max()) < ALL_OF_IT:
+        zeros.insert(0, search.covariance.moved(point.phi, ALL_OF_IT / largest * point.D))
+    for phi in zeros:
         if search.stopped:
             break
         if (other := _at_zero(search, point, phi)) is not None:
