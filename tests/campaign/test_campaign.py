@@ -19,7 +19,7 @@ MENDED = (
         4226,
         4334,
         5045,
-    ),  # on the way to a correlation of 1, a variance of zero, a ridge
+    ),  # on the way to an end, or on a ridge
     *(1052, 2405, 2696, 3780, 4095, 6350),  # no maximum, or no digits left
     *(995, 4375, 5325),  # other maxima
 )
