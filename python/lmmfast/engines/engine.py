@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from lmmfast.arrays import Array
 from lmmfast.covariance.terms import BlockCovariance
 from lmmfast.engines.totals import Totals
+from lmmfast.limits import Forecast
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,8 @@ class Traits:
         It has `BaseEngine.contracted`.
     goes_back_to_rows : bool
         Where cross-products leave next to nothing it takes sums of squares of the rows themselves.
+    forecast : Forecast or None
+        What a fit will take, where that may be much.
     """
 
     average_information: bool = False
@@ -42,6 +45,7 @@ class Traits:
     loses_digits: bool = False
     goes_back_to_rows: bool = False
     contracts: bool = False
+    forecast: Forecast | None = None
 
 
 class BaseEngine:

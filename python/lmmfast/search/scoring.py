@@ -19,12 +19,14 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from lmmfast.arrays import Array
 from lmmfast.covariance.joint import JointCovariance
 from lmmfast.covariance.terms import BlockCovariance
 from lmmfast.engines.engine import Engine, ResidualEngine, engine_at, totals_at
 from lmmfast.errors import ConvergenceError
+from lmmfast.limits import MOST_FOR_HESSIAN
 from lmmfast.search.barrier import Barrier, metric
 from lmmfast.search.evaluate import evaluate
 from lmmfast.search.objective import Evaluation, Problem
@@ -90,6 +92,8 @@ class Point:
         Metric of the barrier on top of ``scale``.
     is_exact : bool
         Whether H is from differences of the score.
+    held : ndarray of bool (n_params,) or None
+        Parameters that stay next to an end of their range: without gradient and Hessian here.
     """
 
     phi: Array
@@ -106,6 +110,7 @@ class Point:
     raised: float = 0.0
     W: Array | None = None
     is_exact: bool = False
+    held: NDArray[np.bool_] | None = None
 
     @property
     def loglik(self) -> float:
@@ -140,6 +145,7 @@ class Search:
     with_kr: bool = False
     difference: bool = False
     barrier: Barrier | None = None
+    held: NDArray[np.bool_] | None = None
     stopped: bool = False
     secants: list[tuple[Array, Array]] = field(default_factory=list)
     trace: list[dict[str, Any]] = field(default_factory=list)
@@ -181,6 +187,8 @@ class Search:
         evaluation = evaluate(self.problem, engine, Lambda, self.with_kr)
         H = self._hessian(phi, engine, evaluation) if self.difference else None
         point = make_point(self.covariance, phi, Lambda, evaluation, H, self.barrier)
+        if self.held is not None:
+            point = holding(point, self.held)
         if H is not None or self.barrier is not None:
             since = None
         if since is not None and SECANT_END < since.decrement < 1.0:
@@ -226,11 +234,9 @@ class Search:
     def _hessian(self, phi: Array, engine: Engine, evaluation: Evaluation) -> Array | None:
         """Negative Hessian by phi: in closed form where R is linear in its entries."""
         covariance = self.covariance
-        bend = None
-        if isinstance(covariance, JointCovariance) and self._second_order_fits:
-            bend = covariance.whole_bend(phi, evaluation.score)
-        if bend is None:
+        if not (self._has_closed_hessian and isinstance(covariance, JointCovariance)):
             return self._differenced_hessian(phi, evaluation)
+        bend = covariance.whole_bend(phi, evaluation.score)
         if not evaluation.has_second_order:
             evaluation = evaluate(self.problem, engine, covariance.Lambda(phi), second_order=True)
         J = covariance.jacobian(phi)
@@ -270,7 +276,23 @@ class Search:
     def begin_anew(self, most: int | None = None) -> None:
         """Forget what was learnt on the way so far; at most so many evaluations are to come."""
         most = self.max_evaluations if most is None else min(most, self.max_evaluations)
-        self.difference, self.last = False, len(self.trace) + most
+        self.difference, self.held, self.last = False, None, len(self.trace) + most
+
+    @property
+    def _has_closed_hessian(self) -> bool:
+        """Whether R is linear in its entries, and second-order sums are to be had."""
+        covariance = self.covariance
+        linear = isinstance(covariance, JointCovariance) and covariance.is_linear_in_entries
+        return linear and self._second_order_fits
+
+    @property
+    def hessian_is_affordable(self) -> bool:
+        """Whether a Hessian takes no hours: by differences it is an evaluation a parameter."""
+        if self._has_closed_hessian:
+            return True
+        forecast = self.engine.traits.forecast
+        work = 0.0 if forecast is None else forecast.operations
+        return self.covariance.n_params * work <= MOST_FOR_HESSIAN
 
     @property
     def kr_is_affordable(self) -> bool:
@@ -362,6 +384,15 @@ def raised(covariance: BlockCovariance, point: Point, barrier: Barrier) -> Point
     found["vectors"] = W @ found["vectors"]
     value = barrier.weight * logdet.value
     return replace(point, g=g, barrier=barrier, raised=value, W=W, **found)
+
+
+def holding(point: Point, held: NDArray[np.bool_]) -> Point:
+    """Point of a search that leaves some parameters where they are."""
+    g, H = np.where(held, 0.0, point.g), point.H.copy()
+    H[held], H[:, held] = 0.0, 0.0
+    H[held, held] = 1.0 / point.scale[held] ** 2
+    scaled = H * np.outer(point.scale, point.scale)
+    return replace(point, g=g, H=H, held=held, **_directions(scaled, point.scale * g))
 
 
 def _directions(H: Array, g: Array) -> dict[str, Any]:
@@ -557,7 +588,7 @@ def root_steps(search: Search, point: Point, tolerance: float | None = None) -> 
             elif gain < 0.25 * predicted and predicted > noise:
                 radius = 0.5 * length
             slow = new.decrement > SLOW * point.decrement
-            if search.covariance.longest_steps is not None:
+            if search.covariance.longest_steps is not None and search.hessian_is_affordable:
                 search.difference |= slow and new.decrement < 1.0
             better = new.decrement <= point.decrement or gain > noise
             if better or abs(gain) <= noise:
