@@ -11,15 +11,14 @@ from numpy.typing import NDArray
 from lmmfast.arrays import Array
 
 if TYPE_CHECKING:
-    from lmmfast.covariance.random import Term
-    from lmmfast.covariance.terms import BlockCovariance
+    from lmmfast.covariance.terms import BlockCovariance, Term
     from lmmfast.data.text_labels import TextLabels
     from lmmfast.design.from_arrays import ArraySpec
     from lmmfast.fitting.redundancy import Redundancy
     from lmmfast.formula.spec import FormulaSpec
     from lmmfast.inference.totals import InferenceTotals
     from lmmfast.packing.basis import Basis
-    from lmmfast.residual.structures import ResidualStructure
+    from lmmfast.residual.structure import ResidualStructure
     from lmmfast.search.certificate import Certificate
 
 

@@ -14,8 +14,7 @@ from numpy.typing import NDArray
 
 from lmmfast.arguments import check_choice
 from lmmfast.arrays import Array
-from lmmfast.covariance.random import natural_names
-from lmmfast.covariance.terms import BlockCovariance
+from lmmfast.covariance.terms import BlockCovariance, natural_names
 from lmmfast.data.fingerprints import Fingerprints
 from lmmfast.design.design import Design
 from lmmfast.engines.engine import Engine
@@ -36,8 +35,9 @@ from lmmfast.pickled import checked, with_version
 from lmmfast.prediction import predict as prediction
 from lmmfast.prediction.new_rows import FactorEffects
 from lmmfast.report.varcorr import VarCorr
+from lmmfast.residual.kinds import Independent
 from lmmfast.residual.model import ResidualModel
-from lmmfast.residual.structures import Independent, ResidualStructure
+from lmmfast.residual.structure import ResidualStructure
 from lmmfast.search.certificate import Certificate
 from lmmfast.search.estimates import Estimates, parameter_units, theta_information
 from lmmfast.search.information import flat_directions, moved_by, without_negative_variances

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 import lmmfast as lf
-from lmmfast.residual.structures import ResidualStructure
+from lmmfast.residual.structure import ResidualStructure
 
 
 def cauchy(psi: Any, values: Any) -> tuple[Any, Any]:

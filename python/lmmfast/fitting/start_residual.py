@@ -9,8 +9,8 @@ from __future__ import annotations
 import numpy as np
 
 from lmmfast.arrays import Array
-from lmmfast.residual import definitions
-from lmmfast.residual.definitions import MAX_START_CORRELATION, partial_autocorrelations
+from lmmfast.residual import registry
+from lmmfast.residual.kinds.toeplitz import MAX_START_CORRELATION, partial_autocorrelations
 from lmmfast.residual.model import ResidualModel
 
 #: Rows looked at: moments need no more.
@@ -72,7 +72,7 @@ def _moderate(model: ResidualModel, n_psi: int) -> Array:
         return np.empty(0)
     if correlation.custom is not None:
         return np.array(correlation.custom.start)
-    if correlation.kind in definitions.DISTANCES and correlation.kind != "ar1":
+    if correlation.kind in registry.DISTANCES and correlation.kind != "ar1":
         return np.array([np.log(3.0)])  # of the median distance
     # Partial autocorrelations and the like that differ, so that nothing is equal by chance.
     psi = np.asarray(0.4 * 0.8 ** np.arange(n_psi), dtype=np.float64)
@@ -102,7 +102,7 @@ def _psi_candidates(model: ResidualModel, u: Array, has_random: bool) -> list[Ar
     if correlation.custom is not None:
         return [np.array(correlation.custom.start)]
     share = 0.5 if has_random else 1.0
-    if correlation.kind in definitions.DISTANCES:
+    if correlation.kind in registry.DISTANCES:
         return _distance_candidates(model, u, share)
     E = share * _empirical(model, u)
     return [_table_psi(correlation.kind, E, T, correlation.bands)]

@@ -15,7 +15,7 @@ from lmmfast.design.from_arrays import ArraySpec
 from lmmfast.design.from_formula import FormulaDesign
 from lmmfast.errors import DataError
 from lmmfast.implied.implied import Group, Index, Rows, labelled, main_columns, values_of
-from lmmfast.residual import definitions
+from lmmfast.residual import registry
 from lmmfast.residual.layout import Stratum, VariancePart
 from lmmfast.residual.model import ResidualModel
 
@@ -170,7 +170,7 @@ class NewRows:
         if correlation is None:
             return None, None
         values = [known[name] for name in correlation.columns]
-        if correlation.kind in definitions.TABLES:
+        if correlation.kind in registry.TABLES:
             if not values:
                 return np.arange(n), None
             return self._codes(correlation.columns[0], values[0]), None

@@ -24,7 +24,7 @@ from lmmfast.covariance.joint import JointCovariance
 from lmmfast.engines.totals import Totals
 from lmmfast.errors import ConvergenceError
 from lmmfast.inference.second_order import SecondOrder, second_order
-from lmmfast.residual.structures import ResidualStructure
+from lmmfast.residual.structure import ResidualStructure
 from lmmfast.search.estimates import working_by_natural
 from lmmfast.search.objective import Evaluation
 

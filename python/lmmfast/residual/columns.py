@@ -11,7 +11,7 @@ import numpy as np
 from lmmfast.data.columns import Column, read_column
 from lmmfast.data.tables import Table, single_column, suggest
 from lmmfast.errors import DataError
-from lmmfast.residual.structures import Correlation, ResidualStructure, Variance
+from lmmfast.residual.structure import Correlation, ResidualStructure, Variance
 
 
 class ColumnReader:
