@@ -28,6 +28,7 @@ DISTANCE: dict[str, Callable] = {  # of distances and psi
     "gaussian": lambda d, psi: np.exp(-((d / np.exp(psi)) ** 2)),
     "matern32": lambda d, psi: matern32(d, np.exp(psi)),
     "matern52": lambda d, psi: matern52(d, np.exp(psi)),
+    "rational_quadratic": lambda d, psi: 1 / (1 + (d / np.exp(psi)) ** 2),
     "spherical": lambda d, psi: spherical(d, np.exp(psi)),
 }
 

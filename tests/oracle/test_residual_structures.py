@@ -79,7 +79,7 @@ def test_cases_are_there():
     for structure in (
         "ByGroup VarPower VarExp CompoundSymmetry HeterogeneousCS AR1 HeterogeneousAR1 OU Toeplitz "
         "HeterogeneousToeplitz Unstructured SpatialExponential SpatialGaussian SpatialMatern "
-        "SpatialSpherical nugget"
+        "SpatialSpherical SpatialRationalQuadratic nugget"
     ).split():
         assert structure in spelled
 

@@ -13,6 +13,7 @@
 #include "lmmfast/residual/gaussian.hpp"
 #include "lmmfast/residual/matern32.hpp"
 #include "lmmfast/residual/matern52.hpp"
+#include "lmmfast/residual/rational_quadratic.hpp"
 #include "lmmfast/residual/spherical.hpp"
 #include "lmmfast/residual/toeplitz.hpp"
 #include "lmmfast/residual/unstructured.hpp"
@@ -28,6 +29,7 @@ using DistanceStructures = StructureList<  //
     Gaussian,                              //
     Matern32,                              //
     Matern52,                              //
+    RationalQuadratic,                     //
     Spherical>;
 
 using TableStructures = StructureList<  //

@@ -58,10 +58,10 @@ class OU(ResidualStructure):
         )
 
 
-class _Spatial(ResidualStructure):
+class SpatialStructure(ResidualStructure):
     """Correlation that falls with the Euclidean distance in one to three coordinates."""
 
-    _kind: str
+    _kind: str  # in the registry
     _report = "range"
 
     def __init__(self, *coords: Source, nugget: bool = False, by: Source | None = None) -> None:
@@ -82,7 +82,7 @@ class _Spatial(ResidualStructure):
         )
 
 
-class SpatialExponential(_Spatial):
+class SpatialExponential(SpatialStructure):
     """Correlation exp(-d / range) of the distance d (SAS SP(EXP), nlme's corExp).
 
     Parameters
@@ -98,7 +98,7 @@ class SpatialExponential(_Spatial):
     _kind = "exponential"
 
 
-class SpatialGaussian(_Spatial):
+class SpatialGaussian(SpatialStructure):
     """Correlation exp(-(d / range)^2) (SAS SP(GAU), nlme's corGaus).
 
     Parameters
@@ -110,7 +110,7 @@ class SpatialGaussian(_Spatial):
     _kind = "gaussian"
 
 
-class SpatialSpherical(_Spatial):
+class SpatialSpherical(SpatialStructure):
     """Correlation 1 - 1.5 d / range + 0.5 (d / range)^3 up to the range (SP(SPH), corSpher).
 
     Parameters
@@ -122,7 +122,7 @@ class SpatialSpherical(_Spatial):
     _kind = "spherical"
 
 
-class SpatialPower(_Spatial):
+class SpatialPower(SpatialStructure):
     """Correlation rho^d (SAS SP(POW)): `SpatialExponential` with rho = exp(-1 / range).
 
     Parameters
