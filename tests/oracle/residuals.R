@@ -118,6 +118,7 @@ cov_of <- function(th, levels) {  # var(Residual|l) and cov(k,l), k before l
 # Branches of C have equal first derivatives where they meet.
 spherical <- function(d, l) ifelse(d < Re(l), 1 - 1.5 * d / l + 0.5 * (d / l)^3, 0 * l)
 ratio <- function(d, l) 1 / (1 + (d / l)^2)
+linear <- function(d, l) ifelse(d < Re(l), 1 - d / l, 0 * l)  # with a kink there
 matern32 <- function(d, l) (1 + sqrt(3) * d / l) * exp(-sqrt(3) * d / l)
 
 # ---- what the packages say ----------------------------------------------------------------------
@@ -324,6 +325,20 @@ cases <- list(
                   "range(latitude,longitude)" = cor_of(f)[1]),
     gls(yield ~ 1, wheat, corRatio(c(10, 0.2), form = ~ latitude + longitude | Block,
                                    nugget = TRUE), method = method, control = gls_tight)),
+  linear_nugget = case(
+    "bodyweight", "weight ~ Time * Diet", "SpatialLinear('Time', nugget=True)",
+    weight ~ Time * Diet, "Rat",
+    function(th, d) th$`var(Spatial|Time)` * linear(apart(d$Time), th$`range(Time)`) +
+      diag(nrow(d)) * th$`var(Residual)`,
+    function(f) c(split_nugget(f, "var(Spatial|Time)"), "range(Time)" = cor_of(f)[1]),
+    gls(weight ~ Time * Diet, bodyweight, corLin(c(400, 0.01), form = ~ Time | Rat, nugget = TRUE),
+        method = method, control = gls_tight)),
+  linear_bodyweight = case(
+    "bodyweight", "weight ~ Time * Diet", "SpatialLinear('Time')", weight ~ Time * Diet, "Rat",
+    function(th, d) th$`var(Residual)` * linear(apart(d$Time), th$`range(Time)`),
+    function(f) c("var(Residual)" = f$sigma^2, "range(Time)" = cor_of(f)),
+    gls(weight ~ Time * Diet, bodyweight, corLin(200, form = ~ Time | Rat), method = method,
+        control = gls_tight)),
   by_group = case(
     "orthodont", "distance ~ age * Sex", "ByGroup('Sex')", growth, "Subject",
     function(th, d) diag(pick(th, "var(Residual|%s)", d$Sex), nrow(d)),

@@ -15,6 +15,8 @@ from lmmfast.residual.model import ResidualModel
 
 #: Rows looked at: moments need no more.
 ROWS = 1_000_000
+#: Ranges that a search for a correlation with kinks begins from.
+RANGES = 40
 #: Neighbouring rows whose correlation is looked at.
 PAIRS = 20_000
 
@@ -127,8 +129,22 @@ def _distance_candidates(model: ResidualModel, u: Array, share: float) -> list[A
     if correlation.kind == "ar1":
         first = np.arctanh(np.sign(rho) * abs(rho) ** (1 / max(lag, 1.0)))
         return [np.array([first]), np.array([0.5]), np.array([-0.5])]
+    if correlation.kind == "linear":
+        return _many_ranges(model)
     reach = np.log(lag / -np.log(np.clip(rho, 0.05, MAX_START_CORRELATION)))
     return [np.array([value]) for value in (reach, reach + 1.5, reach - 1.0)]
+
+
+def _many_ranges(model: ResidualModel) -> list[Array]:
+    """Ranges from the closest rows to far beyond the longest cluster, on one coordinate.
+
+    A correlation with a kink has a likelihood of many maxima, which neighbours say little about.
+    """
+    coords, closest = model.coords, model.parameters.closest
+    assert coords is not None
+    longest = float(np.max(coords[model.ptr[1:] - 1] - coords[model.ptr[:-1]]))
+    reaches = np.geomspace(closest, 10 * max(longest, closest), RANGES)
+    return [np.array([value]) for value in np.log(reaches)]
 
 
 def _empirical(model: ResidualModel, u: Array) -> Array:

@@ -37,7 +37,7 @@ def _of(parameters: ResidualParameters, stratum: Stratum, kappa: Array) -> list[
     if correlation.kind in registry.DISTANCES and correlation.kind != "ar1":
         if np.exp(psi[0]) > LONG_RANGE:
             out.append(f"the range of the correlation over {columns}{where} has no upper limit")
-        elif np.exp(psi[0]) < parameters.closest / np.log(1 / AT_END):
+        elif registry.DISTANCES[correlation.kind](psi, parameters.closest) < AT_END:
             out.append(f"the correlation over {columns}{where} is zero")
     elif correlation.kind in ("ar1", "toeplitz", "antedependence"):
         if (np.abs(np.tanh(psi)) > 1 - AT_END).any():

@@ -149,7 +149,7 @@ def _psi(
             reach = -1 / np.log(np.clip(reported, 1e-300, 1 - 1e-15))
         shortest = margin
         if margin == OFF_THE_END:
-            shortest = SHORTEST_SPHERE if kind == "spherical" else SHORTEST
+            shortest = SHORTEST_SPHERE if kind in ("linear", "spherical") else SHORTEST
         return np.log(np.clip(reach / parameters.unit, shortest, 1 / margin))
     if kind == "compound_symmetry":
         lowest = -1.0 / (parameters.T - 1)

@@ -11,6 +11,7 @@ from lmmfast.arrays import Array
 from lmmfast.residual.kinds.antedependence import antedependence
 from lmmfast.residual.kinds.ar1 import ar1
 from lmmfast.residual.kinds.compound_symmetry import compound_symmetry
+from lmmfast.residual.kinds.linear import linear
 from lmmfast.residual.kinds.rational_quadratic import rational_quadratic
 from lmmfast.residual.kinds.spatial import exponential, gaussian, matern32, matern52, spherical
 from lmmfast.residual.kinds.toeplitz import banded_toeplitz, toeplitz
@@ -22,6 +23,7 @@ DISTANCES: dict[str, Callable[[Values, Array], Values]] = {
     "ar1": ar1,
     "exponential": exponential,
     "gaussian": gaussian,
+    "linear": linear,
     "matern32": matern32,
     "matern52": matern52,
     "rational_quadratic": rational_quadratic,

@@ -11,6 +11,7 @@
 #include "lmmfast/residual/compound_symmetry.hpp"
 #include "lmmfast/residual/exponential.hpp"
 #include "lmmfast/residual/gaussian.hpp"
+#include "lmmfast/residual/linear.hpp"
 #include "lmmfast/residual/matern32.hpp"
 #include "lmmfast/residual/matern52.hpp"
 #include "lmmfast/residual/rational_quadratic.hpp"
@@ -27,6 +28,7 @@ using DistanceStructures = StructureList<  //
     Ar1,                                   //
     Exponential,                           //
     Gaussian,                              //
+    Linear,                                //
     Matern32,                              //
     Matern52,                              //
     RationalQuadratic,                     //

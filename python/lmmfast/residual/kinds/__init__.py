@@ -4,6 +4,7 @@ from lmmfast.residual.kinds.antedependence import Antedependence, HeterogeneousA
 from lmmfast.residual.kinds.ar1 import AR1, HeterogeneousAR1
 from lmmfast.residual.kinds.compound_symmetry import CompoundSymmetry, HeterogeneousCS
 from lmmfast.residual.kinds.custom import CustomCorrelation
+from lmmfast.residual.kinds.linear import SpatialLinear
 from lmmfast.residual.kinds.rational_quadratic import SpatialRationalQuadratic
 from lmmfast.residual.kinds.spatial import (
     OU,
@@ -31,6 +32,7 @@ __all__ = [
     "Independent",
     "SpatialExponential",
     "SpatialGaussian",
+    "SpatialLinear",
     "SpatialMatern",
     "SpatialPower",
     "SpatialRationalQuadratic",
