@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from lmmfast.batch.by_result import LMMByResult
     from lmmfast.batch.many import fit_many
     from lmmfast.batch.many_result import ManyFits
-    from lmmfast.covariance.random import D
+    from lmmfast.covariance.structures import D
     from lmmfast.errors import (
         ConvergenceError,
         ConvergenceWarning,
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     )
     from lmmfast.inference.comparison import compare
     from lmmfast.persist.files import load
-    from lmmfast.residual.structures import (
+    from lmmfast.residual.kinds import (
         AR1,
         OU,
         Antedependence,
@@ -48,8 +48,10 @@ if TYPE_CHECKING:
         Independent,
         SpatialExponential,
         SpatialGaussian,
+        SpatialLinear,
         SpatialMatern,
         SpatialPower,
+        SpatialRationalQuadratic,
         SpatialSpherical,
         Toeplitz,
         Unstructured,
@@ -62,27 +64,29 @@ __version__ = "0.1.0"
 
 # Imported when first used: `import lmmfast` loads neither pandas nor formulaic nor the kernels.
 _HOMES = {
-    "AR1": "lmmfast.residual.structures",
-    "Antedependence": "lmmfast.residual.structures",
-    "ByGroup": "lmmfast.residual.structures",
-    "CompoundSymmetry": "lmmfast.residual.structures",
-    "CustomCorrelation": "lmmfast.residual.structures",
-    "HeterogeneousAR1": "lmmfast.residual.structures",
-    "HeterogeneousAntedependence": "lmmfast.residual.structures",
-    "HeterogeneousCS": "lmmfast.residual.structures",
-    "HeterogeneousToeplitz": "lmmfast.residual.structures",
-    "Independent": "lmmfast.residual.structures",
-    "OU": "lmmfast.residual.structures",
-    "SpatialExponential": "lmmfast.residual.structures",
-    "SpatialGaussian": "lmmfast.residual.structures",
-    "SpatialMatern": "lmmfast.residual.structures",
-    "SpatialPower": "lmmfast.residual.structures",
-    "SpatialSpherical": "lmmfast.residual.structures",
-    "Toeplitz": "lmmfast.residual.structures",
-    "Unstructured": "lmmfast.residual.structures",
-    "VarExp": "lmmfast.residual.structures",
-    "VarPower": "lmmfast.residual.structures",
-    "D": "lmmfast.covariance.random",
+    "AR1": "lmmfast.residual.kinds",
+    "Antedependence": "lmmfast.residual.kinds",
+    "ByGroup": "lmmfast.residual.kinds",
+    "CompoundSymmetry": "lmmfast.residual.kinds",
+    "CustomCorrelation": "lmmfast.residual.kinds",
+    "HeterogeneousAR1": "lmmfast.residual.kinds",
+    "HeterogeneousAntedependence": "lmmfast.residual.kinds",
+    "HeterogeneousCS": "lmmfast.residual.kinds",
+    "HeterogeneousToeplitz": "lmmfast.residual.kinds",
+    "Independent": "lmmfast.residual.kinds",
+    "OU": "lmmfast.residual.kinds",
+    "SpatialExponential": "lmmfast.residual.kinds",
+    "SpatialGaussian": "lmmfast.residual.kinds",
+    "SpatialLinear": "lmmfast.residual.kinds",
+    "SpatialMatern": "lmmfast.residual.kinds",
+    "SpatialPower": "lmmfast.residual.kinds",
+    "SpatialRationalQuadratic": "lmmfast.residual.kinds",
+    "SpatialSpherical": "lmmfast.residual.kinds",
+    "Toeplitz": "lmmfast.residual.kinds",
+    "Unstructured": "lmmfast.residual.kinds",
+    "VarExp": "lmmfast.residual.kinds",
+    "VarPower": "lmmfast.residual.kinds",
+    "D": "lmmfast.covariance.structures",
     "LMMByResult": "lmmfast.batch.by_result",
     "LMMResult": "lmmfast.result",
     "ManyFits": "lmmfast.batch.many_result",
@@ -146,8 +150,10 @@ __all__ = [
     "SlowFitWarning",
     "SpatialExponential",
     "SpatialGaussian",
+    "SpatialLinear",
     "SpatialMatern",
     "SpatialPower",
+    "SpatialRationalQuadratic",
     "SpatialSpherical",
     "Toeplitz",
     "TooLargeError",

@@ -10,7 +10,7 @@ from lmmfast.fitting.options import Options
 from lmmfast.fitting.pipeline import fit_design
 from lmmfast.inference.methods import Method
 from lmmfast.literals import EngineName, Identifiable, Missing, RankDeficient
-from lmmfast.residual.structures import ResidualStructure
+from lmmfast.residual.structure import ResidualStructure
 from lmmfast.result import LMMResult
 
 

@@ -11,8 +11,7 @@ from numpy.typing import NDArray
 from lmmfast.arrays import Array
 
 if TYPE_CHECKING:
-    from lmmfast.covariance.random import Term
-    from lmmfast.covariance.terms import BlockCovariance
+    from lmmfast.covariance.terms import BlockCovariance, Term
     from lmmfast.data.text_labels import TextLabels
     from lmmfast.design.from_arrays import ArraySpec
     from lmmfast.fitting.redundancy import Redundancy
@@ -20,7 +19,7 @@ if TYPE_CHECKING:
     from lmmfast.inference.totals import InferenceTotals
     from lmmfast.packing.basis import Basis
     from lmmfast.residual.place import KnownColumn
-    from lmmfast.residual.structures import ResidualStructure
+    from lmmfast.residual.structure import ResidualStructure
     from lmmfast.search.certificate import Certificate
 
 

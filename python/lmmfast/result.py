@@ -14,8 +14,7 @@ from numpy.typing import NDArray
 
 from lmmfast.arguments import check_choice
 from lmmfast.arrays import Array
-from lmmfast.covariance.random import natural_names
-from lmmfast.covariance.terms import BlockCovariance
+from lmmfast.covariance.terms import BlockCovariance, natural_names
 from lmmfast.data.fingerprints import Fingerprints
 from lmmfast.data.frame import Rows
 from lmmfast.design.design import Design
@@ -39,9 +38,10 @@ from lmmfast.prediction.new_rows import FactorEffects
 from lmmfast.prediction.placed import Inputs
 from lmmfast.prediction.rows_used import n_of
 from lmmfast.report.varcorr import VarCorr
+from lmmfast.residual.kinds import Independent
 from lmmfast.residual.model import ResidualModel
 from lmmfast.residual.place import KnownColumn, known_columns
-from lmmfast.residual.structures import Independent, ResidualStructure
+from lmmfast.residual.structure import ResidualStructure
 from lmmfast.search.certificate import Certificate
 from lmmfast.search.estimates import Estimates, parameter_units, theta_information
 from lmmfast.search.evaluate import evaluate

@@ -22,12 +22,18 @@ def spherical(d, length):
     return np.where(d < np.real(length), 1 - 1.5 * x + 0.5 * x**3, 0)
 
 
+def linear(d, length):
+    return np.where(d < np.real(length), 1 - d / length, 0)
+
+
 DISTANCE: dict[str, Callable] = {  # of distances and psi
     "ar1": lambda d, psi: np.tanh(psi) ** d,
     "exponential": lambda d, psi: np.exp(-d / np.exp(psi)),
     "gaussian": lambda d, psi: np.exp(-((d / np.exp(psi)) ** 2)),
+    "linear": lambda d, psi: linear(d, np.exp(psi)),
     "matern32": lambda d, psi: matern32(d, np.exp(psi)),
     "matern52": lambda d, psi: matern52(d, np.exp(psi)),
+    "rational_quadratic": lambda d, psi: 1 / (1 + (d / np.exp(psi)) ** 2),
     "spherical": lambda d, psi: spherical(d, np.exp(psi)),
 }
 

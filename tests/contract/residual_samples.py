@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 import lmmfast as lf
-from lmmfast.residual.structures import ResidualStructure
+from lmmfast.residual.structure import ResidualStructure
 
 
 def cauchy(psi: Any, values: Any) -> tuple[Any, Any]:
@@ -46,6 +46,9 @@ STRUCTURES: dict[str, Callable[[], ResidualStructure]] = {
     "SpatialMatern 1/2": lambda: lf.SpatialMatern("x1", nu=0.5, nugget=True),
     "SpatialMatern 3/2": lambda: lf.SpatialMatern("x1", "x2", nu=1.5),
     "SpatialMatern 5/2": lambda: lf.SpatialMatern("x1", "x2", "t", nu=2.5),
+    "SpatialLinear": lambda: lf.SpatialLinear("t"),
+    "SpatialLinear nugget by": lambda: lf.SpatialLinear("t", nugget=True, by="arm"),
+    "SpatialRationalQuadratic": lambda: lf.SpatialRationalQuadratic("x1", "x2", nugget=True),
     "SpatialSpherical": lambda: lf.SpatialSpherical("x1", "x2"),
     "SpatialPower": lambda: lf.SpatialPower("t"),
     "CustomCorrelation": lambda: lf.CustomCorrelation("t", function=cauchy, start=[0.3]),

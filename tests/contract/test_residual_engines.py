@@ -17,7 +17,7 @@ from lmmfast.fitting.options import Options
 from lmmfast.fitting.prepare import choose_covariance
 from lmmfast.fitting.residual import ResidualFit
 from lmmfast.grouping.clusters import gather
-from lmmfast.residual import definitions, structures
+from lmmfast.residual import kinds, registry
 from lmmfast.search.objective import Evaluation
 from lmmfast.search.scoring import Search
 
@@ -155,18 +155,11 @@ def test_score_is_the_derivative_of_the_likelihood(name: str, reml: bool) -> Non
 
 
 def test_every_compiled_structure_has_a_definition() -> None:
-    assert {*definitions.DISTANCES, *definitions.TABLES} == set(core.residual_structures())
+    assert {*registry.DISTANCES, *registry.TABLES} == set(core.residual_structures())
 
 
 def test_every_public_structure_is_among_the_samples() -> None:
-    public = {
-        name
-        for name, value in vars(structures).items()
-        if isinstance(value, type)
-        and issubclass(value, structures.ResidualStructure)
-        and not name.startswith("_")
-        and name != "ResidualStructure"
-    }
+    public = set(kinds.__all__)
     assert public == {name.split()[0] for name in STRUCTURES}
     assert public <= set(lf.__all__)
 

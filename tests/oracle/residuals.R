@@ -117,6 +117,8 @@ cov_of <- function(th, levels) {  # var(Residual|l) and cov(k,l), k before l
 }
 # Branches of C have equal first derivatives where they meet.
 spherical <- function(d, l) ifelse(d < Re(l), 1 - 1.5 * d / l + 0.5 * (d / l)^3, 0 * l)
+ratio <- function(d, l) 1 / (1 + (d / l)^2)
+linear <- function(d, l) ifelse(d < Re(l), 1 - d / l, 0 * l)  # with a kink there
 matern32 <- function(d, l) (1 + sqrt(3) * d / l) * exp(-sqrt(3) * d / l)
 
 # ---- what the packages say ----------------------------------------------------------------------
@@ -297,6 +299,46 @@ cases <- list(
                   "range(latitude,longitude)" = cor_of(f)[1]),
     gls(yield ~ 1, wheat, corGaus(c(10, 0.2), form = ~ latitude + longitude | Block, nugget = TRUE),
         method = method, control = gls_tight)),
+  rational_ou_sim = case(
+    "ou_sim", "y ~ trt * t", "SpatialRationalQuadratic('t', nugget=True)", y ~ trt * t, "id",
+    function(th, d) th$`var(Spatial|t)` * ratio(apart(d$t), th$`range(t)`) +
+      diag(nrow(d)) * th$`var(Residual)`,
+    function(f) c(split_nugget(f, "var(Spatial|t)"), "range(t)" = cor_of(f)[1]),
+    gls(y ~ trt * t, ou_sim, corRatio(c(2, 0.3), form = ~ t | id, nugget = TRUE),
+        method = method, control = gls_tight)),
+  rational_ovary = case(
+    "ovary", "follicles ~ sin1 + cos1 + (1 | Mare)", "SpatialRationalQuadratic('Time')",
+    follicles ~ sin1 + cos1, "Mare",
+    function(th, d) th$`var(Intercept|Mare)` +
+      th$`var(Residual)` * ratio(apart(d$Time), th$`range(Time)`),
+    function(f) c("var(Intercept|Mare)" = intercept_var(f), "var(Residual)" = f$sigma^2,
+                  "range(Time)" = cor_of(f)),
+    lme(follicles ~ sin1 + cos1, ovary, ~ 1 | Mare, corRatio(0.05, form = ~ Time | Mare),
+        method = method, control = lme_tight)),
+  rational_wheat = case(
+    "wheat", "yield ~ 1", "SpatialRationalQuadratic('latitude', 'longitude', nugget=True)",
+    yield ~ 1, "Block",
+    function(th, d) th$`var(Spatial|latitude,longitude)` *
+      ratio(apart(d$latitude, d$longitude), th$`range(latitude,longitude)`) +
+      diag(nrow(d)) * th$`var(Residual)`,
+    function(f) c(split_nugget(f, "var(Spatial|latitude,longitude)"),
+                  "range(latitude,longitude)" = cor_of(f)[1]),
+    gls(yield ~ 1, wheat, corRatio(c(10, 0.2), form = ~ latitude + longitude | Block,
+                                   nugget = TRUE), method = method, control = gls_tight)),
+  linear_nugget = case(
+    "bodyweight", "weight ~ Time * Diet", "SpatialLinear('Time', nugget=True)",
+    weight ~ Time * Diet, "Rat",
+    function(th, d) th$`var(Spatial|Time)` * linear(apart(d$Time), th$`range(Time)`) +
+      diag(nrow(d)) * th$`var(Residual)`,
+    function(f) c(split_nugget(f, "var(Spatial|Time)"), "range(Time)" = cor_of(f)[1]),
+    gls(weight ~ Time * Diet, bodyweight, corLin(c(400, 0.01), form = ~ Time | Rat, nugget = TRUE),
+        method = method, control = gls_tight)),
+  linear_bodyweight = case(
+    "bodyweight", "weight ~ Time * Diet", "SpatialLinear('Time')", weight ~ Time * Diet, "Rat",
+    function(th, d) th$`var(Residual)` * linear(apart(d$Time), th$`range(Time)`),
+    function(f) c("var(Residual)" = f$sigma^2, "range(Time)" = cor_of(f)),
+    gls(weight ~ Time * Diet, bodyweight, corLin(200, form = ~ Time | Rat), method = method,
+        control = gls_tight)),
   by_group = case(
     "orthodont", "distance ~ age * Sex", "ByGroup('Sex')", growth, "Subject",
     function(th, d) diag(pick(th, "var(Residual|%s)", d$Sex), nrow(d)),

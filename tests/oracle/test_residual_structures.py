@@ -4,7 +4,9 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from peers import METHODS, assert_close, assert_fixed_effects, expected, scale_of_cov
+from peers import METHODS, assert_close, assert_fixed_effects, expected, load, scale_of_cov
+
+import lmmfast
 
 CASES = tuple(expected("residuals")["cases"])
 MARKOV = (
@@ -79,7 +81,7 @@ def test_cases_are_there():
     for structure in (
         "ByGroup VarPower VarExp CompoundSymmetry HeterogeneousCS AR1 HeterogeneousAR1 OU Toeplitz "
         "HeterogeneousToeplitz Unstructured SpatialExponential SpatialGaussian SpatialMatern "
-        "SpatialSpherical nugget"
+        "SpatialSpherical SpatialLinear SpatialRationalQuadratic nugget"
     ).split():
         assert structure in spelled
 
@@ -128,3 +130,12 @@ def test_no_peer_found_a_better_optimum(case):
             slack = 1e-5 if command.startswith("glmmTMB") else 1e-9 * abs(fit["loglik"])
             assert loglik <= fit["loglik"] + slack
             assert loglik >= fit["loglik"] - 1e-6
+
+
+def test_a_maximum_at_a_kink_is_not_certified():
+    """nlme ends with "false convergence": the score jumps where the range passes a distance."""
+    residual = lmmfast.SpatialLinear("t", nugget=True)
+    with pytest.warns(lmmfast.ConvergenceWarning, match="not converged"):
+        fit = lmmfast.lmm("y ~ trt * t", load("ou_sim"), groups="id", residual=residual, reml=False)
+    assert not fit.converged
+    assert fit.llf == pytest.approx(-637.2053, abs=1e-3)

@@ -8,7 +8,7 @@ import numpy as np
 from scipy.linalg import block_diag, null_space
 
 import lmmfast
-from lmmfast.covariance.random import RandomStructure
+from lmmfast.covariance.structures import RandomStructure
 
 STRUCTURES = {
     "unstructured": lmmfast.D.unstructured(),

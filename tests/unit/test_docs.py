@@ -138,3 +138,12 @@ def test_equations_that_the_code_cites_exist():
     ]
     assert len(cited) > 10
     assert set(cited) <= set(numbers)
+
+
+def test_the_table_of_structures_lists_each_of_them():
+    from lmmfast.residual import kinds
+
+    page = (ROOT / "docs" / "structures.md").read_text(encoding="utf-8")
+    first = page[page.index("| lmmfast | covariance") :].split("\n\n")[0]
+    named = {row.split("(")[0].removeprefix("| `") for row in first.splitlines()[2:]}
+    assert set(kinds.__all__) <= named | {"CustomCorrelation"}

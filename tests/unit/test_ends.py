@@ -9,8 +9,9 @@ import pandas as pd
 import pytest
 
 import lmmfast as lf
-from lmmfast.residual import definitions
 from lmmfast.residual.ends import LEAST_SD, NEXT_TO_THE_END, ends
+from lmmfast.residual.kinds.compound_symmetry import equicorrelation
+from lmmfast.residual.kinds.unstructured import unstructured
 from lmmfast.residual.layout import ResidualParameters
 
 UNBOUNDED = "not converged: the likelihood grows without bound as "
@@ -72,7 +73,7 @@ def test_next_to_other_ends() -> None:
     p = parameters(lf.CompoundSymmetry(), d)
     (end,) = ends(p, np.array([-9.0]))
     assert end.text == "the common correlation of the residuals goes to -1/2"
-    rho = definitions.equicorrelation(end.moved(np.array([-9.0]), end.units)[0], p.T)
+    rho = equicorrelation(end.moved(np.array([-9.0]), end.units)[0], p.T)
     assert rho == pytest.approx(-0.5, abs=1e-7)
     p = parameters(lf.SpatialGaussian("x", nugget=True), d)
     (end,) = ends(p, np.array([6.0, 0.2]))
@@ -81,7 +82,7 @@ def test_next_to_other_ends() -> None:
     kappa = np.array([0.0, 0.0, 0.3, 400.0, -300.0])
     (end,) = ends(p, kappa)
     assert end.text == "the correlation matrix of v becomes singular" and end.held == 3
-    C = definitions.unstructured(end.moved(kappa, end.units)[2:], p.T)
+    C = unstructured(end.moved(kappa, end.units)[2:], p.T)
     assert np.linalg.eigvalsh(C)[0] == pytest.approx(0.0, abs=2 * NEXT_TO_THE_END)
 
 

@@ -46,3 +46,13 @@ def test_every_kind_of_fit_has_a_file_of_this_format():
     kinds = {file.stem for file in FILES if read_document(file)}
     assert kinds == set(models())
     assert FORMAT == 1
+
+
+def test_structures_are_where_pickles_of_0_1_have_them():
+    from lmmfast.covariance import random, terms
+    from lmmfast.residual import structures
+
+    assert random.Term is terms.Term
+    assert type(lf.D.cs()) is random.HeterogeneousCS
+    assert structures.Toeplitz is lf.Toeplitz
+    assert isinstance(lf.AR1("visit").correlation, structures.Correlation)

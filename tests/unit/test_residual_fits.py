@@ -328,3 +328,40 @@ def test_least_squares_of_dependent_columns(n: int, k: int) -> None:
     X[:, k // 2 : k // 2 + 1] = X[:, :1] + X[:, -1:]
     want = np.linalg.lstsq(X, y, rcond=1e-10)[0]
     np.testing.assert_allclose(least_squares(X, y, 1e-10), want, rtol=1e-10, atol=1e-10)
+
+
+def test_linear_correlations_are_for_a_line() -> None:
+    with pytest.raises(lf.UnsupportedModelError, match="one coordinate, not 2"):
+        lf.SpatialLinear("x", "y")
+    # on a square grid of 9 points some combination of rows would have a negative variance
+    x, y = (axis.ravel() for axis in np.meshgrid(np.arange(9.0), np.arange(9.0)))
+    d = np.hypot(x[:, None] - x, y[:, None] - y)
+    assert np.linalg.eigvalsh(np.clip(1 - d / 6, 0, None))[0] < -0.01
+
+
+def test_linear_correlations_are_searched_over_all_ranges() -> None:
+    """Many maxima: nlme stops at -809.04, from a range of 0.2."""
+    fit = lf.lmm(
+        "follicles ~ sin1 + cos1",
+        lf.datasets.ovary(),
+        groups="Mare",
+        residual=lf.SpatialLinear("Time"),
+        reml=False,
+    )
+    assert fit.llf > -800.6
+
+
+def test_linear_correlations_that_touch_no_two_rows_are_zero() -> None:
+    rng = np.random.default_rng(3)
+    apart = pd.DataFrame(
+        {
+            "id": np.repeat(np.arange(60), 3),
+            "t": np.tile([0.0, 1.0, 2.0], 60),
+            "y": rng.normal(size=180),
+        }
+    )
+    apart["y"] -= 0.3 * np.roll(apart["y"], 1)  # negative correlations
+    fit = lf.lmm("y ~ 1", apart, groups="id", residual=lf.SpatialLinear("t"))
+    alone = lf.lmm("y ~ 1", apart, groups="id", residual=lf.Independent())
+    assert fit.llf == pytest.approx(alone.llf, rel=1e-9)
+    assert "the correlation over t is zero" in str(fit.certificate)

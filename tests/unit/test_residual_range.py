@@ -12,8 +12,10 @@ from scipy.optimize import minimize
 
 import lmmfast as lf
 from lmmfast.arrays import Array
-from lmmfast.residual import definitions, ranges
+from lmmfast.residual import ranges
+from lmmfast.residual.complex_step import complex_step
 from lmmfast.residual.edges import edges
+from lmmfast.residual.kinds.toeplitz import banded_toeplitz
 from lmmfast.residual.layout import ResidualParameters, Stratum
 from lmmfast.search.barrier import Barrier, metric
 
@@ -179,11 +181,11 @@ def test_the_log_determinant_and_its_derivatives(parameters: ResidualParameters)
     logdet = ranges.log_determinant(parameters, KAPPA)
 
     def value(psi: Any) -> Any:
-        tables = [definitions.banded_toeplitz(psi[s.psi], 6) for s in parameters.strata]
+        tables = [banded_toeplitz(psi[s.psi], 6) for s in parameters.strata]
         return sum(np.log(np.linalg.det(C)) for C in tables)
 
     assert logdet.value == pytest.approx(value(KAPPA), abs=1e-12)
-    np.testing.assert_allclose(logdet.g, definitions.complex_step(value, KAPPA), atol=1e-12)
+    np.testing.assert_allclose(logdet.g, complex_step(value, KAPPA), atol=1e-12)
     H = -(logdet.bent + np.diag(logdet.straight))
     for k, e in enumerate(1e-5 * np.eye(4)):
         ahead, back = (ranges.log_determinant(parameters, KAPPA + s).g for s in (e, -e))
@@ -204,7 +206,7 @@ def test_a_point_beyond_the_edge_is_brought_well_inside(parameters: ResidualPara
     kappa = np.array([1.5, 0.1, -0.4, 0.05])
     inside = ranges.well_inside(parameters, kappa, 0.1)
     np.testing.assert_array_equal(inside[2:], kappa[2:])  # the other group has room
-    C = definitions.banded_toeplitz(inside[:2], 6)
+    C = banded_toeplitz(inside[:2], 6)
     assert np.linalg.eigvalsh(C)[0] == pytest.approx(0.1, abs=1e-12)
     ratio = np.tanh(inside[:2]) / np.tanh(kappa[:2])
     assert ratio[0] == pytest.approx(ratio[1], rel=1e-12)

@@ -10,7 +10,7 @@ import pytest
 from scipy.optimize import minimize
 
 import lmmfast as lf
-from lmmfast.covariance.random import HeterogeneousCS
+from lmmfast.covariance.structures import HeterogeneousCS
 from lmmfast.residual.inverse import working
 from lmmfast.residual.layout import ResidualParameters
 

@@ -16,8 +16,7 @@ from numpy.typing import NDArray
 
 from lmmfast._dispatch import core
 from lmmfast._threads import n_threads
-from lmmfast.covariance.random import natural_names
-from lmmfast.covariance.terms import BlockCovariance
+from lmmfast.covariance.terms import BlockCovariance, natural_names
 from lmmfast.data.batch import Batch
 from lmmfast.design.from_formula import FormulaDesign
 from lmmfast.errors import LmmError

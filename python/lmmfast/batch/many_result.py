@@ -12,8 +12,7 @@ from numpy.typing import NDArray
 
 from lmmfast.arrays import Array
 from lmmfast.batch.response_fit import ResponseFit, varcorr_of
-from lmmfast.covariance.random import Term, natural_names
-from lmmfast.covariance.terms import BlockCovariance
+from lmmfast.covariance.terms import BlockCovariance, Term, natural_names
 from lmmfast.inference.wald import coefficient_table
 from lmmfast.pickled import checked, with_version
 

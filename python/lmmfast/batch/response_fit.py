@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from lmmfast.arrays import Array
-from lmmfast.covariance.random import Term
+from lmmfast.covariance.terms import Term
 from lmmfast.inference.wald import coefficient_table
 from lmmfast.report.varcorr import VarCorr
 

@@ -20,8 +20,8 @@ from lmmfast.residual import ranges
 from lmmfast.residual.draws import LITTLE, drawn, nearly_constant
 from lmmfast.residual.edges import edges, free
 from lmmfast.residual.ends import End, ends
+from lmmfast.residual.entries import LinearEntries
 from lmmfast.residual.layout import ResidualParameters
-from lmmfast.residual.linear import LinearEntries
 from lmmfast.residual.log_determinant import LogDeterminant
 
 #: Longest step of a search parameter of the residuals: logarithms and angles.

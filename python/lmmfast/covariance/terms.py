@@ -1,21 +1,83 @@
-"""All random-effects terms of one grouping factor together: D is block-diagonal over them."""
+"""Random-effects terms; those of one grouping factor together: D is block-diagonal over them."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lmmfast.arrays import Array, vech_pairs
-from lmmfast.covariance.random import RandomStructure
+from lmmfast.covariance.structures import RandomStructure, Unstructured, structure
+from lmmfast.errors import FormulaError
 from lmmfast.residual.ends import End
 from lmmfast.residual.log_determinant import LogDeterminant
 
 #: Logarithms of standard deviations relative to the residual one, of D's that are drawn.
 LOG_SDS = (-2.0, 1.5)
+
+
+@dataclass(frozen=True)
+class Term:
+    """A random-effects term: the columns of Z that share one covariance matrix."""
+
+    group: str  # "infant" or "a:b"
+    names: tuple[str, ...]  # columns of Z: ("Intercept", "t")
+    structure: RandomStructure
+
+
+def terms_without(
+    terms: Sequence[Term], columns: Sequence[int]
+) -> tuple[tuple[Term, ...], tuple[str, ...]]:
+    """Terms without some columns of Z, and these as ``name|group``; one column needs no CS."""
+    left, dropped, first = [], [], 0
+    for term in terms:
+        names = [name for k, name in enumerate(term.names, first) if k not in columns]
+        dropped += [f"{name}|{term.group}" for name in term.names if name not in names]
+        first += len(term.names)
+        alone = len(names) == 1 < len(term.names)
+        shape: RandomStructure = Unstructured() if alone else term.structure
+        left.append(Term(term.group, tuple(names), shape))
+    return tuple(left), tuple(dropped)
+
+
+def natural_names(terms: Sequence[Term]) -> list[str]:
+    """Names of the natural parameters of D, those of one term after the other."""
+    return [name for term in terms for name in term.structure.natural_names(term.names, term.group)]
+
+
+def choose_structures(
+    written: Sequence[tuple[str, str, bool | None]], D: Any
+) -> list[RandomStructure]:
+    """Find the covariance structure of each term.
+
+    Parameters
+    ----------
+    written : sequence of (text, structure, hom)
+        As the formula says.
+    D : RandomStructure, sequence of them, or None
+        The user's choice; replaces plain ``( | )`` terms only.
+    """
+    if D is None:
+        return [structure(name, hom) for _, name, hom in written]
+    chosen = list(D) if isinstance(D, list | tuple) else [D]
+    for choice in chosen:
+        if not isinstance(choice, RandomStructure):
+            raise FormulaError(
+                f"D={choice!r} is no covariance structure: pass lmmfast.D.diag(), .cs(), "
+                ".identity() or .unstructured()"
+            )
+    if len(chosen) != len(written):
+        raise FormulaError(
+            f"D gives {len(chosen)} covariance structures for {len(written)} random-effects terms"
+        )
+    for text, name, _ in written:
+        if name != "us":
+            raise FormulaError(f"{text!r} names its covariance structure already: leave D= out")
+    return chosen
 
 
 @dataclass(frozen=True)

@@ -9,14 +9,14 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from lmmfast.covariance.random import Term
+from lmmfast.covariance.terms import Term
 from lmmfast.data.batch import CHUNK, Batch
 from lmmfast.data.columns import Column
 from lmmfast.data.frame import Rows
 from lmmfast.data.keys import GroupKeys as GroupKeys
 from lmmfast.errors import DataError, MissingRowsWarning
 from lmmfast.grouping.levels import Levels, find_levels
-from lmmfast.residual.structures import ResidualStructure
+from lmmfast.residual.structure import ResidualStructure
 
 
 class Design(Protocol):

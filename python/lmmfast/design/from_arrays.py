@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lmmfast.covariance.random import Term, choose_structures, terms_without
+from lmmfast.covariance.terms import Term, choose_structures, terms_without
 from lmmfast.data.batch import Batch, NewBatch, kernel_column, kernel_ready, ones
 from lmmfast.data.columns import Column, read_column
 from lmmfast.data.frame import (
@@ -29,7 +29,7 @@ from lmmfast.design.design import check_names, check_size, find_empty_effects
 from lmmfast.errors import DataError
 from lmmfast.grouping.factor_arrays import factor_arrays, legend
 from lmmfast.residual.columns import read_structure
-from lmmfast.residual.structures import ResidualStructure
+from lmmfast.residual.structure import ResidualStructure
 
 
 @dataclass(frozen=True)

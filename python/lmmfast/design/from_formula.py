@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lmmfast.covariance.random import Term, choose_structures
+from lmmfast.covariance.terms import Term, choose_structures
 from lmmfast.data.batch import Batch, kernel_column, kernel_ready
 from lmmfast.data.columns import Column
 from lmmfast.data.frame import (
@@ -35,7 +35,7 @@ from lmmfast.formula.materialise import build_specs, learn_state, parse_terms, r
 from lmmfast.formula.parse import ParsedFormula, expand_dot, has_dot, parse_formula
 from lmmfast.formula.spec import ColumnRecipe, FormulaSpec, Part, read_new, simple_recipes
 from lmmfast.residual.columns import read_structure
-from lmmfast.residual.structures import ResidualStructure
+from lmmfast.residual.structure import ResidualStructure
 
 _SAMPLE_ROWS = 256
 

@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lmmfast.covariance.random import Term
+from lmmfast.covariance.terms import Term
 from lmmfast.data.batch import Batch
 from lmmfast.data.columns import Column
 from lmmfast.data.frame import Rows
 from lmmfast.data.keys import GroupKeys
 from lmmfast.design.design import Design, find_empty_effects
-from lmmfast.residual.structures import ResidualStructure
+from lmmfast.residual.structure import ResidualStructure
 
 
 class DesignPart:

@@ -9,7 +9,7 @@ import numpy as np
 
 from lmmfast._dispatch import core
 from lmmfast.arrays import Array
-from lmmfast.covariance.random import Ints
+from lmmfast.covariance.structures import Ints
 from lmmfast.engines.residual_base import ResidualEngineBase
 from lmmfast.engines.totals import Totals, add_local
 from lmmfast.residual.layout import Stratum

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from lmmfast._threads import n_threads
 from lmmfast.arrays import Array
-from lmmfast.covariance.random import Term
+from lmmfast.covariance.terms import Term
 from lmmfast.data.batch import CHUNK, Batch
 from lmmfast.data.columns import Column
 from lmmfast.data.frame import Rows

@@ -9,8 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lmmfast.arrays import Array
-from lmmfast.covariance.random import natural_names, terms_without
-from lmmfast.covariance.terms import BlockCovariance
+from lmmfast.covariance.terms import BlockCovariance, natural_names, terms_without
 from lmmfast.design.design import Design
 from lmmfast.errors import DataError, EmptyEffectsError, NotIdentifiableError
 from lmmfast.grouping.clusters import Clusters

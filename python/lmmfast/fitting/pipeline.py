@@ -8,8 +8,7 @@ from typing import Any
 import numpy as np
 
 from lmmfast._threads import n_threads
-from lmmfast.covariance.random import natural_names
-from lmmfast.covariance.terms import BlockCovariance
+from lmmfast.covariance.terms import BlockCovariance, natural_names
 from lmmfast.design.design import Design, design_levels
 from lmmfast.engines.choose import check_engine_of_one_factor
 from lmmfast.engines.engine import engine_at

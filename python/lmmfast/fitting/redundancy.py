@@ -18,7 +18,7 @@ from lmmfast.engines.engine import totals_at
 from lmmfast.errors import DataError
 from lmmfast.fitting.start import given_residual_starts, given_start
 from lmmfast.packing.basis import Basis
-from lmmfast.residual import definitions
+from lmmfast.residual import registry
 from lmmfast.residual.inverse import working
 from lmmfast.search.certificate import conclude, snap_to_boundary
 from lmmfast.search.estimates import estimates, parameter_units, theta_information
@@ -276,9 +276,9 @@ def _residual_room(covariance: JointCovariance, tail: Array) -> float:
             total += np.log(value) if value > 0 else -np.inf
         elif natural.scale == "fraction":
             total += np.log(value * (1 - value)) if 0 < value < 1 else -np.inf
-    if kind in definitions.TABLES:
+    if kind in registry.TABLES:
         for stratum in parameters.strata:
-            C = definitions.TABLES[kind](kappa[stratum.psi], parameters.T)
+            C = registry.TABLES[kind](kappa[stratum.psi], parameters.T)
             sign, value = np.linalg.slogdet(C)
             total += value if sign > 0 else -np.inf
     return float(total)

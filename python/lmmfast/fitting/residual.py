@@ -28,8 +28,8 @@ from lmmfast.fitting.start import given_residual_starts
 from lmmfast.fitting.start_residual import inside, start_params
 from lmmfast.grouping.clusters import Clusters
 from lmmfast.packing.basis import Basis
-from lmmfast.residual import definitions
-from lmmfast.residual.linear import linear_entries
+from lmmfast.residual import registry
+from lmmfast.residual.entries import linear_entries
 from lmmfast.residual.model import ResidualModel, bind
 from lmmfast.search.estimates import make_problem
 from lmmfast.search.multistart import maximise
@@ -240,7 +240,7 @@ class ResidualFit:
         are known better from all the data.
         """
         correlation = self.model.parameters.correlation
-        rough = correlation is not None and correlation.kind in definitions.DISTANCES
+        rough = correlation is not None and correlation.kind in registry.DISTANCES
         rough = (rough or self.covariance.q > 0) and self.design.n_obs >= _WORTH_A_CLIMB
         point = sample.try_evaluate(phi, "start") if rough else None
         if point is None:

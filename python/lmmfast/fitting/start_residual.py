@@ -9,12 +9,14 @@ from __future__ import annotations
 import numpy as np
 
 from lmmfast.arrays import Array
-from lmmfast.residual import definitions
-from lmmfast.residual.definitions import MAX_START_CORRELATION, partial_autocorrelations
+from lmmfast.residual import registry
+from lmmfast.residual.kinds.toeplitz import MAX_START_CORRELATION, partial_autocorrelations
 from lmmfast.residual.model import ResidualModel
 
 #: Rows looked at: moments need no more.
 ROWS = 1_000_000
+#: Ranges that a search for a correlation with kinks begins from.
+RANGES = 40
 #: Neighbouring rows whose correlation is looked at.
 PAIRS = 20_000
 
@@ -72,7 +74,7 @@ def _moderate(model: ResidualModel, n_psi: int) -> Array:
         return np.empty(0)
     if correlation.custom is not None:
         return np.array(correlation.custom.start)
-    if correlation.kind in definitions.DISTANCES and correlation.kind != "ar1":
+    if correlation.kind in registry.DISTANCES and correlation.kind != "ar1":
         return np.array([np.log(3.0)])  # of the median distance
     # Partial autocorrelations and the like that differ, so that nothing is equal by chance.
     psi = np.asarray(0.4 * 0.8 ** np.arange(n_psi), dtype=np.float64)
@@ -102,7 +104,7 @@ def _psi_candidates(model: ResidualModel, u: Array, has_random: bool) -> list[Ar
     if correlation.custom is not None:
         return [np.array(correlation.custom.start)]
     share = 0.5 if has_random else 1.0
-    if correlation.kind in definitions.DISTANCES:
+    if correlation.kind in registry.DISTANCES:
         return _distance_candidates(model, u, share)
     E = share * _empirical(model, u)
     return [_table_psi(correlation.kind, E, T, correlation.bands)]
@@ -127,8 +129,22 @@ def _distance_candidates(model: ResidualModel, u: Array, share: float) -> list[A
     if correlation.kind == "ar1":
         first = np.arctanh(np.sign(rho) * abs(rho) ** (1 / max(lag, 1.0)))
         return [np.array([first]), np.array([0.5]), np.array([-0.5])]
+    if correlation.kind == "linear":
+        return _many_ranges(model)
     reach = np.log(lag / -np.log(np.clip(rho, 0.05, MAX_START_CORRELATION)))
     return [np.array([value]) for value in (reach, reach + 1.5, reach - 1.0)]
+
+
+def _many_ranges(model: ResidualModel) -> list[Array]:
+    """Ranges from the closest rows to far beyond the longest cluster, on one coordinate.
+
+    A correlation with a kink has a likelihood of many maxima, which neighbours say little about.
+    """
+    coords, closest = model.coords, model.parameters.closest
+    assert coords is not None
+    longest = float(np.max(coords[model.ptr[1:] - 1] - coords[model.ptr[:-1]]))
+    reaches = np.geomspace(closest, 10 * max(longest, closest), RANGES)
+    return [np.array([value]) for value in np.log(reaches)]
 
 
 def _empirical(model: ResidualModel, u: Array) -> Array:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lmmfast.covariance.random import Term, terms_without
+from lmmfast.covariance.terms import Term, terms_without
 from lmmfast.data.batch import NewBatch, kernel_column, ones, scatter
 from lmmfast.data.columns import Column
 from lmmfast.data.frame import RowView, as_float

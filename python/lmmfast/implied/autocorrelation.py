@@ -16,7 +16,7 @@ from lmmfast.design.from_formula import FormulaDesign
 from lmmfast.errors import DataError
 from lmmfast.implied.implied import GroupedRows
 from lmmfast.implied.pairs import Pairs, Sample
-from lmmfast.residual import definitions
+from lmmfast.residual import registry
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -125,7 +125,7 @@ def _fitted_range(fit: LMMResult) -> float:
     """Distance at which the correlation has fallen to about a third."""
     covariance = cast("JointCovariance", fit._covariance)
     correlation = covariance.residual.correlation
-    if correlation is None or correlation.kind not in definitions.DISTANCES:
+    if correlation is None or correlation.kind not in registry.DISTANCES:
         return 0.0
     kappa = covariance.kappa(fit._phi)
     psi = [kappa[stratum.psi][0] for stratum in covariance.residual.strata]

@@ -13,7 +13,7 @@ from lmmfast.arrays import Array
 from lmmfast.errors import DataError
 from lmmfast.implied.implied import GroupedRows, residual_sd, rows_at
 from lmmfast.prediction.predict import residual_values
-from lmmfast.residual import definitions
+from lmmfast.residual import registry
 from lmmfast.residual.dense import evaluate_custom
 
 if TYPE_CHECKING:
@@ -202,12 +202,12 @@ class Sample:
         correlation = parameters.correlation
         assert correlation is not None
         if rows.positions is not None:
-            table = definitions.TABLES[correlation.kind](psi, parameters.T)
+            table = registry.TABLES[correlation.kind](psi, parameters.T)
             return np.asarray(table[rows.positions[j], rows.positions[other]])
         assert rows.coords is not None
         if correlation.custom is None:
             d = np.sqrt(((rows.coords[j] - rows.coords[other]) ** 2).sum(axis=1))
-            return np.asarray(definitions.DISTANCES[correlation.kind](psi, d))
+            return np.asarray(registry.DISTANCES[correlation.kind](psi, d))
         out = np.empty(len(j))
         for i in np.unique(self.cluster[j]):
             here = self.cluster[j] == i

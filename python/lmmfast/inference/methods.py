@@ -25,7 +25,7 @@ from lmmfast.inference.totals import (
     InferenceTotals,
     inference_totals,
 )
-from lmmfast.residual.linear import has_linear_residuals
+from lmmfast.residual.entries import has_linear_residuals
 
 if TYPE_CHECKING:
     from lmmfast.result import LMMResult

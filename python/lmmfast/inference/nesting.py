@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from lmmfast.covariance.random import Term
+from lmmfast.covariance.terms import Term
 from lmmfast.data.columns import Column
 from lmmfast.formula.spec import FormulaSpec
-from lmmfast.residual import definitions
-from lmmfast.residual.structures import Correlation, ResidualStructure, Variance
+from lmmfast.residual import registry
+from lmmfast.residual.structure import Correlation, ResidualStructure, Variance
 
 if TYPE_CHECKING:
     from lmmfast.result import LMMResult
@@ -51,7 +51,7 @@ def cautions(small: LMMResult, big: LMMResult) -> list[str]:
     one, other = small.residual.correlation, big.residual.correlation
     if effects(big) - effects(small):
         out.append(ZERO_VARIANCE)
-    if other is not None and other.kind in definitions.DISTANCES and other.kind != "ar1":
+    if other is not None and other.kind in registry.DISTANCES and other.kind != "ar1":
         if one is None:
             out.append(UNDEFINED if other.nugget else ZERO_CORRELATION)
         elif other.nugget and not one.nugget and ZERO_VARIANCE not in out:
@@ -172,7 +172,7 @@ def _correlation_nested(
     same_columns = small.columns == big.columns
     if small.kind == big.kind and same_columns:
         return _same_kind_nested(small, big)
-    if big.kind not in definitions.TABLES:
+    if big.kind not in registry.TABLES:
         return False
     if small.kind == "compound_symmetry":
         return big.kind in ("compound_symmetry", "toeplitz", "unstructured")
@@ -181,7 +181,7 @@ def _correlation_nested(
     if big.kind == "antedependence":
         return small.kind in ("ar1", "exponential") and not small.nugget
     if big.kind == "toeplitz":
-        if small.kind in definitions.DISTANCES:
+        if small.kind in registry.DISTANCES:
             return equally_spaced(columns.get(big.columns[0]))
         return small.kind == "banded_toeplitz"
     return big.kind == "unstructured"

@@ -24,7 +24,7 @@ from lmmfast.covariance.joint import JointCovariance
 from lmmfast.engines.totals import Totals
 from lmmfast.errors import ConvergenceError
 from lmmfast.inference.second_order import SecondOrder, second_order
-from lmmfast.residual.linear import has_linear_residuals
+from lmmfast.residual.entries import has_linear_residuals
 from lmmfast.search.estimates import working_by_natural
 from lmmfast.search.evaluate import evaluate
 from lmmfast.search.objective import Evaluation

@@ -8,7 +8,8 @@ import numpy as np
 
 from lmmfast.covariance.joint import JointCovariance
 from lmmfast.inference.wald import normal_quantile
-from lmmfast.residual.definitions import Values, complex_step
+from lmmfast.residual.complex_step import complex_step
+from lmmfast.residual.structure import Values
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from lmmfast.arrays import Array
-from lmmfast.covariance.random import Term
+from lmmfast.covariance.terms import Term
 
 
 def covariance_errors(

@@ -6,17 +6,11 @@ from collections.abc import Mapping
 from typing import Any, NoReturn
 
 from lmmfast.covariance.joint import JointCovariance
-from lmmfast.covariance.random import Term
-from lmmfast.covariance.random import structure as random_structure
-from lmmfast.covariance.terms import BlockCovariance
+from lmmfast.covariance.structures import structure as random_structure
+from lmmfast.covariance.terms import BlockCovariance, Term
 from lmmfast.errors import UnsupportedModelError
 from lmmfast.residual.layout import ResidualParameters, Stratum, VariancePart
-from lmmfast.residual.structures import (
-    Correlation,
-    CustomFunction,
-    ResidualStructure,
-    Variance,
-)
+from lmmfast.residual.structure import Correlation, CustomFunction, ResidualStructure, Variance
 
 #: Structures of D as formulas call them, and whether variances are equal.
 _STRUCTURES: dict[str, tuple[str, bool | None]] = {

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from lmmfast.batch.response_fit import ResponseFit
-    from lmmfast.covariance.random import Term
+    from lmmfast.covariance.terms import Term
     from lmmfast.result import LMMResult
 
 _MOST_NAMES = 12  # columns named in the model line of a fit to arrays

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from lmmfast.arrays import Array
-from lmmfast.covariance.random import Term
+from lmmfast.covariance.terms import Term
 from lmmfast.report.text import WIDTH, decimal_places, html_table, shorten, text_table, write_number
 
 if TYPE_CHECKING:

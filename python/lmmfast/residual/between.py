@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 
 from lmmfast.arrays import Array
-from lmmfast.residual import definitions
+from lmmfast.residual import registry
+from lmmfast.residual.complex_step import complex_step
 from lmmfast.residual.dense import evaluate_custom
 from lmmfast.residual.layout import ResidualParameters
 from lmmfast.residual.place import Places
@@ -38,16 +39,16 @@ def correlation_derivatives(
     assert correlation is not None
     if correlation.custom is not None:
         return _custom(parameters, psi, one, other)[1]
-    return definitions.complex_step(lambda x: _by_definition(parameters, x, one, other), psi)
+    return complex_step(lambda x: _by_definition(parameters, x, one, other), psi)
 
 
 def _by_definition(parameters: ResidualParameters, psi: Any, one: Places, other: Places) -> Any:
     """By the definitions; complex psi go through."""
     correlation = parameters.correlation
     assert correlation is not None
-    if correlation.kind in definitions.TABLES:
+    if correlation.kind in registry.TABLES:
         assert one.positions is not None and other.positions is not None
-        table = definitions.TABLES[correlation.kind](psi, parameters.T)
+        table = registry.TABLES[correlation.kind](psi, parameters.T)
         if not correlation.columns:  # a row that the fit does not have stands beyond the others
             table = np.pad(table, (0, 1), mode="edge")
             table[-1, :-1] = table[:-1, -1] = table[0, 1]
@@ -55,8 +56,8 @@ def _by_definition(parameters: ResidualParameters, psi: Any, one: Places, other:
     assert one.coords is not None and other.coords is not None
     steps = one.coords[..., :, None, :] - other.coords[..., None, :, :]
     if steps.shape[-1] == 1:
-        return definitions.DISTANCES[correlation.kind](psi, np.abs(steps[..., 0]))
-    return definitions.DISTANCES[correlation.kind](psi, np.sqrt((steps**2).sum(axis=-1)))
+        return registry.DISTANCES[correlation.kind](psi, np.abs(steps[..., 0]))
+    return registry.DISTANCES[correlation.kind](psi, np.sqrt((steps**2).sum(axis=-1)))
 
 
 def _custom(

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from lmmfast.data.columns import Column, read_column
 from lmmfast.data.tables import Table, single_column, suggest
 from lmmfast.errors import DataError
-from lmmfast.residual.structures import Correlation, ResidualStructure, Variance
+from lmmfast.residual.structure import Correlation, ResidualStructure, Variance
 
 
 class ColumnReader:

@@ -8,9 +8,10 @@ import numpy as np
 
 from lmmfast.arrays import Array
 from lmmfast.errors import DataError
-from lmmfast.residual import definitions
+from lmmfast.residual import registry
+from lmmfast.residual.complex_step import complex_step
 from lmmfast.residual.layout import ResidualParameters, Stratum
-from lmmfast.residual.structures import CustomFunction
+from lmmfast.residual.structure import CustomFunction
 
 
 def correlation_matrix(
@@ -25,14 +26,14 @@ def correlation_matrix(
     correlation = parameters.correlation
     if correlation is None:
         return np.eye(n)
-    if correlation.kind in definitions.TABLES:
-        table = definitions.TABLES[correlation.kind](psi, parameters.T)
+    if correlation.kind in registry.TABLES:
+        table = registry.TABLES[correlation.kind](psi, parameters.T)
         return table[np.ix_(positions, positions)]
     if correlation.kind == "custom":
         assert correlation.custom is not None
         return evaluate_custom(correlation.custom, np.real(psi), coords)[0]
     d = np.sqrt(((coords[:, None] - coords[None, :]) ** 2).sum(axis=2))
-    return definitions.DISTANCES[correlation.kind](psi, d)
+    return registry.DISTANCES[correlation.kind](psi, d)
 
 
 def evaluate_custom(custom: CustomFunction, psi: Array, values: Array) -> tuple[Array, Array]:
@@ -98,7 +99,7 @@ def residual_covariance(
         if correlation.custom is not None:
             dC = evaluate_custom(correlation.custom, psi, coords)[1]
         else:
-            dC = definitions.complex_step(C_at, psi)
+            dC = complex_step(C_at, psi)
         dR[stratum.psi] = (1 - nu) * size * dC
     if stratum.nu is not None:
         dR[stratum.nu] = size * (np.eye(n) - C)

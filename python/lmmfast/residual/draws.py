@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from lmmfast.arrays import Array
-from lmmfast.residual import definitions
+from lmmfast.residual import registry
 from lmmfast.residual.layout import ResidualParameters
 
 #: Spreads of log standard deviations around their start, and of correlation parameters around none:
@@ -26,7 +26,7 @@ def nearly_constant(parameters: ResidualParameters, start: Array) -> Array | Non
         Search parameters that moments suggest, from which variances are taken.
     """
     correlation = parameters.correlation
-    if correlation is None or correlation.kind not in definitions.DISTANCES:
+    if correlation is None or correlation.kind not in registry.DISTANCES:
         return None
     kappa = parameters.kappa(start)
     for stratum in parameters.strata:

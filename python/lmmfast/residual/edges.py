@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lmmfast.arrays import Array
-from lmmfast.residual import definitions
+from lmmfast.residual import registry
 from lmmfast.residual.layout import ResidualParameters, Stratum, VariancePart
 
 #: A fraction or a correlation this near to its end is there.
@@ -49,10 +49,10 @@ def _of(parameters: ResidualParameters, stratum: Stratum, kappa: Array) -> list[
             out.append(f"the variance of the process over {columns}{where} is zero")
             return out  # its correlation then means nothing
     psi = kappa[stratum.psi]
-    if correlation.kind in definitions.DISTANCES and correlation.kind != "ar1":
+    if correlation.kind in registry.DISTANCES and correlation.kind != "ar1":
         if np.exp(psi[0]) > LONG_RANGE:
             out.append(f"the range of the correlation over {columns}{where} has no upper limit")
-        elif np.exp(psi[0]) < parameters.closest / np.log(1 / AT_END):
+        elif registry.DISTANCES[correlation.kind](psi, np.asarray(parameters.closest)) < AT_END:
             out.append(f"the correlation over {columns}{where} is zero")
     elif correlation.kind in ("ar1", "toeplitz", "antedependence"):
         if (np.abs(np.tanh(psi)) > 1 - AT_END).any():
@@ -62,7 +62,7 @@ def _of(parameters: ResidualParameters, stratum: Stratum, kappa: Array) -> list[
             end = "1" if psi[0] > 0 else f"-1/{parameters.T - 1}"
             out.append(f"the common correlation of {columns}{where} is {end}")
     elif correlation.kind in ("banded_toeplitz", "unstructured"):
-        C = definitions.TABLES[correlation.kind](psi, parameters.T)
+        C = registry.TABLES[correlation.kind](psi, parameters.T)
         if np.linalg.eigvalsh(C)[0] < AT_END:
             out.append(f"the correlation matrix of {columns}{where} is singular")
     return out

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from lmmfast.arrays import Array
-from lmmfast.residual import definitions
+from lmmfast.residual import registry
 from lmmfast.residual.edges import LONG_RANGE, ZERO_SD
 from lmmfast.residual.layout import ResidualParameters, Stratum, VariancePart
 
@@ -115,7 +115,7 @@ def _of_correlations(parameters: ResidualParameters, stratum: Stratum, kappa: Ar
         end = "1" if psi[0] > 0 else f"-1/{parameters.T - 1}"
         text = f"the common correlation of {where} goes to {end}"
         return [_one(kappa, first, last, text)] if abs(psi[0]) > near else []
-    if kind in definitions.DISTANCES and np.exp(psi[0]) > FAR:
+    if kind in registry.DISTANCES and np.exp(psi[0]) > FAR:
         text = f"the range of the correlation over {where} goes to infinity"
         return [_one(kappa, first, np.log(LONG_RANGE) + 0.1, text)]
     return []

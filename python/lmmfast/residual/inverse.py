@@ -9,8 +9,8 @@ import numpy as np
 
 from lmmfast.arrays import Array
 from lmmfast.errors import DataError
-from lmmfast.residual import definitions
-from lmmfast.residual.definitions import partial_autocorrelations
+from lmmfast.residual import registry
+from lmmfast.residual.kinds.toeplitz import partial_autocorrelations
 from lmmfast.residual.layout import ResidualParameters, Stratum
 
 #: Correlations are this near to the ends of their range at most, ranges this many median distances
@@ -143,13 +143,13 @@ def _psi(
     kind, most = correlation.kind, 1 - margin
     if kind in ("ar1", "banded_toeplitz", "antedependence"):
         return np.arctanh(np.clip(reported, -most, most))
-    if kind in definitions.DISTANCES:
+    if kind in registry.DISTANCES:
         reach = reported
         if correlation.report == "rho":
             reach = -1 / np.log(np.clip(reported, 1e-300, 1 - 1e-15))
         shortest = margin
         if margin == OFF_THE_END:
-            shortest = SHORTEST_SPHERE if kind == "spherical" else SHORTEST
+            shortest = SHORTEST_SPHERE if kind in ("linear", "spherical") else SHORTEST
         return np.log(np.clip(reach / parameters.unit, shortest, 1 / margin))
     if kind == "compound_symmetry":
         lowest = -1.0 / (parameters.T - 1)

@@ -15,8 +15,12 @@ from typing import Any
 import numpy as np
 
 from lmmfast.arrays import Array
-from lmmfast.residual import definitions
-from lmmfast.residual.structures import Correlation
+from lmmfast.residual import registry
+from lmmfast.residual.complex_step import complex_step
+from lmmfast.residual.kinds.compound_symmetry import equicorrelation
+from lmmfast.residual.kinds.toeplitz import autocorrelations
+from lmmfast.residual.kinds.unstructured import unstructured
+from lmmfast.residual.structure import Correlation
 
 Values = Any
 
@@ -281,18 +285,18 @@ class ResidualParameters:
         kind = correlation.kind
         if kind == "custom":
             return list(psi)
-        if kind in definitions.DISTANCES:
+        if kind in registry.DISTANCES:
             if kind == "ar1":
                 return [np.tanh(psi[0])]
             reach = np.exp(psi[0]) * self.unit
             return [np.exp(-1 / reach) if correlation.report == "rho" else reach]
         if kind == "compound_symmetry":
-            return [definitions.equicorrelation(psi[0], self.T)]
+            return [equicorrelation(psi[0], self.T)]
         if kind == "toeplitz":
-            return list(definitions.autocorrelations(psi))
+            return list(autocorrelations(psi))
         if kind in ("banded_toeplitz", "antedependence"):
             return list(np.tanh(psi))
-        C = definitions.unstructured(psi, self.T)
+        C = unstructured(psi, self.T)
         variances = self._level_variances(kappa, sigma2)
         at = [self.level_index(stratum, level) for level in self.levels]
         return [
@@ -317,7 +321,7 @@ class ResidualParameters:
             return [Natural(name, "free") for name in correlation.custom.names]
         if kind == "ar1":
             return [Natural(f"rho({_with(columns, label)})", "correlation")]
-        if kind in definitions.DISTANCES:
+        if kind in registry.DISTANCES:
             if correlation.report == "rho":
                 return [Natural(f"rho({_with(columns, label)})", "fraction")]
             return [Natural(f"range({_with(columns, label)})", "range")]
@@ -346,7 +350,7 @@ class ResidualParameters:
         Natural parameters along the rows.
         """
         at = np.append(kappa, sigma2)
-        return definitions.complex_step(lambda x: self.natural(x[:-1], x[-1]), at).T
+        return complex_step(lambda x: self.natural(x[:-1], x[-1]), at).T
 
 
 def _joined(tail: str, label: str | None) -> str:

@@ -19,9 +19,9 @@ from lmmfast.data.frame import as_float, with_used_levels
 from lmmfast.errors import DataError, NotIdentifiableError
 from lmmfast.grouping.clusters import Clusters
 from lmmfast.limits import check_levels_of_variances
-from lmmfast.residual import definitions
+from lmmfast.residual import registry
 from lmmfast.residual.layout import ResidualParameters, Stratum, VariancePart
-from lmmfast.residual.structures import Correlation, ResidualStructure, Variance
+from lmmfast.residual.structure import Correlation, ResidualStructure, Variance
 
 #: About so many distances of neighbours are enough for their median.
 _STEPS = 100_000
@@ -133,7 +133,7 @@ class _Binder:
         positions = coords = None
         levels: tuple[str, ...] = ()
         unit, closest, T = 1.0, 1.0, int(self.clusters.sizes.max())
-        if correlation is not None and correlation.kind in definitions.TABLES:
+        if correlation is not None and correlation.kind in registry.TABLES:
             positions, levels, T = self._table_positions(correlation, T)
         elif correlation is not None:
             coords, unit, closest = self._coords(correlation)
@@ -405,7 +405,7 @@ def _place_strata(
             assert correlation.custom is not None
             n_psi = len(correlation.custom.start)
         else:
-            n_psi = definitions.n_psi(correlation.kind, T, correlation.bands)
+            n_psi = registry.n_psi(correlation.kind, T, correlation.bands)
         if correlation.bands is not None and correlation.bands >= T:
             raise NotIdentifiableError(
                 f"bands={correlation.bands} for {T} levels: there are {T - 1} lags; leave bands out"

@@ -13,10 +13,10 @@ from lmmfast.arrays import Array
 from lmmfast.data.columns import Column
 from lmmfast.data.frame import with_used_levels
 from lmmfast.errors import DataError
-from lmmfast.residual import definitions
+from lmmfast.residual import registry
 from lmmfast.residual.columns import as_days
 from lmmfast.residual.layout import ResidualParameters, VariancePart
-from lmmfast.residual.structures import ResidualStructure
+from lmmfast.residual.structure import ResidualStructure
 
 Index = NDArray[np.intp]
 
@@ -125,7 +125,7 @@ def _measured(structure: ResidualStructure) -> set[str]:
     numbers: set[str] = set()
     levels: set[str] = set()
     if correlation is not None:
-        own = levels if correlation.kind in definitions.TABLES else numbers
+        own = levels if correlation.kind in registry.TABLES else numbers
         own.update(correlation.columns)
         levels.update([] if correlation.by is None else [correlation.by])
     for part in structure.variances:
@@ -198,7 +198,7 @@ class Placing:
     def _positions(self, values: Mapping[str, NDArray[Any]], n: int, new: bool) -> Index | None:
         """Positions (n,) of table structures."""
         correlation = self.parameters.correlation
-        if correlation is None or correlation.kind not in definitions.TABLES:
+        if correlation is None or correlation.kind not in registry.TABLES:
             return None
         if correlation.columns:
             (name,) = correlation.columns
@@ -208,7 +208,7 @@ class Placing:
     def coords(self, values: Mapping[str, NDArray[Any]]) -> Array | None:
         """Coordinates (n, d) of distance structures; only their differences mean something."""
         correlation = self.parameters.correlation
-        if correlation is None or correlation.kind in definitions.TABLES:
+        if correlation is None or correlation.kind in registry.TABLES:
             return None
         own = [values[name] for name in correlation.columns]
         if correlation.kind == "ar1":

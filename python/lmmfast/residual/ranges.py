@@ -12,7 +12,7 @@ from __future__ import annotations
 import numpy as np
 
 from lmmfast.arrays import Array
-from lmmfast.residual import definitions
+from lmmfast.residual.kinds.toeplitz import banded_toeplitz
 from lmmfast.residual.layout import ResidualParameters, Stratum
 from lmmfast.residual.log_determinant import LogDeterminant
 
@@ -28,7 +28,7 @@ def is_bounded(parameters: ResidualParameters) -> bool:
 
 def table(parameters: ResidualParameters, stratum: Stratum, kappa: Array) -> Array:
     """C of a stratum over all visits, (T, T)."""
-    return np.asarray(definitions.banded_toeplitz(kappa[stratum.psi], parameters.T))
+    return np.asarray(banded_toeplitz(kappa[stratum.psi], parameters.T))
 
 
 def contains(parameters: ResidualParameters, kappa: Array) -> bool:

@@ -8,8 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from lmmfast.arrays import Array
-from lmmfast.covariance.random import Term
-from lmmfast.covariance.terms import BlockCovariance
+from lmmfast.covariance.terms import BlockCovariance, Term
 from lmmfast.search.optimum import SADDLE, Optimum
 from lmmfast.search.scoring import Point, Search
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from lmmfast._dispatch import core
 from lmmfast.arrays import Array
-from lmmfast.covariance.random import CompoundSymmetry, Diagonal, Identity, Unstructured
+from lmmfast.covariance.structures import CompoundSymmetry, Diagonal, Identity, Unstructured
 from lmmfast.covariance.terms import BlockCovariance
 from lmmfast.engines.engine import Engine
 from lmmfast.engines.moments import MomentsEngine

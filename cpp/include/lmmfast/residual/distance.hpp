@@ -51,19 +51,20 @@ class DistanceCorrelationOf final : public DistanceCorrelation {
     Structure structure_;
 };
 
-// Distances in units of a length exp(psi), cut where every correlation is zero to the last bit, so that
-// no infinity arises from short lengths.
+// Distances in units of a length exp(psi), cut at `far`, where a correlation that falls exponentially is
+// zero to the last bit, so that no infinity arises from short lengths.
 class ScaledDistance {
   public:
-    explicit ScaledDistance(double psi) : length_inv_(std::min(std::exp(-psi), 1e300)) {}
+    explicit ScaledDistance(double psi, double far = 1e3)
+        : length_inv_(std::min(std::exp(-psi), 1e300)), far_(far) {}
 
     Pack operator()(Pack d) const {
-        const Pack x = d * length_inv_, far = Pack::all(1e3);
+        const Pack x = d * length_inv_, far = Pack::all(far_);
         return choose_less(far, x, far, x);
     }
 
   private:
-    double length_inv_;
+    double length_inv_, far_;
 };
 
 }  // namespace lmmfast

@@ -11,8 +11,10 @@
 #include "lmmfast/residual/compound_symmetry.hpp"
 #include "lmmfast/residual/exponential.hpp"
 #include "lmmfast/residual/gaussian.hpp"
+#include "lmmfast/residual/linear.hpp"
 #include "lmmfast/residual/matern32.hpp"
 #include "lmmfast/residual/matern52.hpp"
+#include "lmmfast/residual/rational_quadratic.hpp"
 #include "lmmfast/residual/spherical.hpp"
 #include "lmmfast/residual/toeplitz.hpp"
 #include "lmmfast/residual/unstructured.hpp"
@@ -26,8 +28,10 @@ using DistanceStructures = StructureList<  //
     Ar1,                                   //
     Exponential,                           //
     Gaussian,                              //
+    Linear,                                //
     Matern32,                              //
     Matern52,                              //
+    RationalQuadratic,                     //
     Spherical>;
 
 using TableStructures = StructureList<  //

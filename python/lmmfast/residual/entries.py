@@ -14,7 +14,7 @@ from lmmfast._dispatch import core
 from lmmfast.arrays import Array
 from lmmfast.residual.layout import ResidualParameters
 from lmmfast.residual.model import ResidualModel
-from lmmfast.residual.structures import ResidualStructure
+from lmmfast.residual.structure import ResidualStructure
 
 #: Correlations that with one variance are linear in covariances.
 HOMOGENEOUS_LINEAR = ("compound_symmetry", "toeplitz", "banded_toeplitz")
