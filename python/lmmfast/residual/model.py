@@ -405,7 +405,7 @@ def _place_strata(
             assert correlation.custom is not None
             n_psi = len(correlation.custom.start)
         else:
-            n_psi = registry.n_psi(correlation.kind, T, correlation.bands)
+            n_psi = registry.KINDS[correlation.kind].n_psi(T, correlation.bands)
         if correlation.bands is not None and correlation.bands >= T:
             raise NotIdentifiableError(
                 f"bands={correlation.bands} for {T} levels: there are {T - 1} lags; leave bands out"
