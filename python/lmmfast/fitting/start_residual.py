@@ -16,6 +16,8 @@ from lmmfast.residual.model import ResidualModel
 
 #: Rows looked at: moments need no more.
 ROWS = 1_000_000
+#: Visits of clusters looked at.
+ENTRIES = 50_000_000
 #: Ranges that a search for a correlation with kinks begins from.
 RANGES = 40
 #: Neighbouring rows whose correlation is looked at.
@@ -149,7 +151,8 @@ def _empirical(model: ResidualModel, u: Array) -> Array:
     T = model.parameters.T
     positions = model.positions
     assert positions is not None
-    m = int(np.searchsorted(model.ptr, len(u)))
+    m = min(int(np.searchsorted(model.ptr, len(u))), max(ENTRIES // T, 1))
+    u = u[: model.ptr[m]]
     cluster = np.repeat(np.arange(m), np.diff(model.ptr[: m + 1]))
     wide, seen = np.zeros((m, T)), np.zeros((m, T))
     wide[cluster, positions[: len(u)]] = u

@@ -18,6 +18,7 @@ from lmmfast.implied.implied import Group, Index, Rows, labelled, main_columns, 
 from lmmfast.residual import registry
 from lmmfast.residual.layout import Stratum, VariancePart
 from lmmfast.residual.model import ResidualModel
+from lmmfast.residual.structure import Correlation
 
 if TYPE_CHECKING:
     from lmmfast.result import LMMResult
@@ -170,18 +171,32 @@ class NewRows:
         if correlation is None:
             return None, None
         values = [known[name] for name in correlation.columns]
+        if correlation.role == "positions":
+            return self._whole(correlation, values[0])
         if correlation.kind in registry.TABLES:
             if not values:
                 return np.arange(n), None
             return self._codes(correlation.columns[0], values[0]), None
-        if correlation.kind == "ar1":
-            name = correlation.columns[0]
-            place = self._codes(name, values[0]) if self.columns[name].is_factor else values[0]
-            place = np.asarray(place, dtype=float)
-            if (place != np.round(place)).any():
-                raise DataError(f"AR(1) needs whole numbers, but at= has others for {name!r}")
-            return None, place[:, None]
         return None, np.column_stack(values).astype(float) / parameters.unit
+
+    def _whole(self, correlation: Correlation, values: NDArray[Any]) -> tuple[Any, Any]:
+        """Positions that are whole numbers or levels: of a table, or as a coordinate."""
+        assert self.model is not None
+        name = correlation.columns[0]
+        place = self._codes(name, values) if self.columns[name].is_factor else values
+        place = np.asarray(place, dtype=float)
+        if (place != np.round(place)).any():
+            raise DataError(
+                f"{self.fit.residual} needs whole numbers, but at= has others for {name!r}"
+            )
+        if correlation.kind not in registry.TABLES:
+            return None, place[:, None]
+        place, T = place - place.min(), self.model.parameters.T
+        if place.max() >= T:
+            raise DataError(
+                f"at= goes over {place.max() + 1:g} places of {name!r}, but the data over {T}"
+            )
+        return place.astype(np.intp), None
 
     def _G(self, known: dict[str, NDArray[Any]]) -> Array | None:
         assert self.model is not None

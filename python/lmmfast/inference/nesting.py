@@ -51,6 +51,8 @@ def cautions(small: LMMResult, big: LMMResult) -> list[str]:
     one, other = small.residual.correlation, big.residual.correlation
     if effects(big) - effects(small):
         out.append(ZERO_VARIANCE)
+    if one is None and other is not None and other.kind == "arma11":
+        out.append(UNDEFINED)
     if other is not None and other.kind in registry.DISTANCES and other.kind != "ar1":
         if one is None:
             out.append(UNDEFINED if other.nugget else ZERO_CORRELATION)
@@ -178,10 +180,12 @@ def _correlation_nested(
         return big.kind in ("compound_symmetry", "toeplitz", "unstructured")
     if not same_columns or small.kind == "custom":
         return small.kind == big.kind == "compound_symmetry"
+    if big.kind == "arma11":
+        return small.kind == "ar1"
     if big.kind == "antedependence":
         return small.kind in ("ar1", "exponential") and not small.nugget
     if big.kind == "toeplitz":
-        if small.kind in registry.DISTANCES:
+        if small.kind in registry.DISTANCES or small.kind == "arma11":
             return equally_spaced(columns.get(big.columns[0]))
         return small.kind == "banded_toeplitz"
     return big.kind == "unstructured"

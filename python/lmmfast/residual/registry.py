@@ -9,6 +9,7 @@ from __future__ import annotations
 from lmmfast.residual.kind import SHORTEST_SPHERE, DistanceKind, Kind, TableKind
 from lmmfast.residual.kinds.antedependence import AntedependenceKind
 from lmmfast.residual.kinds.ar1 import AR1Kind
+from lmmfast.residual.kinds.arma11 import ARMA11Kind
 from lmmfast.residual.kinds.compound_symmetry import CompoundSymmetryKind
 from lmmfast.residual.kinds.linear import linear
 from lmmfast.residual.kinds.rational_quadratic import rational_quadratic
@@ -25,6 +26,7 @@ _KINDS: tuple[AR1Kind | DistanceKind | TableKind, ...] = (
     DistanceKind("matern52", matern52),
     DistanceKind("rational_quadratic", rational_quadratic),
     DistanceKind("spherical", spherical, SHORTEST_SPHERE),
+    ARMA11Kind(),
     CompoundSymmetryKind(),
     ToeplitzKind(),
     BandedToeplitzKind(),
