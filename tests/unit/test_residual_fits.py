@@ -417,3 +417,10 @@ def test_arma_says_what_it_cannot_take(data: pd.DataFrame) -> None:
         by_arma(data.assign(visit=data["visit"] * 10**7))
     with pytest.raises(lf.NotIdentifiableError):
         by_arma(data[data["visit"] < 2])
+
+
+@pytest.mark.parametrize("make", [lf.AR1, lf.ARMA11, lf.Toeplitz])
+def test_implied_covariances_do_not_cut_whole_numbers(data: pd.DataFrame, make: Any) -> None:
+    fit = lf.lmm("y ~ arm", data, groups="id", residual=make("visit"))
+    with pytest.raises(lf.DataError, match=r"needs whole numbers|no level 1\.5"):
+        fit.implied_covariance(at=pd.DataFrame({"visit": [1, 1.5]}))

@@ -101,7 +101,10 @@ class NewRows:
         if self.columns[name].is_factor != new.is_factor:
             kind = "levels" if self.columns[name].is_factor else "numbers"
             raise DataError(f"{name!r} has {kind} in the fit, but not in at=")
-        return values if new.is_factor else values.astype(old.dtype)
+        if new.is_factor:
+            return values
+        same = values.astype(old.dtype)  # 3.0 where the fit has whole numbers, not 3.5
+        return same if np.array_equal(same, values) else values
 
     def _Z(self, table: Table, n: int) -> Array:
         spec = self.fit.spec
