@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from lmmfast.covariance.structures import STRUCTURES
 from lmmfast.covariance.terms import Term
 from lmmfast.data.columns import Column
 from lmmfast.formula.spec import FormulaSpec
@@ -23,15 +24,6 @@ if TYPE_CHECKING:
 ZERO_VARIANCE = "conservative: variance 0 in the smaller model"
 ZERO_CORRELATION = "conservative: correlation 0 in the smaller model"
 UNDEFINED = "rough: smaller model leaves parameters undefined"
-
-#: Structures of D that are special cases of another for the same random effects.
-_D_WITHIN = {
-    "identity": {"identity", "diagonal", "compound symmetry", "heterogeneous compound symmetry"},
-    "diagonal": {"diagonal", "heterogeneous compound symmetry"},
-    "compound symmetry": {"compound symmetry", "heterogeneous compound symmetry"},
-    "heterogeneous compound symmetry": {"heterogeneous compound symmetry"},
-    "unstructured": set(),
-}
 
 
 def covariance_nested(small: LMMResult, big: LMMResult) -> bool:
@@ -112,7 +104,7 @@ def _guests_fit(guests: Sequence[Term], host: Term) -> bool:
         return all(_structure(g) in ("diagonal", "identity") for g in guests)
     (guest, *others) = guests
     alone = not others and set(guest.names) == set(host.names)
-    return alone and structure in _D_WITHIN[_structure(guest)]
+    return alone and structure in STRUCTURES[_structure(guest)].within
 
 
 def _structure(term: Term) -> str:
