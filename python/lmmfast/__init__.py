@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from lmmfast.persist.files import load
     from lmmfast.residual.kinds import (
         AR1,
+        ARMA11,
         OU,
         Antedependence,
         ByGroup,
@@ -65,6 +66,7 @@ __version__ = "0.1.0"
 # Imported when first used: `import lmmfast` loads neither pandas nor formulaic nor the kernels.
 _HOMES = {
     "AR1": "lmmfast.residual.kinds",
+    "ARMA11": "lmmfast.residual.kinds",
     "Antedependence": "lmmfast.residual.kinds",
     "ByGroup": "lmmfast.residual.kinds",
     "CompoundSymmetry": "lmmfast.residual.kinds",
@@ -120,6 +122,7 @@ _HOMES.update(dict.fromkeys(_ERRORS, "lmmfast.errors"))
 
 __all__ = [
     "AR1",
+    "ARMA11",
     "OU",
     "Antedependence",
     "ByGroup",

@@ -149,6 +149,17 @@ def check_levels_of_variances(name: str, n_levels: int, n_obs: int) -> None:
     check(what, n_bytes, 0.0, 1, "choose a column of fewer levels, or make it a random effect")
 
 
+def check_span(structure: str, name: str, span: int) -> None:
+    """Refuse a table of correlations over very many positions.
+
+    Raises
+    ------
+    TooLargeError
+    """
+    what = f"correlations of {structure} over the {span:,} whole numbers from first to last {name}"
+    check(what, 8.0 * 4 * span**2, 0.0, 1, "number the visits by smaller steps, or use OU")
+
+
 def most_dense(wanted: int) -> int:
     """Crossed effects that may form a dense block, of at most so many: a sixth of the memory."""
     return int(min(wanted, math.sqrt(memory_limit() / 6 / 8)))

@@ -75,7 +75,18 @@ def unstructured(T, psi):
     return L @ L.T
 
 
+def arma11(T, psi):
+    C = np.eye(T, dtype=complex)
+    rho = np.tanh(psi[0])
+    gamma = (rho + np.tanh(psi[1])) / 2
+    for i in range(T):
+        for j in range(i):
+            C[i, j] = C[j, i] = gamma * rho ** (i - j - 1)
+    return C
+
+
 TABLE: dict[str, tuple[Callable, Callable]] = {  # of T and psi; number of parameters for T levels
+    "arma11": (arma11, lambda T: 2),
     "compound_symmetry": (compound_symmetry, lambda T: 1),
     "toeplitz": (toeplitz, lambda T: T - 1),
     "banded_toeplitz": (banded_toeplitz, lambda T: min(2, T - 1)),

@@ -5,6 +5,8 @@ import pytest
 from samples import COVARIANCES, LEVELS, STRUCTURES, random_phi, sample
 from scipy.linalg import block_diag
 
+from lmmfast.covariance.structures import STRUCTURES as REGISTRY
+from lmmfast.covariance.structures import RandomStructure, structure
 from lmmfast.search.objective import Evaluation, Problem
 
 CORE = list(LEVELS.values())[-1]
@@ -252,3 +254,25 @@ def test_D_keeps_to_its_structure(structure, q):
             sd = np.sqrt(np.diag(D))
             correlations = off / np.outer(sd, sd)[np.tril_indices(q, -1)]
             np.testing.assert_allclose(correlations, correlations[0], rtol=0, atol=1e-12)
+
+
+def test_structures_of_D_are_those_of_the_registry() -> None:
+    assert {one.name for one in STRUCTURES.values()} == set(REGISTRY)
+    assert {type(one) for one in REGISTRY.values()} == set(RandomStructure.__subclasses__())
+    for name, one in REGISTRY.items():
+        assert one.name == name
+        assert structure(*one.formula) == one
+        assert name in one.within
+        assert set(one.within) <= set(REGISTRY)
+
+
+@pytest.mark.parametrize(
+    ("small", "big"), [(one, big) for one in REGISTRY.values() for big in one.within]
+)
+def test_a_structure_of_D_is_within_those_it_names(small: RandomStructure, big: str) -> None:
+    D = REGISTRY["identity"].matrix(np.array([0.7]), 3)
+    phi = small.phi(D) + 0.2
+    inner = small.Lambda(phi, 3) @ small.Lambda(phi, 3).T
+    outer = REGISTRY[big]
+    root = outer.Lambda(outer.phi(inner), 3)
+    np.testing.assert_allclose(root @ root.T, inner, rtol=1e-10, atol=1e-10)

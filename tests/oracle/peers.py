@@ -55,6 +55,10 @@ def _steps(data, column, group):
 DERIVED = {
     "orthodont_gaps": ("orthodont", lambda data: data[np.arange(len(data)) % 7 != 3]),
     "orthodont_steps": ("orthodont", lambda data: _steps(data, "distance", "Subject")),
+    "ovary_gaps": (
+        "ovary",
+        lambda data: data[(data["Index"] + 2 * (data["Mare"].cat.codes + 1)) % 5 != 0],
+    ),
     "ovary_steps": (
         "ovary",
         lambda data: _steps(data, "follicles", "Mare")[

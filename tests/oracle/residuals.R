@@ -34,6 +34,7 @@ orthodont_steps <- subset(within(orthodont, step <- steps(orthodont, "distance",
                           occasion > 1)
 ovary_steps <- subset(within(ovary, step <- steps(ovary, "follicles", "Mare")),
                       Index > 1 & !((Index + 2 * as.integer(Mare)) %% 5 %in% c(0, 3)))
+ovary_gaps <- subset(ovary, (Index + 2 * as.integer(Mare)) %% 5 != 0)
 data_of <- function(name) get(name, envir = globalenv())
 
 # ---- dense evaluation ---------------------------------------------------------------------------
@@ -108,6 +109,7 @@ apart <- function(...) as.matrix(dist(cbind(...)))  # Euclidean distances betwee
 pick <- function(th, format, levels) unlist(lapply(sprintf(format, levels), function(k) th[[k]]))
 scaled <- function(variances, C) sqrt(variances) %o% sqrt(variances) * C
 exchangeable <- function(rho, n) diag(n) * (1 - rho) + rho
+arma11 <- function(rho, gamma, lag) ifelse(lag == 0, 1, gamma * rho^pmax(lag - 1, 0))
 toeplitz_of <- function(rho, lag) { C <- lag; C[] <- c(1, rho)[lag + 1]; C }
 cov_of <- function(th, levels) {  # var(Residual|l) and cov(k,l), k before l
   T <- length(levels); V <- diag(pick(th, "var(Residual|%s)", levels), T)
@@ -139,6 +141,10 @@ strata <- function(fit, levels) {
 ar_acf <- function(fit, format) {  # autocorrelations of an AR(p) process, lags 1 to p
   p <- length(cor_of(fit))
   setNames(ARMAacf(ar = cor_of(fit), lag.max = p)[-1], sprintf(format, 1:p))
+}
+arma_acf <- function(fit) {  # rho and gamma of an ARMA(1,1) process
+  acf <- ARMAacf(ar = cor_of(fit)[1], ma = cor_of(fit)[2], lag.max = 1)
+  c("rho(Index)" = cor_of(fit)[1], "gamma(Index)" = unname(acf[2]))
 }
 # Process and nugget variance from nlme's total and nugget fraction
 split_nugget <- function(fit, process) setNames(
@@ -339,6 +345,22 @@ cases <- list(
     function(f) c("var(Residual)" = f$sigma^2, "range(Time)" = cor_of(f)),
     gls(weight ~ Time * Diet, bodyweight, corLin(200, form = ~ Time | Rat), method = method,
         control = gls_tight)),
+  arma11_gaps = case(
+    "ovary_gaps", "follicles ~ sin1 + cos1", "ARMA11('Index')", follicles ~ sin1 + cos1, "Mare",
+    function(th, d) th$`var(Residual)` *
+      arma11(th$`rho(Index)`, th$`gamma(Index)`, apart(d$Index)),
+    function(f) c("var(Residual)" = f$sigma^2, arma_acf(f)),
+    gls(follicles ~ sin1 + cos1, ovary_gaps, corARMA(form = ~ Index | Mare, p = 1, q = 1),
+        method = method, control = gls_tight)),
+  arma11_intercept = case(
+    "ovary", "follicles ~ sin1 + cos1 + (1 | Mare)", "ARMA11('Index')", follicles ~ sin1 + cos1,
+    "Mare",
+    function(th, d) th$`var(Intercept|Mare)` + th$`var(Residual)` *
+      arma11(th$`rho(Index)`, th$`gamma(Index)`, apart(d$Index)),
+    function(f) c("var(Intercept|Mare)" = intercept_var(f), "var(Residual)" = f$sigma^2,
+                  arma_acf(f)),
+    lme(follicles ~ sin1 + cos1, ovary, ~ 1 | Mare,
+        corARMA(form = ~ Index | Mare, p = 1, q = 1), method = method, control = lme_tight)),
   by_group = case(
     "orthodont", "distance ~ age * Sex", "ByGroup('Sex')", growth, "Subject",
     function(th, d) diag(pick(th, "var(Residual|%s)", d$Sex), nrow(d)),

@@ -81,7 +81,7 @@ def test_cases_are_there():
     for structure in (
         "ByGroup VarPower VarExp CompoundSymmetry HeterogeneousCS AR1 HeterogeneousAR1 OU Toeplitz "
         "HeterogeneousToeplitz Unstructured SpatialExponential SpatialGaussian SpatialMatern "
-        "SpatialSpherical SpatialLinear SpatialRationalQuadratic nugget"
+        "ARMA11 SpatialSpherical SpatialLinear SpatialRationalQuadratic nugget"
     ).split():
         assert structure in spelled
 
@@ -139,3 +139,18 @@ def test_a_maximum_at_a_kink_is_not_certified():
         fit = lmmfast.lmm("y ~ trt * t", load("ou_sim"), groups="id", residual=residual, reml=False)
     assert not fit.converged
     assert fit.llf == pytest.approx(-637.2053, abs=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("method", "loglik"), [("ML", -456.752209404376), ("REML", -458.301215103322)]
+)
+def test_arma_at_the_end_of_its_moving_average(fit_once, method, loglik):
+    """nlme comes near the end, theta = -0.9998: a likelihood lower by 1e-10 relative."""
+    fit = fit_once(
+        "ovary_steps", "step ~ sin1 + cos1", method, groups="Mare", residual="ARMA11('Index')"
+    )
+    assert "the moving average over Index is at the end of its range" in str(fit.certificate)
+    assert 0 < fit.llf - loglik < 1e-9 * abs(loglik)
+    rho, gamma = fit.theta["rho(Index)"], fit.theta["gamma(Index)"]
+    assert gamma == pytest.approx(-(1 - rho) / 2, rel=1e-7)
+    assert np.isnan(fit.theta_se["gamma(Index)"])

@@ -365,3 +365,62 @@ def test_linear_correlations_that_touch_no_two_rows_are_zero() -> None:
     alone = lf.lmm("y ~ 1", apart, groups="id", residual=lf.Independent())
     assert fit.llf == pytest.approx(alone.llf, rel=1e-9)
     assert "the correlation over t is zero" in str(fit.certificate)
+
+
+def by_arma(data: pd.DataFrame, visit: Any = "visit", **options: Any) -> Any:
+    return lf.lmm("y ~ arm", data, groups="id", residual=lf.ARMA11(visit), **options)
+
+
+def test_arma_of_levels_is_that_of_their_numbers(data: pd.DataFrame) -> None:
+    named = data.assign(visit=pd.Categorical([f"V{k}" for k in data["visit"]]))
+    fit, other = by_arma(data), by_arma(named)
+    shifted = by_arma(data.assign(visit=data["visit"] - 100))
+    for one in (other, shifted):
+        assert one.llf == pytest.approx(fit.llf, rel=1e-12)
+        np.testing.assert_allclose(one.theta, fit.theta, rtol=1e-6)
+    assert list(fit.theta.index) == ["rho(visit)", "gamma(visit)", "var(Residual)"]
+
+
+def test_arma_contains_ar1(data: pd.DataFrame) -> None:
+    small = lf.lmm("y ~ arm", data, groups="id", residual=lf.AR1("visit"))
+    big = by_arma(data)
+    assert big.llf >= small.llf
+    rho = small.theta["rho(visit)"]
+    begin = [rho, rho, small.theta["var(Residual)"]]
+    with pytest.warns(lf.ConvergenceWarning):
+        start = by_arma(data, start=begin, max_iter=1)
+    assert start.llf == pytest.approx(small.llf, rel=1e-9)
+
+
+def test_arma_covariances_of_other_visits(data: pd.DataFrame) -> None:
+    fit = by_arma(data)
+    rho, gamma, variance = fit.theta
+    V = fit.implied_covariance(at=pd.DataFrame({"visit": [12, 10, 15], "arm": "A"}))
+    expected = variance * np.array(
+        [
+            [1, gamma * rho, gamma * rho**2],
+            [gamma * rho, 1, gamma * rho**4],
+            [gamma * rho**2, gamma * rho**4, 1],
+        ]
+    )
+    np.testing.assert_allclose(V, expected, rtol=1e-12)
+    with pytest.raises(lf.DataError, match="goes over 9 places"):
+        fit.implied_covariance(at=pd.DataFrame({"visit": [1, 9], "arm": "A"}))
+
+
+def test_arma_says_what_it_cannot_take(data: pd.DataFrame) -> None:
+    with pytest.raises(lf.DataError, match=r"ARMA11\('t'\) needs whole numbers"):
+        by_arma(data, "t")
+    with pytest.raises(lf.DataError, match=r"from -0\.25 to 0\.75"):
+        by_arma(data, start=[0.5, 0.9, 1.0])
+    with pytest.raises(lf.TooLargeError, match="whole numbers from first to last visit"):
+        by_arma(data.assign(visit=data["visit"] * 10**7))
+    with pytest.raises(lf.NotIdentifiableError):
+        by_arma(data[data["visit"] < 2])
+
+
+@pytest.mark.parametrize("make", [lf.AR1, lf.ARMA11, lf.Toeplitz])
+def test_implied_covariances_do_not_cut_whole_numbers(data: pd.DataFrame, make: Any) -> None:
+    fit = lf.lmm("y ~ arm", data, groups="id", residual=make("visit"))
+    with pytest.raises(lf.DataError, match=r"needs whole numbers|no level 1\.5"):
+        fit.implied_covariance(at=pd.DataFrame({"visit": [1, 1.5]}))

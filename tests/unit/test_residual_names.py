@@ -25,6 +25,7 @@ RESIDUALS = {
     "exponent": lf.VarExp("age"),
     "power by group": lf.VarPower("age") * lf.ByGroup("Sex"),
     "AR(1)": lf.AR1("visit"),
+    "ARMA(1,1), alone": lf.ARMA11("visit"),
     "AR(1) by group": lf.AR1("visit", by="Sex"),
     "compound symmetry by visit": lf.HeterogeneousCS("visit"),
     "unstructured": lf.Unstructured("visit"),
@@ -47,6 +48,8 @@ RESIDUALS = {
     "spatial exponential": lf.SpatialExponential("age"),
     "spatial Gaussian with nugget": lf.SpatialGaussian("age", nugget=True),
     "spatial spherical": lf.SpatialSpherical("age"),
+    "spatial linear": lf.SpatialLinear("age"),
+    "spatial rational quadratic with nugget": lf.SpatialRationalQuadratic("age", nugget=True),
     "spatial power": lf.SpatialPower("age"),
     "spatial Matern": lf.SpatialMatern("age", nu=1.5),
     "custom": lf.CustomCorrelation("age", function=cauchy, start=[0.0], names=["log_range"]),
@@ -125,6 +128,8 @@ def test_measurement_error_and_process_are_the_total(fit, skulls):
         # What is missing at distance zero, from correlations at distances 2 and 4.
         if "Gaussian" in str(fit.residual):  # exp(-(d / range)^2)
             known = (C[0, 1] ** 4 / C[0, 2]) ** (1 / 3)
+        elif "Rational" in str(fit.residual):  # 1 / (1 + (d / range)^2)
+            known = C[0, 1] * (1 + (2 / fit.theta["range(age)"]) ** 2)
         elif "Custom" in str(fit.residual):
             known = C[0, 1] * (1 + 4 * np.exp(-2 * fit.theta["log_range"]))
         else:  # exp(-d / range)

@@ -26,6 +26,12 @@ class RandomStructure(ABC):
     written: str  # as a user makes it
     #: Which changes of the basis of Z keep D within the structure: "affine", "scale" or "common".
     invariance: str
+    #: What a formula calls it, and whether its variances are equal.
+    formula: tuple[str, bool | None]
+    #: Names of the structures, itself among them, that contain it.
+    within: tuple[str, ...]
+    #: Whether the compiled search knows it, by its name.
+    compiled = True
 
     def __repr__(self) -> str:
         """Return the structure as written."""
@@ -115,6 +121,8 @@ class Unstructured(RandomStructure):
     written = "D.unstructured()"
     name = "unstructured"
     invariance = "affine"
+    formula = ("us", None)
+    within = ("unstructured",)
 
     def n_params(self, q: int) -> int:  # noqa: D102
         return q * (q + 1) // 2
@@ -161,6 +169,8 @@ class Diagonal(RandomStructure):
     written = "D.diag()"
     name = "diagonal"
     invariance = "scale"
+    formula = ("diag", False)
+    within = ("diagonal", "heterogeneous compound symmetry", "unstructured")
 
     def n_params(self, q: int) -> int:  # noqa: D102
         return q
@@ -197,6 +207,14 @@ class Identity(RandomStructure):
     written = "D.identity()"
     name = "identity"
     invariance = "common"
+    formula = ("diag", True)
+    within = (
+        "identity",
+        "diagonal",
+        "compound symmetry",
+        "heterogeneous compound symmetry",
+        "unstructured",
+    )
 
     def n_params(self, q: int) -> int:  # noqa: D102
         return 1
@@ -233,6 +251,8 @@ class CompoundSymmetry(RandomStructure):
     written = "D.cs(hom=True)"
     name = "compound symmetry"
     invariance = "common"
+    formula = ("cs", True)
+    within = ("compound symmetry", "heterogeneous compound symmetry", "unstructured")
 
     def n_params(self, q: int) -> int:  # noqa: D102
         return 2
@@ -280,6 +300,9 @@ class HeterogeneousCS(RandomStructure):
     written = "D.cs()"
     name = "heterogeneous compound symmetry"
     invariance = "scale"
+    formula = ("cs", False)
+    within = ("heterogeneous compound symmetry", "unstructured")
+    compiled = False
 
     def n_params(self, q: int) -> int:  # noqa: D102
         return q + 1
@@ -383,6 +406,19 @@ class HeterogeneousCS(RandomStructure):
         return [*(f"var({name}|{group})" for name in names), f"cor({','.join(names)}|{group})"]
 
 
+#: All structures of D, by name.
+STRUCTURES: dict[str, RandomStructure] = {
+    structure.name: structure
+    for structure in (
+        Unstructured(),
+        Diagonal(),
+        Identity(),
+        CompoundSymmetry(),
+        HeterogeneousCS(),
+    )
+}
+
+
 class D:
     """Choices for the covariance matrix D of a random-effects term.
 
@@ -419,8 +455,7 @@ class D:
 
 def structure(name: str, hom: bool | None = None) -> RandomStructure:
     """Return the structure that a formula names: us, diag, identity or cs."""
-    if name == "us":
-        return D.unstructured()
     if name == "identity":
-        return D.identity()
-    return {"diag": D.diag, "cs": D.cs}[name](hom=bool(hom))
+        return Identity()
+    wanted = (name, None if name == "us" else bool(hom))
+    return next(one for one in STRUCTURES.values() if one.formula == wanted)

@@ -10,7 +10,8 @@ from lmmfast.arrays import Array
 from lmmfast.covariance.terms import BlockCovariance
 from lmmfast.errors import DataError
 from lmmfast.packing.basis import Basis
-from lmmfast.residual.inverse import AT_THE_END, OFF_THE_END, working
+from lmmfast.residual.inverse import working
+from lmmfast.residual.kind import AT_THE_END, OFF_THE_END
 
 if TYPE_CHECKING:
     from lmmfast.covariance.joint import JointCovariance

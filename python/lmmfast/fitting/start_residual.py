@@ -10,11 +10,14 @@ import numpy as np
 
 from lmmfast.arrays import Array
 from lmmfast.residual import registry
-from lmmfast.residual.kinds.toeplitz import MAX_START_CORRELATION, partial_autocorrelations
+from lmmfast.residual.kind import TableKind
+from lmmfast.residual.kinds.toeplitz import MAX_START_CORRELATION
 from lmmfast.residual.model import ResidualModel
 
 #: Rows looked at: moments need no more.
 ROWS = 1_000_000
+#: Visits of clusters looked at.
+ENTRIES = 50_000_000
 #: Ranges that a search for a correlation with kinks begins from.
 RANGES = 40
 #: Neighbouring rows whose correlation is looked at.
@@ -74,11 +77,7 @@ def _moderate(model: ResidualModel, n_psi: int) -> Array:
         return np.empty(0)
     if correlation.custom is not None:
         return np.array(correlation.custom.start)
-    if correlation.kind in registry.DISTANCES and correlation.kind != "ar1":
-        return np.array([np.log(3.0)])  # of the median distance
-    # Partial autocorrelations and the like that differ, so that nothing is equal by chance.
-    psi = np.asarray(0.4 * 0.8 ** np.arange(n_psi), dtype=np.float64)
-    return _dominated(np.tanh(psi)) if correlation.kind == "banded_toeplitz" else psi
+    return registry.KINDS[correlation.kind].moderate(n_psi)
 
 
 def _log_sds(r: Array, G: Array | None) -> Array:
@@ -99,15 +98,15 @@ def _log_sds(r: Array, G: Array | None) -> Array:
 
 
 def _psi_candidates(model: ResidualModel, u: Array, has_random: bool) -> list[Array]:
-    correlation, T = model.parameters.correlation, model.parameters.T
+    correlation = model.parameters.correlation
     assert correlation is not None
     if correlation.custom is not None:
         return [np.array(correlation.custom.start)]
     share = 0.5 if has_random else 1.0
-    if correlation.kind in registry.DISTANCES:
+    kind = registry.KINDS[correlation.kind]
+    if not isinstance(kind, TableKind):
         return _distance_candidates(model, u, share)
-    E = share * _empirical(model, u)
-    return [_table_psi(correlation.kind, E, T, correlation.bands)]
+    return kind.starts(share * _empirical(model, u), correlation.bands)
 
 
 def _distance_candidates(model: ResidualModel, u: Array, share: float) -> list[Array]:
@@ -152,7 +151,8 @@ def _empirical(model: ResidualModel, u: Array) -> Array:
     T = model.parameters.T
     positions = model.positions
     assert positions is not None
-    m = int(np.searchsorted(model.ptr, len(u)))
+    m = min(int(np.searchsorted(model.ptr, len(u))), max(ENTRIES // T, 1))
+    u = u[: model.ptr[m]]
     cluster = np.repeat(np.arange(m), np.diff(model.ptr[: m + 1]))
     wide, seen = np.zeros((m, T)), np.zeros((m, T))
     wide[cluster, positions[: len(u)]] = u
@@ -163,35 +163,3 @@ def _empirical(model: ResidualModel, u: Array) -> Array:
     E = np.clip(E, -MAX_START_CORRELATION, MAX_START_CORRELATION)
     np.fill_diagonal(E, 1.0)
     return E
-
-
-def _table_psi(kind: str, E: Array, T: int, bands: int | None) -> Array:
-    """Parameters of the member of a structure near an empirical correlation matrix."""
-    upper = np.triu_indices(T, 1)
-    if kind == "compound_symmetry":
-        lowest = -1.0 / (T - 1)
-        share = np.clip((np.mean(E[upper]) - lowest) / (1 - lowest), 0.02, 0.98)
-        return np.array([np.log(share / (1 - share))])
-    if kind == "antedependence":
-        return np.arctanh(np.diag(E, 1))
-    if kind == "unstructured":
-        L = np.linalg.cholesky(_positive_definite(E))
-        return np.asarray((L / np.diag(L)[:, None])[np.tril_indices(T, -1)])
-    by_lag = np.array([np.mean(np.diag(E, k)) for k in range(1, T)])
-    if kind == "banded_toeplitz":
-        assert bands is not None
-        return _dominated(by_lag[:bands])
-    return partial_autocorrelations(by_lag)
-
-
-def _dominated(rho: Array) -> Array:
-    """Parameters of a banded matrix with correlations rho, shrunk until the diagonal dominates."""
-    return np.arctanh(rho * min(1.0, 0.45 / max(float(np.abs(rho).sum()), 1e-300)))
-
-
-def _positive_definite(E: Array) -> Array:
-    """Correlation matrix with the eigenvalues of E floored."""
-    values, vectors = np.linalg.eigh(E)
-    C = (vectors * np.maximum(values, 0.05)) @ vectors.T
-    sd = np.sqrt(np.diag(C))
-    return np.asarray(C / np.outer(sd, sd))

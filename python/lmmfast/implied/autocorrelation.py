@@ -105,11 +105,13 @@ def lag_axis(fit: LMMResult, along: Any, grouped: GroupedRows) -> LagAxis:
     model, correlation = fit._residual_model, fit.residual.correlation
     if model is not None and correlation is not None and correlation.columns:
         name = ", ".join(correlation.columns)
+        if correlation.role == "positions":
+            places = model.coords if model.positions is None else model.positions[:, None]
+            assert places is not None
+            return LagAxis(places.astype(float), name, True)
         if model.positions is not None:
             return LagAxis(model.positions[:, None].astype(float), f"levels of {name}", True)
         assert model.coords is not None
-        if correlation.kind == "ar1":
-            return LagAxis(model.coords, name, True)
         parameters = model.parameters
         return LagAxis(model.coords * parameters.unit, name, False, _fitted_range(fit))
     slopes = [name for name in dict.fromkeys(fit.z_names) if name != "Intercept"]

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from lmmfast.covariance.structures import STRUCTURES
 from lmmfast.covariance.terms import Term
 from lmmfast.data.columns import Column
 from lmmfast.formula.spec import FormulaSpec
@@ -23,15 +24,6 @@ if TYPE_CHECKING:
 ZERO_VARIANCE = "conservative: variance 0 in the smaller model"
 ZERO_CORRELATION = "conservative: correlation 0 in the smaller model"
 UNDEFINED = "rough: smaller model leaves parameters undefined"
-
-#: Structures of D that are special cases of another for the same random effects.
-_D_WITHIN = {
-    "identity": {"identity", "diagonal", "compound symmetry", "heterogeneous compound symmetry"},
-    "diagonal": {"diagonal", "heterogeneous compound symmetry"},
-    "compound symmetry": {"compound symmetry", "heterogeneous compound symmetry"},
-    "heterogeneous compound symmetry": {"heterogeneous compound symmetry"},
-    "unstructured": set(),
-}
 
 
 def covariance_nested(small: LMMResult, big: LMMResult) -> bool:
@@ -51,6 +43,8 @@ def cautions(small: LMMResult, big: LMMResult) -> list[str]:
     one, other = small.residual.correlation, big.residual.correlation
     if effects(big) - effects(small):
         out.append(ZERO_VARIANCE)
+    if one is None and other is not None and other.kind == "arma11":
+        out.append(UNDEFINED)
     if other is not None and other.kind in registry.DISTANCES and other.kind != "ar1":
         if one is None:
             out.append(UNDEFINED if other.nugget else ZERO_CORRELATION)
@@ -110,7 +104,7 @@ def _guests_fit(guests: Sequence[Term], host: Term) -> bool:
         return all(_structure(g) in ("diagonal", "identity") for g in guests)
     (guest, *others) = guests
     alone = not others and set(guest.names) == set(host.names)
-    return alone and structure in _D_WITHIN[_structure(guest)]
+    return alone and structure in STRUCTURES[_structure(guest)].within
 
 
 def _structure(term: Term) -> str:
@@ -178,10 +172,12 @@ def _correlation_nested(
         return big.kind in ("compound_symmetry", "toeplitz", "unstructured")
     if not same_columns or small.kind == "custom":
         return small.kind == big.kind == "compound_symmetry"
+    if big.kind == "arma11":
+        return small.kind == "ar1"
     if big.kind == "antedependence":
         return small.kind in ("ar1", "exponential") and not small.nugget
     if big.kind == "toeplitz":
-        if small.kind in registry.DISTANCES:
+        if small.kind in registry.DISTANCES or small.kind == "arma11":
             return equally_spaced(columns.get(big.columns[0]))
         return small.kind == "banded_toeplitz"
     return big.kind == "unstructured"

@@ -12,19 +12,10 @@ from lmmfast.errors import UnsupportedModelError
 from lmmfast.residual.layout import ResidualParameters, Stratum, VariancePart
 from lmmfast.residual.structure import Correlation, CustomFunction, ResidualStructure, Variance
 
-#: Structures of D as formulas call them, and whether variances are equal.
-_STRUCTURES: dict[str, tuple[str, bool | None]] = {
-    "unstructured": ("us", None),
-    "diagonal": ("diag", False),
-    "identity": ("diag", True),
-    "compound symmetry": ("cs", True),
-    "heterogeneous compound symmetry": ("cs", False),
-}
-
 
 def term_to_plain(term: Term) -> dict[str, Any]:
     """Return a random-effects term as a document has it."""
-    name, hom = _STRUCTURES[term.structure.name]
+    name, hom = term.structure.formula
     return {"group": term.group, "names": list(term.names), "structure": name, "hom": hom}
 
 
@@ -38,7 +29,7 @@ def term_from_plain(plain: Mapping[str, Any]) -> Term:
 def covariance_to_plain(covariance: BlockCovariance) -> dict[str, Any]:
     """Return what D and R are by the search parameters as a document has it."""
     plain: dict[str, Any] = {
-        "structures": [list(_STRUCTURES[s.name]) for s in covariance.structures],
+        "structures": [list(s.formula) for s in covariance.structures],
         "sizes": [int(q) for q in covariance.sizes],
     }
     if isinstance(covariance, JointCovariance):

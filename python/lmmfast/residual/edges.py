@@ -7,12 +7,9 @@ from numpy.typing import NDArray
 
 from lmmfast.arrays import Array
 from lmmfast.residual import registry
+from lmmfast.residual.kind import AT_END
 from lmmfast.residual.layout import ResidualParameters, Stratum, VariancePart
 
-#: A fraction or a correlation this near to its end is there.
-AT_END = 1e-7
-#: A range beyond this many median distances is not seen in the data.
-LONG_RANGE = 1e7
 #: A standard deviation of a level below this part of the largest is zero.
 ZERO_SD = 1e-7
 
@@ -39,33 +36,17 @@ def _of(parameters: ResidualParameters, stratum: Stratum, kappa: Array) -> list[
     correlation = parameters.correlation
     if correlation is None:
         return []
-    columns = ",".join(correlation.columns) or "the residuals"
-    where = "" if stratum.label is None else f" ({stratum.label})"
-    out = []
+    setting, out = parameters.setting(stratum), []
     if stratum.nu is not None:
         if kappa[stratum.nu] < AT_END:
-            out.append(f"the measurement error beside {columns}{where} is zero")
+            out.append(f"the measurement error beside {setting.where} is zero")
         elif kappa[stratum.nu] > 1 - AT_END:
-            out.append(f"the variance of the process over {columns}{where} is zero")
+            out.append(f"the variance of the process over {setting.where} is zero")
             return out  # its correlation then means nothing
-    psi = kappa[stratum.psi]
-    if correlation.kind in registry.DISTANCES and correlation.kind != "ar1":
-        if np.exp(psi[0]) > LONG_RANGE:
-            out.append(f"the range of the correlation over {columns}{where} has no upper limit")
-        elif registry.DISTANCES[correlation.kind](psi, np.asarray(parameters.closest)) < AT_END:
-            out.append(f"the correlation over {columns}{where} is zero")
-    elif correlation.kind in ("ar1", "toeplitz", "antedependence"):
-        if (np.abs(np.tanh(psi)) > 1 - AT_END).any():
-            out.append(f"a correlation over {columns}{where} is 1 or -1")
-    elif correlation.kind == "compound_symmetry":
-        if abs(psi[0]) > np.log(1 / AT_END):
-            end = "1" if psi[0] > 0 else f"-1/{parameters.T - 1}"
-            out.append(f"the common correlation of {columns}{where} is {end}")
-    elif correlation.kind in ("banded_toeplitz", "unstructured"):
-        C = registry.TABLES[correlation.kind](psi, parameters.T)
-        if np.linalg.eigvalsh(C)[0] < AT_END:
-            out.append(f"the correlation matrix of {columns}{where} is singular")
-    return out
+    end = None
+    if correlation.custom is None:
+        end = registry.KINDS[correlation.kind].at_end(kappa[stratum.psi], setting)
+    return out if end is None else [*out, end]
 
 
 def free(parameters: ResidualParameters, kappa: Array) -> NDArray[np.bool_]:

@@ -14,7 +14,8 @@ import numpy as np
 
 from lmmfast.arrays import Array
 from lmmfast.residual import registry
-from lmmfast.residual.edges import LONG_RANGE, ZERO_SD
+from lmmfast.residual.edges import ZERO_SD
+from lmmfast.residual.kind import LONG_RANGE
 from lmmfast.residual.layout import ResidualParameters, Stratum, VariancePart
 
 #: 1 - |rho| next to the end, where R has digits left, and from where on a search is on its way.

@@ -10,19 +10,8 @@ import numpy as np
 from lmmfast.arrays import Array
 from lmmfast.errors import DataError
 from lmmfast.residual import registry
-from lmmfast.residual.kinds.toeplitz import partial_autocorrelations
+from lmmfast.residual.kind import AT_THE_END
 from lmmfast.residual.layout import ResidualParameters, Stratum
-
-#: Correlations are this near to the ends of their range at most, ranges this many median distances
-#: short or long.
-AT_THE_END = 1e-15
-#: At the ends the likelihood is flat in what is searched; here it is not.
-OFF_THE_END = 1e-3
-#: Least eigenvalue of a correlation matrix that has a root.
-ROUNDING = 1e-12
-#: Shortest range off the end in median distances; spheres that do not touch are not correlated.
-SHORTEST = 0.5
-SHORTEST_SPHERE = 1.5
 
 
 class _Values:
@@ -140,45 +129,9 @@ def _psi(
     correlation = parameters.correlation
     if correlation is None or correlation.kind == "custom":
         return reported
-    kind, most = correlation.kind, 1 - margin
-    if kind in ("ar1", "banded_toeplitz", "antedependence"):
-        return np.arctanh(np.clip(reported, -most, most))
-    if kind in registry.DISTANCES:
-        reach = reported
-        if correlation.report == "rho":
-            reach = -1 / np.log(np.clip(reported, 1e-300, 1 - 1e-15))
-        shortest = margin
-        if margin == OFF_THE_END:
-            shortest = SHORTEST_SPHERE if kind in ("linear", "spherical") else SHORTEST
-        return np.log(np.clip(reach / parameters.unit, shortest, 1 / margin))
-    if kind == "compound_symmetry":
-        lowest = -1.0 / (parameters.T - 1)
-        share = (reported - lowest) / (1 - lowest)
-        share = np.clip(share, margin, most)
-        return np.asarray(np.log(share / (1 - share)))
-    if kind == "toeplitz":
-        return partial_autocorrelations(reported, most, least=1e-15)
-    return _root(parameters, stratum, reported, totals, max(margin, ROUNDING))
-
-
-def _root(
-    parameters: ResidualParameters,
-    stratum: Stratum,
-    covariances: Array,
-    totals: Array,
-    margin: float,
-) -> Array:
-    """Rows, relative to their diagonal, of a root of an unstructured correlation matrix."""
-    T = parameters.T
-    at = [parameters.level_index(stratum, level) for level in parameters.levels]
-    sd = np.sqrt(totals[at])
-    C = np.eye(T)
-    upper = np.triu_indices(T, 1)
-    C[upper] = covariances / (sd[upper[0]] * sd[upper[1]])
-    C.T[upper] = C[upper]
-    lowest = float(np.linalg.eigvalsh(C)[0])
-    if lowest < -OFF_THE_END:
-        raise DataError("start has covariances of visits that are no covariance matrix")
-    part = min(1.0, (1 - margin) / (1 - lowest))
-    L = np.linalg.cholesky(part * C + (1 - part) * np.eye(T))
-    return np.asarray((L / np.diag(L)[:, None])[np.tril_indices(T, -1)])
+    kind = registry.KINDS[correlation.kind]
+    if kind.reports_covariances:
+        sds = np.sqrt(parameters.visit_variances(stratum, totals))
+        j, k = np.triu_indices(parameters.T, 1)
+        reported = reported / (sds[j] * sds[k])
+    return kind.psi(reported, parameters.setting(stratum), margin)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -17,9 +16,7 @@ import numpy as np
 from lmmfast.arrays import Array
 from lmmfast.residual import registry
 from lmmfast.residual.complex_step import complex_step
-from lmmfast.residual.kinds.compound_symmetry import equicorrelation
-from lmmfast.residual.kinds.toeplitz import autocorrelations
-from lmmfast.residual.kinds.unstructured import unstructured
+from lmmfast.residual.kind import Natural, Setting
 from lmmfast.residual.structure import Correlation
 
 Values = Any
@@ -69,18 +66,6 @@ class Stratum:
     label: str | None
     psi: slice
     nu: int | None
-
-
-@dataclass(frozen=True, eq=False)
-class Natural:
-    """A reported parameter: its name and the scale on which its interval is made.
-
-    ``scale`` is "variance" (log), "correlation" (atanh), "fraction" (logit), "range" (log) or
-    "free" (as it is).
-    """
-
-    name: str
-    scale: str
 
 
 @dataclass(frozen=True, eq=False)
@@ -282,28 +267,34 @@ class ResidualParameters:
         """Natural correlation parameters of a stratum."""
         correlation, psi = self.correlation, kappa[stratum.psi]
         assert correlation is not None
-        kind = correlation.kind
-        if kind == "custom":
+        if correlation.kind == "custom":
             return list(psi)
-        if kind in registry.DISTANCES:
-            if kind == "ar1":
-                return [np.tanh(psi[0])]
-            reach = np.exp(psi[0]) * self.unit
-            return [np.exp(-1 / reach) if correlation.report == "rho" else reach]
-        if kind == "compound_symmetry":
-            return [equicorrelation(psi[0], self.T)]
-        if kind == "toeplitz":
-            return list(autocorrelations(psi))
-        if kind in ("banded_toeplitz", "antedependence"):
-            return list(np.tanh(psi))
-        C = unstructured(psi, self.T)
-        variances = self._level_variances(kappa, sigma2)
-        at = [self.level_index(stratum, level) for level in self.levels]
-        return [
-            C[j, k] * np.sqrt(variances[at[j]]) * np.sqrt(variances[at[k]])
-            for j in range(self.T)
-            for k in range(j + 1, self.T)
-        ]
+        kind = registry.KINDS[correlation.kind]
+        natural = kind.natural(psi, self.setting(stratum))
+        if not kind.reports_covariances:
+            return natural
+        sds = np.sqrt(self.visit_variances(stratum, self._level_variances(kappa, sigma2)))
+        j, k = np.triu_indices(self.T, 1)
+        return list(np.array(natural) * sds[j] * sds[k])
+
+    def setting(self, stratum: Stratum) -> Setting:
+        """What the correlation of a stratum meets in the data."""
+        correlation = self.correlation
+        assert correlation is not None
+        return Setting(
+            ",".join(correlation.columns),
+            stratum.label,
+            self.levels,
+            self.T,
+            stratum.psi.stop - stratum.psi.start,
+            self.unit,
+            self.closest,
+            correlation.report,
+        )
+
+    def visit_variances(self, stratum: Stratum, variances: Values) -> Values:
+        """Variances (T,) of the visits of a stratum, out of those of the levels."""
+        return variances[[self.level_index(stratum, level) for level in self.levels]]
 
     def level_index(self, stratum: Stratum, level: str) -> int:
         """Place of a visit of a stratum among the levels of the variances."""
@@ -315,34 +306,9 @@ class ResidualParameters:
     def _correlation_names(self, stratum: Stratum) -> list[Natural]:
         correlation = self.correlation
         assert correlation is not None
-        columns, label, kind = ",".join(correlation.columns), stratum.label, correlation.kind
-        if kind == "custom":
-            assert correlation.custom is not None
+        if correlation.custom is not None:
             return [Natural(name, "free") for name in correlation.custom.names]
-        if kind == "ar1":
-            return [Natural(f"rho({_with(columns, label)})", "correlation")]
-        if kind in registry.DISTANCES:
-            if correlation.report == "rho":
-                return [Natural(f"rho({_with(columns, label)})", "fraction")]
-            return [Natural(f"range({_with(columns, label)})", "range")]
-        if kind == "compound_symmetry":
-            return [Natural(f"cor({_with('Residual', label)})", "correlation")]
-        if kind in ("toeplitz", "banded_toeplitz"):
-            lags = stratum.psi.stop - stratum.psi.start
-            return [
-                Natural(f"rho{k + 1}({_with(columns, label)})", "correlation") for k in range(lags)
-            ]
-        names = self.levels
-        if kind == "antedependence":
-            return [
-                Natural(f"rho({_with(f'{a},{b}', label)})", "correlation")
-                for a, b in pairwise(names)
-            ]
-        return [
-            Natural(f"cov({_with(f'{names[j]},{names[k]}', label)})", "free")
-            for j in range(self.T)
-            for k in range(j + 1, self.T)
-        ]
+        return registry.KINDS[correlation.kind].names(self.setting(stratum))
 
     def jacobian(self, kappa: Array, sigma2: float) -> Array:
         """Derivatives of the natural parameters by (kappa, sigma2), (n_params + 1, n_params + 1).

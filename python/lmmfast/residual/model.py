@@ -18,7 +18,7 @@ from lmmfast.data.columns import Column
 from lmmfast.data.frame import as_float, with_used_levels
 from lmmfast.errors import DataError, NotIdentifiableError
 from lmmfast.grouping.clusters import Clusters
-from lmmfast.limits import check_levels_of_variances
+from lmmfast.limits import check_levels_of_variances, check_span
 from lmmfast.residual import registry
 from lmmfast.residual.layout import ResidualParameters, Stratum, VariancePart
 from lmmfast.residual.structure import Correlation, ResidualStructure, Variance
@@ -189,6 +189,11 @@ class _Binder:
             starts = np.repeat(self.clusters.ptr[:-1], self.clusters.sizes)
             return (np.arange(len(self.rows)) - starts).astype(np.int32), (), longest
         (name,) = correlation.columns
+        if correlation.role == "positions":
+            places = self._whole_positions(name)[:, 0]
+            span = int(places.max()) + 1
+            check_span(str(self.structure), name, span)
+            return places.astype(np.int32), (), span
         codes, labels = self._codes(name)
         if len(labels) < 2:
             raise NotIdentifiableError(
@@ -258,8 +263,8 @@ class _Binder:
         if (values != np.round(values)).any():
             bad = values[values != np.round(values)][0]
             raise DataError(
-                f"AR(1) needs whole numbers or levels as positions, but {name!r} has {bad:g}: use "
-                f"OU({name!r}) for continuous time"
+                f"{self.structure} needs whole numbers or levels as positions, but {name!r} has "
+                f"{bad:g}: use OU({name!r}) for continuous time"
             )
         self._sort_within([values])
         values = self._codes(name)[0].astype(float) if column.is_factor else self._numbers(name)
@@ -405,7 +410,7 @@ def _place_strata(
             assert correlation.custom is not None
             n_psi = len(correlation.custom.start)
         else:
-            n_psi = registry.n_psi(correlation.kind, T, correlation.bands)
+            n_psi = registry.KINDS[correlation.kind].n_psi(T, correlation.bands)
         if correlation.bands is not None and correlation.bands >= T:
             raise NotIdentifiableError(
                 f"bands={correlation.bands} for {T} levels: there are {T - 1} lags; leave bands out"

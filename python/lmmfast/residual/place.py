@@ -200,10 +200,26 @@ class Placing:
         correlation = self.parameters.correlation
         if correlation is None or correlation.kind not in registry.TABLES:
             return None
+        if correlation.role == "positions":
+            return self._table_positions(correlation.columns[0], values)
         if correlation.columns:
             (name,) = correlation.columns
             return self._codes(name, values[name])
         return np.full(n, self.parameters.T) if new else np.arange(n)
+
+    def _table_positions(self, name: str, values: Mapping[str, NDArray[Any]]) -> Index:
+        """Whole numbers from the least that the fit has, as positions of a table."""
+        place = self._whole_numbers(name, values[name])
+        levels, T = self.known[name].levels, self.parameters.T
+        assert levels is not None
+        if not self.known[name].is_factor:
+            place = place - float(levels.min())
+        if len(place) and (place.min() < 0 or place.max() >= T):
+            raise DataError(
+                f"{self.structure} is known over the {T} places of {name!r} from {levels.min()} on "
+                "that the data go over, and new rows lie beside them"
+            )
+        return place.astype(np.intp)
 
     def coords(self, values: Mapping[str, NDArray[Any]]) -> Array | None:
         """Coordinates (n, d) of distance structures; only their differences mean something."""
@@ -211,7 +227,7 @@ class Placing:
         if correlation is None or correlation.kind in registry.TABLES:
             return None
         own = [values[name] for name in correlation.columns]
-        if correlation.kind == "ar1":
+        if correlation.role == "positions":
             return self._whole_numbers(correlation.columns[0], own[0])[:, None]
         return np.column_stack(own).astype(float) / self.parameters.unit
 
@@ -221,7 +237,7 @@ class Placing:
         whole = place == np.round(place)
         if not whole.all():
             raise DataError(
-                f"AR(1) needs whole numbers, but {name!r} of the new rows has "
+                f"{self.structure} needs whole numbers, but {name!r} of the new rows has "
                 f"{place[np.argmin(whole)]:g}"
             )
         return place

@@ -1,50 +1,42 @@
-"""The correlation structures there are, by the names that the compiled core has for them.
+"""The correlation structures there are: a new one is its file in `kinds/` and a line here.
 
-A definition takes complex parameters too, so that complex steps give exact derivatives.
+Names are those of the compiled core. Definitions take complex parameters too, so that complex
+steps give exact derivatives.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
-from lmmfast.arrays import Array
-from lmmfast.residual.kinds.antedependence import antedependence
-from lmmfast.residual.kinds.ar1 import ar1
-from lmmfast.residual.kinds.compound_symmetry import compound_symmetry
+from lmmfast.residual.kind import SHORTEST_SPHERE, DistanceKind, Kind, TableKind
+from lmmfast.residual.kinds.antedependence import AntedependenceKind
+from lmmfast.residual.kinds.ar1 import AR1Kind
+from lmmfast.residual.kinds.arma11 import ARMA11Kind
+from lmmfast.residual.kinds.compound_symmetry import CompoundSymmetryKind
 from lmmfast.residual.kinds.linear import linear
 from lmmfast.residual.kinds.rational_quadratic import rational_quadratic
 from lmmfast.residual.kinds.spatial import exponential, gaussian, matern32, matern52, spherical
-from lmmfast.residual.kinds.toeplitz import banded_toeplitz, toeplitz
-from lmmfast.residual.kinds.unstructured import unstructured
-from lmmfast.residual.structure import Values
+from lmmfast.residual.kinds.toeplitz import BandedToeplitzKind, ToeplitzKind
+from lmmfast.residual.kinds.unstructured import UnstructuredKind
 
-#: Functions of the distance of two rows.
-DISTANCES: dict[str, Callable[[Values, Array], Values]] = {
-    "ar1": ar1,
-    "exponential": exponential,
-    "gaussian": gaussian,
-    "linear": linear,
-    "matern32": matern32,
-    "matern52": matern52,
-    "rational_quadratic": rational_quadratic,
-    "spherical": spherical,
-}
+_KINDS: tuple[AR1Kind | DistanceKind | TableKind, ...] = (
+    AR1Kind(),
+    DistanceKind("exponential", exponential),
+    DistanceKind("gaussian", gaussian),
+    DistanceKind("linear", linear, SHORTEST_SPHERE),
+    DistanceKind("matern32", matern32),
+    DistanceKind("matern52", matern52),
+    DistanceKind("rational_quadratic", rational_quadratic),
+    DistanceKind("spherical", spherical, SHORTEST_SPHERE),
+    ARMA11Kind(),
+    CompoundSymmetryKind(),
+    ToeplitzKind(),
+    BandedToeplitzKind(),
+    AntedependenceKind(),
+    UnstructuredKind(),
+)
 
-#: Matrices over the levels that a row can have.
-TABLES: dict[str, Callable[[Values, int], Values]] = {
-    "compound_symmetry": compound_symmetry,
-    "toeplitz": toeplitz,
-    "banded_toeplitz": banded_toeplitz,
-    "antedependence": antedependence,
-    "unstructured": unstructured,
-}
-
-
-def n_psi(kind: str, T: int, bands: int | None) -> int:
-    """Number of parameters of a structure over T levels."""
-    if kind in DISTANCES or kind == "compound_symmetry":
-        return 1
-    if kind == "banded_toeplitz":
-        assert bands is not None
-        return bands
-    return T * (T - 1) // 2 if kind == "unstructured" else T - 1
+#: All structures of the compiled core, by name.
+KINDS: dict[str, Kind] = {kind.name: kind for kind in _KINDS}
+#: Definitions of functions of the distance of two rows.
+DISTANCES = {kind.name: kind.definition for kind in _KINDS if not isinstance(kind, TableKind)}
+#: Definitions of matrices over the levels that a row can have.
+TABLES = {kind.name: kind.definition for kind in _KINDS if isinstance(kind, TableKind)}

@@ -7,14 +7,10 @@ from typing import Any
 
 from lmmfast._dispatch import core
 from lmmfast.arrays import Array
-from lmmfast.covariance.structures import CompoundSymmetry, Diagonal, Identity, Unstructured
 from lmmfast.covariance.terms import BlockCovariance
 from lmmfast.engines.engine import Engine
 from lmmfast.engines.moments import MomentsEngine
 from lmmfast.search.objective import Problem
-
-#: Structures that the compiled search knows, by their ``name``.
-COMPILED = (Unstructured, Diagonal, Identity, CompoundSymmetry)
 
 # What a C++ int holds.
 MOST_EVALUATIONS = 2**31 - 1
@@ -94,7 +90,7 @@ def trace_entry(
 
 def is_compiled(covariance: BlockCovariance) -> bool:
     """Whether the compiled search knows all structures."""
-    return all(type(structure) in COMPILED for structure in covariance.structures)
+    return all(structure.compiled for structure in covariance.structures)
 
 
 def compiled_terms(covariance: BlockCovariance) -> list[tuple[str, int]]:

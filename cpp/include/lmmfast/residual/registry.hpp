@@ -7,6 +7,7 @@
 
 #include "lmmfast/residual/antedependence.hpp"
 #include "lmmfast/residual/ar1.hpp"
+#include "lmmfast/residual/arma11.hpp"
 #include "lmmfast/residual/banded_toeplitz.hpp"
 #include "lmmfast/residual/compound_symmetry.hpp"
 #include "lmmfast/residual/exponential.hpp"
@@ -35,6 +36,7 @@ using DistanceStructures = StructureList<  //
     Spherical>;
 
 using TableStructures = StructureList<  //
+    Arma11,                             //
     CompoundSymmetry,                   //
     Toeplitz,                           //
     BandedToeplitz,                     //

@@ -2,6 +2,7 @@
 
 from lmmfast.residual.kinds.antedependence import Antedependence, HeterogeneousAntedependence
 from lmmfast.residual.kinds.ar1 import AR1, HeterogeneousAR1
+from lmmfast.residual.kinds.arma11 import ARMA11
 from lmmfast.residual.kinds.compound_symmetry import CompoundSymmetry, HeterogeneousCS
 from lmmfast.residual.kinds.custom import CustomCorrelation
 from lmmfast.residual.kinds.linear import SpatialLinear
@@ -20,6 +21,7 @@ from lmmfast.residual.kinds.variances import ByGroup, Independent, VarExp, VarPo
 
 __all__ = [
     "AR1",
+    "ARMA11",
     "OU",
     "Antedependence",
     "ByGroup",

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 
+from lmmfast.arrays import Array
+from lmmfast.residual.kind import Natural, Setting, TableKind, artanh, is_one
 from lmmfast.residual.signatures import written
 from lmmfast.residual.structure import (
     Correlation,
@@ -22,6 +26,34 @@ def antedependence(psi: Values, T: int) -> Values:
         for k in range(j + 1, T):
             C[j, k] = C[k, j] = np.prod(np.tanh(psi[j:k]))
     return C
+
+
+class AntedependenceKind(TableKind):
+    """Parametrised by inverse hyperbolic tangents of the correlations of neighbours."""
+
+    name = "antedependence"
+    definition = staticmethod(antedependence)
+
+    def n_psi(self, T: int, bands: int | None) -> int:  # noqa: D102
+        return T - 1
+
+    def natural(self, psi: Values, setting: Setting) -> list[Values]:  # noqa: D102
+        return list(np.tanh(psi))
+
+    def names(self, setting: Setting) -> list[Natural]:  # noqa: D102
+        return [
+            Natural(f"rho({setting.of(f'{a},{b}')})", "correlation")
+            for a, b in pairwise(setting.levels)
+        ]
+
+    def psi(self, natural: Array, setting: Setting, margin: float) -> Array:  # noqa: D102
+        return artanh(natural, margin)
+
+    def at_end(self, psi: Array, setting: Setting) -> str | None:  # noqa: D102
+        return f"a correlation over {setting.where} is 1 or -1" if is_one(psi) else None
+
+    def starts(self, E: Array, bands: int | None) -> list[Array]:  # noqa: D102
+        return [np.arctanh(np.diag(E, 1))]
 
 
 class Antedependence(ResidualStructure):

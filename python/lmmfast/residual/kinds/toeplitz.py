@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from lmmfast.arrays import Array
+from lmmfast.residual.kind import Natural, Setting, TableKind, artanh, is_one
 from lmmfast.residual.signatures import written
 from lmmfast.residual.structure import (
     Correlation,
@@ -74,6 +75,69 @@ def partial_autocorrelations(
         psi.append(float(np.arctanh(pacf)))
         weights = [w - pacf * v for w, v in zip(weights, weights[::-1], strict=True)] + [pacf]
     return np.array(psi)
+
+
+def _dominated(rho: Array) -> Array:
+    """Parameters of a banded matrix with correlations rho, shrunk until the diagonal dominates."""
+    return np.arctanh(rho * min(1.0, 0.45 / max(float(np.abs(rho).sum()), 1e-300)))
+
+
+def mean_by_lag(E: Array) -> Array:
+    """Mean correlation (T - 1,) at each lag of a matrix (T, T)."""
+    return np.array([np.mean(np.diag(E, k)) for k in range(1, len(E))])
+
+
+class ToeplitzKind(TableKind):
+    """Parametrised by partial autocorrelations."""
+
+    name = "toeplitz"
+    definition = staticmethod(toeplitz)
+
+    def n_psi(self, T: int, bands: int | None) -> int:  # noqa: D102
+        return T - 1
+
+    def natural(self, psi: Values, setting: Setting) -> list[Values]:  # noqa: D102
+        return list(autocorrelations(psi))
+
+    def names(self, setting: Setting) -> list[Natural]:  # noqa: D102
+        text = setting.of(setting.columns)
+        return [Natural(f"rho{k + 1}({text})", "correlation") for k in range(setting.n_psi)]
+
+    def psi(self, natural: Array, setting: Setting, margin: float) -> Array:  # noqa: D102
+        return partial_autocorrelations(natural, 1 - margin, least=1e-15)
+
+    def at_end(self, psi: Array, setting: Setting) -> str | None:  # noqa: D102
+        return f"a correlation over {setting.where} is 1 or -1" if is_one(psi) else None
+
+    def starts(self, E: Array, bands: int | None) -> list[Array]:  # noqa: D102
+        return [partial_autocorrelations(mean_by_lag(E))]
+
+
+class BandedToeplitzKind(ToeplitzKind):
+    """Parametrised by the correlations themselves (`lmmfast.residual.ranges` keeps their range)."""
+
+    name = "banded_toeplitz"
+    definition = staticmethod(banded_toeplitz)
+
+    def n_psi(self, T: int, bands: int | None) -> int:  # noqa: D102
+        assert bands is not None
+        return bands
+
+    def natural(self, psi: Values, setting: Setting) -> list[Values]:  # noqa: D102
+        return list(np.tanh(psi))
+
+    def psi(self, natural: Array, setting: Setting, margin: float) -> Array:  # noqa: D102
+        return artanh(natural, margin)
+
+    def at_end(self, psi: Array, setting: Setting) -> str | None:  # noqa: D102
+        singular = self.is_singular(psi, setting.T)
+        return f"the correlation matrix of {setting.where} is singular" if singular else None
+
+    def starts(self, E: Array, bands: int | None) -> list[Array]:  # noqa: D102
+        return [_dominated(mean_by_lag(E)[:bands])]
+
+    def moderate(self, n_psi: int) -> Array:  # noqa: D102
+        return _dominated(np.tanh(super().moderate(n_psi)))
 
 
 class Toeplitz(ResidualStructure):
