@@ -29,7 +29,16 @@ from lmmfast.inference.hypotheses import LinearTest, linear_test, read_hypothesi
 from lmmfast.inference.methods import Method, denominators
 from lmmfast.inference.totals import InferenceTotals, inference_totals
 from lmmfast.inference.wald import coefficient_table, two_sided_p
-from lmmfast.literals import LagKind, LagResiduals, Missing, NewLevels, ResidualKind
+from lmmfast.literals import (
+    Interval,
+    LagKind,
+    LagResiduals,
+    Missing,
+    NewLevels,
+    ResidualKind,
+    ResidualPart,
+    Uncertainty,
+)
 from lmmfast.packing.basis import Basis, check_scales
 from lmmfast.pickled import checked, with_version
 from lmmfast.prediction import predict as prediction
@@ -1094,7 +1103,7 @@ class LMMResult:
         offset: Any = None,
         weights: Any = None,
         at: Any = None,
-        residual: str = "process",
+        residual: ResidualPart = "process",
         given: Any = None,
     ) -> Array | pd.Series[float]: ...
 
@@ -1110,11 +1119,11 @@ class LMMResult:
         offset: Any = None,
         weights: Any = None,
         at: Any = None,
-        residual: str = "process",
-        interval: str | None = None,
+        residual: ResidualPart = "process",
+        interval: Interval | None = None,
         se: bool = False,
         alpha: float = 0.05,
-        uncertainty: str = "beta",
+        uncertainty: Uncertainty = "beta",
         given: Any = None,
     ) -> Any: ...
 
@@ -1129,11 +1138,11 @@ class LMMResult:
         offset: Any = None,
         weights: Any = None,
         at: Any = None,
-        residual: str = "process",
-        interval: str | None = None,
+        residual: ResidualPart = "process",
+        interval: Interval | None = None,
         se: bool = False,
         alpha: float = 0.05,
-        uncertainty: str = "beta",
+        uncertainty: Uncertainty = "beta",
         given: Any = None,
     ) -> Any:
         """Predict the response for new rows.
@@ -1203,8 +1212,9 @@ class LMMResult:
             errors of random effects with robust variances; ``uncertainty="theta"`` of a new
             observation whose error is correlated with those of its group, but left out.
         TooLargeError
-            Standard errors where more than 5000 rows hang together by a residual structure or by
-            several grouping factors.
+            Standard errors where a group with a residual structure has more than 5000 rows, or of
+            several grouping factors with more than 500,000 rows that hang together or 5000 crossed
+            effects.
 
         Notes
         -----

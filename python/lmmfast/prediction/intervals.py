@@ -17,7 +17,7 @@ from lmmfast.prediction.blocks_levels import level_blocks
 from lmmfast.prediction.blocks_structured import structured_blocks
 from lmmfast.prediction.derivatives import ThetaParameters
 from lmmfast.prediction.given import GivenRows
-from lmmfast.prediction.mse import Blocks, Errors, Uncertainty, errors_of
+from lmmfast.prediction.mse import Blocks, DenseSolver, Errors, Uncertainty, errors_of
 from lmmfast.prediction.placed import cluster_of
 from lmmfast.prediction.targets import Targets, target_variances
 
@@ -35,8 +35,12 @@ class NoBlocks:
     within = True
 
     def __init__(self, p: int, n_targets: Index) -> None:
-        self.V, self.Xg = np.empty((1, 0, 0)), np.empty((1, 0, p))
+        self.Xg = np.empty((1, 0, p))
         self.targets, self.own = n_targets, np.zeros(len(n_targets), dtype=np.intp)
+
+    def factor(self) -> DenseSolver:
+        """Return the inverse of nothing."""
+        return DenseSolver(np.empty((1, 0, 0)))
 
     def c(self, rows: Index) -> tuple[Array, None]:
         """No covariances."""
