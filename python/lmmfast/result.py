@@ -1223,7 +1223,8 @@ class LMMResult:
         v - w'c + a'C a: lme4's models by Henderson's equations, SAS's OUTP and OUTPM. The
         uncertainty of theta adds twice the variance that predictions have because theta is
         estimated (Kackar and Harville 1984; Prasad and Rao 1990), of X beta Kenward and Roger's
-        linear adjustment; SAS's DDFM=KR agrees to about 1 % of what is added.
+        linear adjustment. SAS's DDFM=KR adds the same less a part of it, about 1 %: what the
+        estimate of beta takes away of the term that it shares with the weights.
 
         Degrees of freedom are Satterthwaite's, of the whole of it: those of `test` for X beta.
         Views by other methods have theirs of x'beta; Kenward and Roger's has its C.
