@@ -1165,8 +1165,9 @@ class LMMResult:
             Replaces the offset column; a name is that of another column of ``newdata``. Where the
             fit had an array there is none by default, with a warning.
         weights : array (n,) or str, optional
-            Weights of new rows, which variances of a residual structure are divided by. Default:
-            the weights column of the fit where ``newdata`` has it, else one.
+            Weights of new rows, which variances of residuals are divided by: for a process, errors
+            and new observations. Default: the weights column of the fit where ``newdata`` has it,
+            else one, with a warning.
         at : table, optional
             Columns of the residual structure that ``newdata`` does not have: for models fitted to
             arrays, and structures given as arrays, whose columns are called as in ``theta``.

@@ -109,7 +109,8 @@ def test_conditional_parts_are_v_less_error_times_v_inverse_r():
     np.testing.assert_allclose(again, fit.fitted(), atol=1e-12)
     one = fit.predict(data[:9].drop(columns="w"), "conditional", weights=data["w"][:9])
     np.testing.assert_array_equal(one, again[:9])
-    unweighted = fit.predict(data[:9].drop(columns="w"), "conditional")
+    with pytest.warns(lf.NewDataWarning, match="taken as one; give weights="):
+        unweighted = fit.predict(data[:9].drop(columns="w"), "conditional")
     assert abs(unweighted - again[:9]).max() > 1e-4
     with pytest.raises(lf.DataError, match="weights must be positive: row 2"):
         fit.predict(data[:3].assign(w=[1.0, 2.0, 0.0]), "conditional")
