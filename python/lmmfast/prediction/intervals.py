@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from lmmfast.result import LMMResult
 
 Index = NDArray[np.intp]
+#: Mean squared errors this small are zero, relative to the residual variance.
+ROUNDING = 1e-9
 
 
 class NoBlocks:
@@ -191,6 +193,8 @@ def finished(
         inverse = np.linalg.inv(G)
         more = inverse @ fit._cov_beta @ inverse.T - np.eye(len(G))
         mse = mse + np.einsum("Np,pq,Nq->N", errors.a, more, errors.a)
+        # Of what was observed nothing is left but rounding.
+        mse = np.where((mse < 0) & (mse > -ROUNDING * fit.scale), 0.0, mse)
     df = errors.df
     if not method.needs_totals or method.vcov != "model":
         rows, which = np.unique(targets.x, axis=0, return_inverse=True)
