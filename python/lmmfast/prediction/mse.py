@@ -25,6 +25,8 @@ from lmmfast.arrays import Array
 
 #: Numbers in the work arrays of targets that are computed together.
 MAX_NUMBERS = 1 << 22
+#: Part of a variance below which what is left of it is nothing but rounding.
+ROUNDING = 1e-14
 Index = NDArray[np.intp]
 
 
@@ -226,7 +228,9 @@ class _Some:
         mse += self.variances.target[self.at] - self.variances.signal[self.at]
         if self.more is not None:
             mse -= 2 * _dot(self.w + self.y, self.more)
-        out.mse[self.at], out.a[self.at] = np.maximum(mse, 0.0), self.a
+        size = self.variances.target[self.at] + self.variances.signal[self.at]
+        mse = np.where(mse > ROUNDING * size, mse, 0.0)
+        out.mse[self.at], out.a[self.at] = mse, self.a
         if self.known.q is None:
             return
         d = [self._derivatives(k) for k in range(len(self.known.q))]

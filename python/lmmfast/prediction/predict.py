@@ -85,7 +85,8 @@ def residual_values(fit: LMMResult, kind: str, level: str) -> Array:
         r = batch.y - mean
         if kind == "pearson":
             if scales is not None:
-                return r / scales[rows]
+                with np.errstate(divide="ignore", invalid="ignore"):  # no measurement error
+                    return r / scales[rows]
             r = r / fit.sigma
             if batch.weights is not None:
                 r = r * np.sqrt(batch.weights)
