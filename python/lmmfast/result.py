@@ -30,7 +30,16 @@ from lmmfast.inference.kept import kept_denominators
 from lmmfast.inference.methods import Method, denominators
 from lmmfast.inference.totals import InferenceTotals, inference_totals
 from lmmfast.inference.wald import coefficient_table, two_sided_p
-from lmmfast.literals import LagKind, LagResiduals, Missing, NewLevels, ResidualKind
+from lmmfast.literals import (
+    Interval,
+    LagKind,
+    LagResiduals,
+    Missing,
+    NewLevels,
+    ResidualKind,
+    ResidualPart,
+    Uncertainty,
+)
 from lmmfast.packing.basis import Basis, check_scales
 from lmmfast.pickled import checked, with_version
 from lmmfast.prediction import predict as prediction
@@ -1302,7 +1311,7 @@ class LMMResult:
         offset: Any = None,
         weights: Any = None,
         at: Any = None,
-        residual: str = "process",
+        residual: ResidualPart = "process",
         given: Any = None,
     ) -> Array | pd.Series[float]: ...
 
@@ -1318,11 +1327,11 @@ class LMMResult:
         offset: Any = None,
         weights: Any = None,
         at: Any = None,
-        residual: str = "process",
-        interval: str | None = None,
+        residual: ResidualPart = "process",
+        interval: Interval | None = None,
         se: bool = False,
         alpha: float = 0.05,
-        uncertainty: str = "beta",
+        uncertainty: Uncertainty = "beta",
         given: Any = None,
     ) -> Any: ...
 
@@ -1337,11 +1346,11 @@ class LMMResult:
         offset: Any = None,
         weights: Any = None,
         at: Any = None,
-        residual: str = "process",
-        interval: str | None = None,
+        residual: ResidualPart = "process",
+        interval: Interval | None = None,
         se: bool = False,
         alpha: float = 0.05,
-        uncertainty: str = "beta",
+        uncertainty: Uncertainty = "beta",
         given: Any = None,
     ) -> Any:
         """Predict the response for new rows.
@@ -1364,8 +1373,9 @@ class LMMResult:
             Replaces the offset column; a name is that of another column of ``newdata``. Where the
             fit had an array there is none by default, with a warning.
         weights : array (n,) or str, optional
-            Weights of new rows, which variances of a residual structure are divided by. Default:
-            the weights column of the fit where ``newdata`` has it, else one.
+            Weights of new rows, which variances of residuals are divided by: for a process, errors
+            and new observations. Default: the weights column of the fit where ``newdata`` has it,
+            else one, with a warning.
         at : table, optional
             Columns of the residual structure that ``newdata`` does not have: for models fitted to
             arrays, and structures given as arrays, whose columns are called as in ``theta``.
@@ -1411,8 +1421,9 @@ class LMMResult:
             errors of random effects with robust variances; ``uncertainty="theta"`` of a new
             observation whose error is correlated with those of its group, but left out.
         TooLargeError
-            Standard errors where more than 5000 rows hang together by a residual structure or by
-            several grouping factors.
+            Standard errors where a group with a residual structure has more than 5000 rows, or of
+            several grouping factors with more than 500,000 rows that hang together or 5000 crossed
+            effects.
 
         Notes
         -----
@@ -1421,7 +1432,8 @@ class LMMResult:
         v - w'c + a'C a: lme4's models by Henderson's equations, SAS's OUTP and OUTPM. The
         uncertainty of theta adds twice the variance that predictions have because theta is
         estimated (Kackar and Harville 1984; Prasad and Rao 1990), of X beta Kenward and Roger's
-        linear adjustment; SAS's DDFM=KR agrees to about 1 % of what is added.
+        linear adjustment. SAS's DDFM=KR adds the same less a part of it, about 1 %: what the
+        estimate of beta takes away of the term that it shares with the weights.
 
         Degrees of freedom are Satterthwaite's, of the whole of it: those of `test` for X beta.
         Views by other methods have theirs of x'beta; Kenward and Roger's has its C.

@@ -1,6 +1,7 @@
 """`predict(new, given=rows)`: groups that a fit does not have, from rows of theirs."""
 
 import functools
+import pickle
 
 import numpy as np
 import pandas as pd
@@ -172,6 +173,46 @@ def test_arrays():
         arrays.predict(x, groups=WANTED["id"], Z=x, given={**given, "when": 1})
     with pytest.raises(lf.DataError, match=r"given= has 3 responses"):
         arrays.predict(x, groups=WANTED["id"], Z=x, given={**given, "y": [1.0, 2.0, 3.0]})
+
+
+def visits(d, kind):
+    """Visits as text, categories or dates, times as dates and durations."""
+    names = "V" + d["visit"].astype(str)
+    dates = pd.Timestamp("2020-01-01") + pd.to_timedelta(d["visit"], unit="D")
+    categories = ["V9", *(f"V{k}" for k in range(8))]
+    visit = {"text": names, "categories": pd.Categorical(names, categories), "dates": dates}[kind]
+    date = pd.Timestamp("2021-03-01") + pd.to_timedelta(d["t"], unit="D")
+    arm = np.where(d["site"].str[1:].astype(int) % 2, "A", "B")
+    return d.assign(visit=visit, date=date, dur=pd.to_timedelta(d["t"], unit="h"), arm=arm)
+
+
+@pytest.mark.parametrize("kind", ["text", "categories", "dates"])
+@pytest.mark.parametrize(
+    "residual",
+    [
+        lf.HeterogeneousAR1("visit"),
+        lf.OU("date", nugget=True, by="arm"),
+        lf.OU("dur", nugget=True) * lf.ByGroup("arm"),
+    ],
+    ids=str,
+)
+def test_visits_of_any_kind_are_found_after_loading(residual, kind, tmp_path):
+    data, history, wanted = (visits(d, kind) for d in (DATA, HISTORY, WANTED))
+    fit = lf.lmm("y ~ t", data, groups="id", residual=residual)
+    mode = "process" if "nugget" in str(residual) else "errors"
+    options = {"residual": mode, "interval": "prediction"}
+    want = fit.predict(wanted, given=history, **options)
+    fit.save(tmp_path / "m.lmm")
+    loaded = lf.load(tmp_path / "m.lmm")
+    pd.testing.assert_frame_equal(loaded.predict(wanted, given=history, **options), want)
+    bare = pickle.loads(pickle.dumps(fit)).predict(wanted, given=history, **options)
+    pd.testing.assert_frame_equal(bare, want)
+    new = visits(NEW, kind)
+    np.testing.assert_allclose(
+        loaded.predict(new, given=data, **options),
+        fit.predict(new, "conditional", **options),
+        rtol=1e-9,
+    )
 
 
 def test_compound_symmetry_and_limits():

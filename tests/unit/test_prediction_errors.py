@@ -13,6 +13,7 @@ from scipy import stats
 
 import lmmfast as lf
 from lmmfast.inference.denominators import inverse_of_information
+from lmmfast.prediction import blocks_levels, blocks_sparse
 
 
 def simulated():
@@ -210,6 +211,20 @@ def test_conditional_predictions(name, residual, interval):
     theta = predict(uncertainty="theta")
     np.testing.assert_allclose(theta["std_error"] ** 2, mse + 2 * g3, rtol=1e-8)
     np.testing.assert_array_equal(theta["df"], got["df"])
+
+
+@pytest.mark.parametrize("name", ["nested", "crossed", "nested OU"])
+def test_many_rows_that_hang_together(name, monkeypatch):
+    """Sparse factors, as for blocks of more rows than V is formed of."""
+    fit = fitted(name)
+    options = {"interval": "prediction", "uncertainty": "theta"}
+    want = fit.predict(NEW, "conditional", **options)
+    monkeypatch.setattr(blocks_levels, "DENSE_ROWS", 0)
+    got = fit.predict(NEW, "conditional", **options)
+    np.testing.assert_allclose(got, want, rtol=1e-9)
+    monkeypatch.setattr(blocks_sparse, "MAX_ROWS", 50)
+    with pytest.raises(lf.TooLargeError, match="leave se= and interval= out"):
+        fit.predict(NEW, "conditional", se=True)
 
 
 @pytest.mark.parametrize("name", MODELS)

@@ -109,7 +109,8 @@ def test_conditional_parts_are_v_less_error_times_v_inverse_r():
     np.testing.assert_allclose(again, fit.fitted(), atol=1e-12)
     one = fit.predict(data[:9].drop(columns="w"), "conditional", weights=data["w"][:9])
     np.testing.assert_array_equal(one, again[:9])
-    unweighted = fit.predict(data[:9].drop(columns="w"), "conditional")
+    with pytest.warns(lf.NewDataWarning, match="taken as one; give weights="):
+        unweighted = fit.predict(data[:9].drop(columns="w"), "conditional")
     assert abs(unweighted - again[:9]).max() > 1e-4
     with pytest.raises(lf.DataError, match="weights must be positive: row 2"):
         fit.predict(data[:3].assign(w=[1.0, 2.0, 0.0]), "conditional")
@@ -265,3 +266,20 @@ def test_errors_that_nothing_is_known_of_are_refused(name, why):
         fitted(name).predict(DATA, "conditional", residual="errors")
     with pytest.raises(ValueError, match="choose one of 'process', 'errors', 'none'"):
         fitted(name).predict(DATA, residual="some")
+
+
+def test_a_process_without_measurement_error_is_known_where_it_was_observed():
+    """A nugget of zero: fitted values are the response, errors of these predictions are zero."""
+    rng = np.random.default_rng(3)
+    t = np.arange(4.0)
+    walks = np.linalg.cholesky(0.9 ** abs(t[:, None] - t)) @ rng.normal(size=(40, 4, 1))
+    d = pd.DataFrame({"y": walks.ravel(), "t": np.tile(t, 40), "id": np.repeat(np.arange(40), 4)})
+    fit = lf.lmm("y ~ 1", d, groups="id", residual=lf.OU("t", nugget=True))
+    assert "the measurement error beside t is zero" in fit.certificate.status
+    np.testing.assert_allclose(fit.fitted(), d["y"], atol=1e-12)
+    assert (abs(fit.residuals("pearson")) < 1e-3).all()
+    got = fit.predict(d, "conditional", interval="prediction")
+    np.testing.assert_array_equal(got["std_error"], 0.0)
+    np.testing.assert_allclose(got["conf_high"], d["y"], atol=1e-12)
+    later = fit.predict(d.assign(t=9.0), "conditional", interval="prediction")
+    assert (later["std_error"] > 0.5).all() and np.isfinite(later.to_numpy()).all()

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from lmmfast.arrays import Array
 from lmmfast.data.batch import CHUNK
 from lmmfast.prediction.derivatives import ThetaParameters
+from lmmfast.prediction.mse import DenseSolver
 from lmmfast.prediction.rows_used import design_of
 from lmmfast.prediction.targets import Targets
 
@@ -73,6 +74,10 @@ class CompressedBlocks:
         self._z = targets.z[at] @ z_map
         self._by_sigma2 = unit / theta.sigma2
         self.own, self.targets, self.within = own, at, within
+
+    def factor(self) -> DenseSolver:
+        """Factorise V."""
+        return DenseSolver(self.V)
 
     def c(self, rows: Index) -> tuple[Array, None]:
         """Covariances of signals with the rows."""

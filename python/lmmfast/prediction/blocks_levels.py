@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lmmfast.arrays import Array
-from lmmfast.prediction.blocks_structured import check_size
 from lmmfast.prediction.derivatives import ResidualCovariance, ThetaParameters
+from lmmfast.prediction.mse import DenseSolver, Solver
 from lmmfast.prediction.placed import cluster_of
 from lmmfast.prediction.process import KnownRows, known_rows
 from lmmfast.prediction.rows_used import design_of, sds_of
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from lmmfast.result import LMMResult
 
 Index = NDArray[np.intp]
+#: V of more rows is not formed.
+DENSE_ROWS = 1000
 
 
 class FittedLevels:
@@ -37,6 +39,7 @@ class FittedLevels:
         self.fit = fit
         self.order = fit._row_order()
         levels: Any = fit._need(fit._clusters, "errors of conditional predictions")
+        self.nested = levels.chain is not None
         self.codes = [np.asarray(codes)[self.order] for codes in levels.codes]
         together, block = connected_rows(fit, self.order)
         self.block = np.empty(len(block), dtype=np.intp)
@@ -97,8 +100,7 @@ class LevelBlock:
         grid = None if rows.known is None else rows.known.places.take(places).G
         self._sds = np.broadcast_to(sds_of(fit, grid, batch.weights), (n,))
         self._codes = [codes[places] for codes in rows.codes]
-        self.V = (self._of_effects(theta.D) + self._of_residuals(None))[None]
-        self._last: tuple[int, Array] | None = None
+        self._last: tuple[int, Any] | None = None
 
     def _of_effects(self, D: Array) -> Array:
         """Z D Z' of rows that share levels, (n, n)."""
@@ -143,6 +145,10 @@ class LevelBlock:
             matrix = self._of_residuals(of_R) if E is None else self._of_effects(E)
             self._last = k, matrix
         return np.asarray(u @ self._last[1])
+
+    def factor(self) -> Solver:
+        """Factorise V."""
+        return DenseSolver((self._of_effects(self._theta.D) + self._of_residuals(None))[None])
 
     def c(self, rows: Index) -> tuple[Array, Array | None]:
         """Covariances of signals with the rows, and what targets have more."""
@@ -200,10 +206,15 @@ def level_blocks(
     Raises
     ------
     TooLargeError
-        More rows hang together than `lmmfast.prediction.blocks_structured.MAX_ROWS`.
+        More rows hang together than can be factorised.
     """
+    from lmmfast.prediction.blocks_sparse import SparseLevelBlock, check_sparse_size
+
     rows = FittedLevels(fit)
     for blocks, some in rows.blocks_of(targets, at).items():
         places = np.flatnonzero(np.isin(rows.block, blocks))
-        check_size(len(places))
-        yield LevelBlock(rows, places, theta, G, targets, some)
+        kind: type[LevelBlock] = LevelBlock
+        if len(places) > DENSE_ROWS:
+            check_sparse_size(rows, places)
+            kind = SparseLevelBlock
+        yield kind(rows, places, theta, G, targets, some)

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from lmmfast.arrays import Array
 from lmmfast.errors import TooLargeError
 from lmmfast.prediction.derivatives import ResidualCovariance, ThetaParameters
+from lmmfast.prediction.mse import DenseSolver
 from lmmfast.prediction.process import KnownRows, known_rows
 from lmmfast.prediction.rows_used import design_of, sds_of
 from lmmfast.prediction.targets import Targets
@@ -67,6 +68,10 @@ class StructuredBlocks:
         self._R = ResidualCovariance(theta, stratum, places, places, sds[rows], sds[rows], True)
         self.V = self._Z @ theta.D @ self._Z.swapaxes(1, 2) + self._R.value
         self.own, self.targets, self.within = own, at, within
+
+    def factor(self) -> DenseSolver:
+        """Factorise V."""
+        return DenseSolver(self.V)
 
     def c(self, rows: Index) -> tuple[Array, Array | None]:
         """Covariances of signals with the rows, and what targets have more."""

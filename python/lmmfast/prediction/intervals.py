@@ -17,7 +17,7 @@ from lmmfast.prediction.blocks_levels import level_blocks
 from lmmfast.prediction.blocks_structured import structured_blocks
 from lmmfast.prediction.derivatives import ThetaParameters
 from lmmfast.prediction.given import GivenRows
-from lmmfast.prediction.mse import Blocks, Errors, Uncertainty, errors_of
+from lmmfast.prediction.mse import Blocks, DenseSolver, Errors, Uncertainty, errors_of
 from lmmfast.prediction.placed import cluster_of
 from lmmfast.prediction.targets import Targets, target_variances
 
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from lmmfast.result import LMMResult
 
 Index = NDArray[np.intp]
+#: Mean squared errors this small are zero, relative to the residual variance.
+ROUNDING = 1e-9
 
 
 class NoBlocks:
@@ -35,8 +37,12 @@ class NoBlocks:
     within = True
 
     def __init__(self, p: int, n_targets: Index) -> None:
-        self.V, self.Xg = np.empty((1, 0, 0)), np.empty((1, 0, p))
+        self.Xg = np.empty((1, 0, p))
         self.targets, self.own = n_targets, np.zeros(len(n_targets), dtype=np.intp)
+
+    def factor(self) -> DenseSolver:
+        """Return the inverse of nothing."""
+        return DenseSolver(np.empty((1, 0, 0)))
 
     def c(self, rows: Index) -> tuple[Array, None]:
         """No covariances."""
@@ -187,6 +193,8 @@ def finished(
         inverse = np.linalg.inv(G)
         more = inverse @ fit._cov_beta @ inverse.T - np.eye(len(G))
         mse = mse + np.einsum("Np,pq,Nq->N", errors.a, more, errors.a)
+        # Of what was observed nothing is left but rounding.
+        mse = np.where((mse < 0) & (mse > -ROUNDING * fit.scale), 0.0, mse)
     df = errors.df
     if not method.needs_totals or method.vcov != "model":
         rows, which = np.unique(targets.x, axis=0, return_inverse=True)

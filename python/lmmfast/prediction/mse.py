@@ -25,7 +25,22 @@ from lmmfast.arrays import Array
 
 #: Numbers in the work arrays of targets that are computed together.
 MAX_NUMBERS = 1 << 22
+#: Part of a variance below which what is left of it is nothing but rounding.
+ROUNDING = 1e-14
 Index = NDArray[np.intp]
+
+
+class Solver(Protocol):
+    """Inverses of V of blocks."""
+
+    def solve(self, own: Index, u: Array) -> Array:
+        """V^-1 u (N, n), of the block of each row."""
+
+    def of_blocks(self, U: Array) -> Array:
+        """V^-1 U (k, n, m)."""
+
+    def size(self, K: int) -> int:
+        """Count the numbers that work on a target takes, of K parameters."""
 
 
 class Blocks(Protocol):
@@ -33,7 +48,6 @@ class Blocks(Protocol):
 
     Attributes
     ----------
-    V : ndarray (k, n, n)
     Xg : ndarray (k, n, p)
         X G with G G' = C.
     own : ndarray of int (N,)
@@ -44,11 +58,13 @@ class Blocks(Protocol):
         Whether beta was estimated from these rows, too.
     """
 
-    V: Array
     Xg: Array
     own: Index
     targets: Index
     within: bool
+
+    def factor(self) -> Solver:
+        """Factorise V."""
 
     def c(self, rows: Index) -> tuple[Array, Array | None]:
         """Covariances (len(rows), n) of the signals of some targets, and what targets have more."""
@@ -58,6 +74,30 @@ class Blocks(Protocol):
 
     def dV(self, k: int, rows: Index, u: Array) -> Array:
         """V_k u (len(rows), n), of the block of each target."""
+
+
+class DenseSolver:
+    """Inverses of blocks V (k, n, n) by their Cholesky factors."""
+
+    def __init__(self, V: Array) -> None:
+        self._roots = V  # L^-1 with V = L L'
+        if V.shape[1]:
+            one = np.broadcast_to(np.eye(V.shape[1]), V.shape)
+            self._roots = np.linalg.solve(np.linalg.cholesky(V), one)
+
+    def solve(self, own: Index, u: Array) -> Array:
+        """V^-1 u (N, n), of the block of each row."""
+        roots = self._roots[own]
+        return np.asarray(np.einsum("Nij,Ni->Nj", roots, np.einsum("Nij,Nj->Ni", roots, u)))
+
+    def of_blocks(self, U: Array) -> Array:
+        """V^-1 U (k, n, m)."""
+        return self._roots.swapaxes(1, 2) @ (self._roots @ U)
+
+    def size(self, K: int) -> int:
+        """Count the numbers that work on a target takes, of K parameters."""
+        n = self._roots.shape[1]
+        return max(n, 1) * max(n, K, 1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -133,20 +173,18 @@ def errors_of(xg: Array, variances: Variances, blocks: list[Blocks], known: Unce
     out = Errors(np.empty(N), np.full(N, np.inf), xg.copy(), np.zeros(N))
     K = 0 if known.q is None else len(known.q)
     for block in blocks:
-        n = block.V.shape[1]
-        step = max(1, MAX_NUMBERS // (max(n, 1) * max(n, K, 1)))
-        roots = _inverse_roots(block.V)
-        Xw = roots @ block.Xg
+        solver = block.factor()
+        VX = solver.of_blocks(block.Xg)
+        step = max(1, MAX_NUMBERS // solver.size(K))
         for start in range(0, len(block.own), step):
             rows = np.arange(start, min(start + step, len(block.own)))
-            _Some(block, roots, Xw, rows, xg, variances, known).fill(out)
+            _Some(block, solver, VX, rows, xg, variances, known).fill(out)
     return out
 
 
 def expected_signals(blocks: Blocks, r: Array) -> Array:
     """c'V^-1 r (N,) of the targets of blocks, for errors y - X beta r (k, n)."""
-    L = np.linalg.cholesky(blocks.V)
-    u = np.linalg.solve(L.swapaxes(1, 2), np.linalg.solve(L, r[..., None]))[..., 0]
+    u = blocks.factor().of_blocks(r[..., None])[..., 0]
     N, n = len(blocks.own), r.shape[1]
     out = np.empty(N)
     step = max(1, MAX_NUMBERS // max(n, 1))
@@ -156,99 +194,92 @@ def expected_signals(blocks: Blocks, r: Array) -> Array:
     return out
 
 
-def _inverse_roots(V: Array) -> Array:
-    """L^-1 (k, n, n) with V = L L'."""
-    if not V.shape[1]:
-        return V
-    L = np.linalg.cholesky(V)
-    return np.linalg.solve(L, np.broadcast_to(np.eye(V.shape[1]), V.shape))
-
-
 class _Some:
-    """Some targets of blocks; all in coordinates in which V and C are identities."""
+    """Some targets of blocks, in coordinates in which C is the identity."""
 
     def __init__(
         self,
         block: Blocks,
-        roots: Array,
-        Xw: Array,
+        solver: Solver,
+        VX: Array,
         rows: Index,
         xg: Array,
         variances: Variances,
         known: Uncertainty,
     ) -> None:
         self.block, self.rows, self.known, self.variances = block, rows, known, variances
-        self.at = block.targets[rows]
-        own = block.own[rows]
-        self.root, self.X = roots[own], Xw[own]
-        c, more = block.c(rows)
-        self.w = self._whiten(c)
-        self.more = None if more is None else self._whiten(more)
-        self.a = xg[self.at] - self._by_beta(self.w)
+        self.solver, self.at, self.own = solver, block.targets[rows], block.own[rows]
+        self.VX = VX[self.own]  # V^-1 X
+        self.c, self.more = block.c(rows)
+        self.w = solver.solve(self.own, self.c)
+        self.a = xg[self.at] - self._by_beta(self.c)
         #: V^-1 X C a, of the rows of the block that beta was estimated from.
-        self.y = np.einsum("Nnp,Np->Nn", self.X, self.a) if block.within else np.zeros_like(c)
-
-    def _whiten(self, u: Array) -> Array:
-        return np.asarray(np.einsum("Nij,Nj->Ni", self.root, u))
+        self.y = np.zeros_like(self.c)
+        if block.within:
+            self.y = np.einsum("Nnp,Np->Nn", self.VX, self.a)
 
     def _by_beta(self, u: Array) -> Array:
-        return np.asarray(np.einsum("Nnp,Nn->Np", self.X, u))
+        """X'V^-1 u."""
+        return np.asarray(np.einsum("Nnp,Nn->Np", self.VX, u))
 
     def fill(self, out: Errors) -> None:
         """Write what is wanted of the targets."""
-        mse = self.variances.signal[self.at] - (self.w**2).sum(axis=1) + (self.a**2).sum(axis=1)
+        mse = self.variances.signal[self.at] - _dot(self.w, self.c) + _dot(self.a, self.a)
         mse += self.variances.target[self.at] - self.variances.signal[self.at]
         if self.more is not None:
-            mse -= 2 * ((self.w + self.y) * self.more).sum(axis=1)
-        out.mse[self.at], out.a[self.at] = np.maximum(mse, 0.0), self.a
+            mse -= 2 * _dot(self.w + self.y, self.more)
+        size = self.variances.target[self.at] + self.variances.signal[self.at]
+        mse = np.where(mse > ROUNDING * size, mse, 0.0)
+        out.mse[self.at], out.a[self.at] = mse, self.a
         if self.known.q is None:
             return
-        K = len(self.known.q)
-        d = [self._derivatives(k) for k in range(K)]
+        d = [self._derivatives(k) for k in range(len(self.known.q))]
         gradient = np.array([one[0] for one in d])
         assert self.known.W is not None
         spread = np.einsum("kN,kl,lN->N", gradient, self.known.W, gradient)
         with np.errstate(divide="ignore", invalid="ignore"):
-            out.df[self.at] = np.where(spread >= 0, 2 * mse**2 / spread, np.nan)
+            df = np.where(spread >= 0, 2 * mse**2 / spread, np.nan)
+        out.df[self.at] = np.where(mse > 0, df, np.inf)  # what was observed is known
         if self.known.with_theta:
             out.g3[self.at] = self._g3([one[1] for one in d], [one[2] for one in d])
 
     def _derivatives(self, k: int) -> tuple[Array, Array, Array]:
-        """Derivative of the mean squared error by parameter k, whitened w_k, and V_k y."""
+        """Derivative of the mean squared error by parameter k, V w_k, and V_k y."""
         assert self.known.q is not None
-        q, dV, root = self.known.q[k], self.block.dV, self.root
+        qa = self.a @ self.known.q[k]
         dc, more = self.block.dc(k, self.rows)
-        Vw = self._whiten(dV(k, self.rows, np.einsum("Nij,Ni->Nj", root, self.w)))
-        Vy = self._whiten(dV(k, self.rows, np.einsum("Nij,Ni->Nj", root, self.y)))
-        dc = self._whiten(dc)
-        qa = self.a @ q
-        gradient = (qa * self.a).sum(axis=1) + ((2 * self.y + self.w) * Vw).sum(axis=1)
-        gradient += self.variances.d_target[k, self.at] - 2 * ((self.w + self.y) * dc).sum(axis=1)
-        w_k = dc - Vw
+        Vw, Vy = self.block.dV(k, self.rows, self.w), self.block.dV(k, self.rows, self.y)
+        gradient = _dot(qa, self.a) + _dot(2 * self.y + self.w, Vw)
+        gradient += self.variances.d_target[k, self.at] - 2 * _dot(self.w + self.y, dc)
+        d = dc - Vw
         if not self.block.within:  # beta is not the best for these rows, and a changes with theta
-            gradient -= 2 * (self._by_beta(w_k) * self.a).sum(axis=1)
+            gradient -= 2 * _dot(self._by_beta(d), self.a)
         if more is not None and self.more is not None:
-            gradient -= 2 * ((self.w + self.y) * self._whiten(more)).sum(axis=1)
+            gradient -= 2 * _dot(self.w + self.y, more)
             # The weights are not the best for this target, and change with theta.
-            moved = ((w_k - Vy) * self.more).sum(axis=1)
+            moved = _dot(d - Vy, self.solver.solve(self.own, self.more))
             if self.block.within:
-                by_beta = self._by_beta(self.more)
-                moved += ((qa - self._by_beta(w_k)) * by_beta).sum(axis=1)
+                moved += _dot(qa - self._by_beta(d), self._by_beta(self.more))
             gradient -= 2 * moved
-        return gradient, w_k, Vy
+        return gradient, d, Vy
 
-    def _g3(self, w: list[Array], Vy: list[Array]) -> Array:
+    def _g3(self, d: list[Array], Vy: list[Array]) -> Array:
         """Sum of W_kl d_k'V d_l."""
         W, q, r = self.known.W, self.known.q, self.known.r
         assert W is not None and q is not None and r is not None
-        by_beta = [self._by_beta(one) for one in w]
+        w = [self.solver.solve(self.own, one) for one in d]
+        by_beta = [self._by_beta(one) for one in d]
         qa = [self.a @ one for one in q]
         sign = -1.0 if self.block.within else 1.0
         total = np.zeros(len(self.a))
         for k, j in np.ndindex(W.shape):
-            own = (w[k] * w[j]).sum(axis=1) + sign * (by_beta[k] * by_beta[j]).sum(axis=1)
+            own = _dot(w[k], d[j]) + sign * _dot(by_beta[k], by_beta[j])
             if self.block.within:
-                own -= 2 * ((w[k] * Vy[j]).sum(axis=1) - (by_beta[k] * qa[j]).sum(axis=1))
-            own += np.einsum("Np,pq,Nq->N", self.a, r[k, j], self.a) - (qa[k] * qa[j]).sum(axis=1)
+                own -= 2 * (_dot(w[k], Vy[j]) - _dot(by_beta[k], qa[j]))
+            own += np.einsum("Np,pq,Nq->N", self.a, r[k, j], self.a) - _dot(qa[k], qa[j])
             total += W[k, j] * own
         return total
+
+
+def _dot(u: Array, v: Array) -> Array:
+    return np.asarray(np.einsum("Ni,Ni->N", u, v))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,7 @@ from lmmfast.arrays import Array
 from lmmfast.data.columns import Column, read_column
 from lmmfast.data.frame import as_float
 from lmmfast.data.tables import is_table, open_table, suggest
-from lmmfast.errors import DataError
+from lmmfast.errors import DataError, NewDataWarning
 from lmmfast.prediction.process import placing
 from lmmfast.prediction.rows_used import sds_of
 from lmmfast.residual.place import Places, used_columns
@@ -107,21 +108,32 @@ def _column(newdata: Any, at: Any, name: str) -> Column:
 def weights_of(fit: LMMResult, newdata: Any, weights: Any, n: int) -> Array:
     """Weights (n,) of new rows: those given, the column of the fit if it is there, else one.
 
+    Warns
+    -----
+    NewDataWarning
+        The fit had weights, and there are none of the new rows.
+
     Raises
     ------
     DataError
         Weights that are not positive numbers, or of another length.
     """
     name = getattr(fit.spec, "weights_name", None) if weights is None else weights
-    if name is None:
-        return np.ones(n)
+    table = open_table(newdata) if is_table(newdata) else None
     column: Column
-    if isinstance(name, str):
-        table = open_table(newdata) if is_table(newdata) else None
-        if table is None or name not in table.names:
-            if weights is None:
-                return np.ones(n)
+    if name is None or (isinstance(name, str) and (table is None or name not in table.names)):
+        if weights is not None:
             raise DataError(f"the new data have no column {name!r} of weights")
+        if fit.weighted and n:
+            warnings.warn(
+                "the fit had weights, and the new rows have none: they are taken as one; give "
+                "weights=, or the column of the fit",
+                NewDataWarning,
+                stacklevel=5,  # whoever calls fit.predict
+            )
+        return np.ones(n)
+    if isinstance(name, str):
+        assert table is not None
         column = table.read(name)
     else:
         column = read_column("weights", name)
