@@ -138,7 +138,10 @@ def fit_many(
             "the responses one by one"
         )
     shared = _share(design, clusters, covariance, data, options)
-    known = None if offset is None else np.asarray(offset, dtype=float)
+    try:
+        known = None if offset is None else np.asarray(offset, dtype=float)
+    except (TypeError, ValueError):
+        raise DataError("the offset must be numbers, one for each row of Y") from None
     if known is not None and known.shape != (design.n_obs,):
         raise DataError(f"the offset has shape {known.shape}, but Y has {design.n_obs} rows")
     parts = shared.fit_all(responses, known)
