@@ -18,7 +18,7 @@ from lmmfast.engines.engine import totals_at
 from lmmfast.errors import ConvergenceError
 from lmmfast.residual.ends import End
 from lmmfast.search.objective import Evaluation
-from lmmfast.search.scoring import Point, Search, root_steps
+from lmmfast.search.scoring import DECREMENT_ROUNDING, Point, Search, root_steps
 
 #: What the reason of a search without a maximum begins with.
 UNBOUNDED = "the likelihood grows without bound as "
@@ -85,7 +85,7 @@ def off_the_ridge(search: Search, point: Point, reason: str) -> tuple[Point, str
     if reason == "converged" or point.decrement > ON_A_RIDGE:
         return point, reason
     zeros = search.covariance.with_zeros(point.phi)
-    if point.D.size and ON_THE_WAY < (largest := point.D.max()) < ALL_OF_IT:
+    if point.D.size and (largest := point.D.max()) > ON_THE_WAY:
         zeros.insert(0, search.covariance.moved(point.phi, ALL_OF_IT / largest * point.D))
     for phi in zeros:
         if search.stopped:
@@ -116,8 +116,16 @@ def _at_zero(search: Search, point: Point, phi: Array) -> Point | None:
     if other is None:
         return None
     other, ending = root_steps(search, other)
-    lost = point.loglik - other.loglik
-    return other if ending == "converged" and lost < LEVEL else None
+    is_maximum = ending == "converged" or _is_all_of_it(search, other)
+    return other if is_maximum and point.loglik - other.loglik < LEVEL else None
+
+
+def _is_all_of_it(search: Search, point: Point) -> bool:
+    """Whether nothing is to be gained by an even smaller residual variance, nor otherwise."""
+    if not point.D.size or point.D.max() < 0.1 * ALL_OF_IT or point.decrement > DECREMENT_ROUNDING:
+        return False
+    rise = _loglik(search, search.covariance.moved(point.phi, np.exp(4) * point.D)) - point.loglik
+    return abs(rise) < LOST_DIGITS * max(1.0, abs(point.loglik))
 
 
 def is_unbounded(reason: str) -> bool:

@@ -36,6 +36,8 @@ ROUNDING = 1e-6
 ROUGH_EVALUATIONS = 80
 #: Where neither the first search ends nor so many others do, the likelihood has no maximum.
 LOST = 2
+#: Where so many do not end, though one did, there are ridges, and more will end up on them.
+MOST_LOST = 5
 
 
 def maximise(
@@ -89,7 +91,7 @@ def maximise(
         if is_unbounded(ending):
             return other, ending
         lost += ending != "converged"
-        if search.stopped or (lost >= LOST and reason != "converged"):
+        if search.stopped or lost >= (MOST_LOST if reason == "converged" else LOST):
             break
     best, reason = off_the_ridge(search, best, reason)
     return best, named(search, best, reason)
