@@ -7,7 +7,7 @@ the best so far and may be higher.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
@@ -24,7 +24,7 @@ Climb = Callable[[Search, Point, float | None], tuple[Point, str]]
 
 #: Points drawn for each one that is searched from: those of the highest likelihood.
 DRAWS = 8
-#: Of so few rows twice as many.
+#: Of so few rows twice as many, and from near the ends of ranges besides.
 VERY_FEW_ROWS = 100
 #: Nearer than this many standard errors is the same maximum.
 SAME = 1.0
@@ -73,7 +73,13 @@ def maximise(
     lost = 0
     is_over = search.stopped or is_unbounded(reason)
     others = [] if is_over else [*beside, *further_starts(search, n_starts, n_drawn)]
-    for phi in others:
+
+    def points() -> Iterator[Array]:
+        yield from others
+        if others and n_starts is None and search.problem.n_obs <= VERY_FEW_ROWS:
+            yield from search.covariance.near_ends(best.phi)
+
+    for phi in points():
         search.begin_anew(ROUGH_EVALUATIONS)
         other = search.try_evaluate(phi, "restart")
         if other is None:
@@ -88,7 +94,7 @@ def maximise(
                 best, reason = other, ending
             elif ending != "converged" and gain > ROUNDING:
                 best, reason = other, ending  # what is below it is no maximum of the model
-        if is_unbounded(ending):
+        if is_unbounded(ending) and other.loglik > best.loglik:
             return other, ending
         lost += ending != "converged"
         if search.stopped or lost >= (MOST_LOST if reason == "converged" else LOST):
