@@ -24,8 +24,9 @@ from lmmfast.search.scoring import DECREMENT_ROUNDING, Point, Search, root_steps
 UNBOUNDED = "the likelihood grows without bound as "
 #: Units to a variance of zero from where on a search that converged is tried there too.
 NEARLY_THERE = 11.5
-#: A rise of the log-likelihood over one unit, next to the end, that rounding and curvature explain.
-LEVEL = 1e-6
+#: A rise of the log-likelihood over one unit, next to the end, that rounding and curvature explain,
+#: and one of a likelihood that is level only where there are no digits left.
+LEVEL, NEARLY_LEVEL = 1e-6, 1e-3
 #: One that only a dimension without residuals explains.
 RISING = 0.25
 #: Rises over two units that differ by less than this part are on a straight line: at a maximum, and
@@ -164,14 +165,20 @@ def _next_to(
     lost = 0.0 if is_past else point.loglik - other.loglik
     if ending != "converged" or lost > tolerance * max(1.0, abs(point.loglik)):
         return None
-    ending = _digits(search, other, some)
-    is_level = max(abs(first) for first, _ in rises) < LEVEL
-    return (other, ending) if is_level or ending != "converged" else None
+    slope = max(abs(first) for first, _ in rises)
+    if slope > NEARLY_LEVEL:
+        return None
+    return other, _digits(search, other, some, slope if slope > LEVEL else 0.0)
 
 
-def _digits(search: Search, point: Point, some: Sequence[End]) -> str:
-    """Say "converged", or that rounding leaves the log-likelihood too few digits at some ends."""
-    lost = 0.0
+def _digits(search: Search, point: Point, some: Sequence[End], lost: float) -> str:
+    """Say "converged", or that rounding leaves the log-likelihood too few digits at some ends.
+
+    Parameters
+    ----------
+    lost : float
+        What is missing of the log-likelihood anyway: nearer to the end there are fewer digits.
+    """
     for end in some:
         way = search.covariance.onward(point.phi, end, 1.0) - point.phi
         values = [_loglik(search, point.phi + part * way) for part in WIGGLES]
