@@ -171,15 +171,16 @@ def most_sparse(wanted: int) -> int:
 
 
 def check_reference(n: int, q: int) -> None:
-    """Refuse V (n, n) of all rows, and its derivatives, where memory does not hold them.
+    """Refuse V (n, n) of all rows, and its derivatives, where memory or hours are not enough.
 
     Raises
     ------
     TooLargeError
     """
-    n_bytes = 8.0 * (q * (q + 1) // 2 + 4) * n**2
+    K = q * (q + 1) // 2
+    n_bytes, operations = 8.0 * (K + 4) * n**2, EVALUATIONS * (K + 1.0) * n**3
     what = f"engine='reference', which forms V of all {n:,} rows,"
-    check(what, n_bytes, 0.0, 1, "leave engine= out")
+    check(what, n_bytes, operations, 1, "leave engine= out")
 
 
 @dataclass(frozen=True)

@@ -86,6 +86,19 @@ def test_next_to_other_ends() -> None:
     assert np.linalg.eigvalsh(C)[0] == pytest.approx(0.0, abs=2 * NEXT_TO_THE_END)
 
 
+def test_ways_from_anywhere() -> None:
+    d = visits(3, 20, 3)
+    p = parameters(lf.HeterogeneousAntedependence("v"), d)
+    kappa = np.array([0.1, -0.2, 0.3, -0.4])
+    assert not ends(p, kappa)
+    ways = ends(p, kappa, anywhere=True)
+    assert [end.text.rsplit(" ", 4)[-1] for end in ways] == ["zero", "zero", "zero", "1", "-1"]
+    for end in ways[3:]:
+        near = np.tanh(end.moved(kappa, end.units - 4)[end.held])
+        assert abs(near) == pytest.approx(1 - NEXT_TO_THE_END * np.exp(8), abs=1e-8)
+    assert not ends(parameters(lf.OU("x"), d), np.array([-0.5]), anywhere=True)
+
+
 # -- fits ------------------------------------------------------------------------------------------
 
 
@@ -135,6 +148,21 @@ def test_a_correlation_of_one_without_a_maximum() -> None:
     assert fit.certificate.status.startswith(UNBOUNDED)
     assert "a correlation over v goes to 1" in fit.certificate.status
     assert not fit.converged
+
+
+def test_a_maximum_beside_a_likelihood_without_one() -> None:
+    """Four subjects: a search ends at a maximum, but two visits may be made to agree exactly."""
+    rng = np.random.default_rng(11)
+    i, v = np.divmod(np.arange(20), 5)
+    y = 4 * rng.normal(size=4)[i] + 0.3 * rng.normal(size=(4, 5)).cumsum(axis=1).ravel()
+    d = pd.DataFrame({"y": y, "id": i, "v": v, "t": v + rng.uniform(size=20), "arm": i % 2})
+    options: Any = {"groups": "id", "residual": lf.HeterogeneousAntedependence("v"), "reml": False}
+    one = lf.lmm("y ~ t + arm", d, n_starts=1, **options)
+    assert one.converged
+    with pytest.warns(lf.ConvergenceWarning):
+        fit = lf.lmm("y ~ t + arm", d, **options)
+    assert not fit.converged
+    assert fit.llf > one.llf + 10
 
 
 def test_an_unstructured_matrix_of_few_subjects_has_no_maximum() -> None:

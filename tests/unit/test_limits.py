@@ -120,6 +120,15 @@ def test_the_reference_of_very_many_rows(monkeypatch):
     )
 
 
+def test_the_hours_of_the_reference(monkeypatch):
+    monkeypatch.setenv("LMMFAST_MEMORY", "1T")
+    y, X, groups, _ = clusters(5_000, 4)
+    refused(
+        lambda: lf.fit(y, X, [groups, np.arange(20_000) % 7], engine="reference"),
+        r"forms V of all 20,000 rows, would take about \d+ hours on 1 thread",
+    )
+
+
 def test_what_fits_is_as_without_limits(monkeypatch):
     y, X, groups, visits = clusters(60, 4)
     want = lf.fit(y, X, groups, residual=lf.Unstructured(visits)).llf

@@ -21,6 +21,7 @@ from lmmfast.arrays import Array
 from lmmfast.batch.many_result import NO_FIT, ManyFits
 from lmmfast.batch.responses import Responses, open_responses
 from lmmfast.covariance.terms import BlockCovariance
+from lmmfast.data.columns import as_array
 from lmmfast.design.from_arrays import ArrayDesign
 from lmmfast.errors import (
     ConvergenceError,
@@ -138,14 +139,35 @@ def fit_many(
             "the responses one by one"
         )
     shared = _share(design, clusters, covariance, data, options)
-    known = None if offset is None else np.asarray(offset, dtype=float)
-    if known is not None and known.shape != (design.n_obs,):
-        raise DataError(f"the offset has shape {known.shape}, but Y has {design.n_obs} rows")
+    known = None if offset is None else _read_offset(offset, design.n_obs)
     parts = shared.fit_all(responses, known)
     names = responses.names(sum(len(p.llf) for p in parts))
     result = ManyFits.join(parts, names, design, clusters.m, data.keep, covariance, reml)
     _report(result)
     return result
+
+
+def _read_offset(offset: Any, n: int) -> Array:
+    """Read known parts of the responses, (n,).
+
+    Raises
+    ------
+    DataError
+        Not as many finite numbers as there are rows.
+    """
+    known: Any = as_array("offset", offset)
+    try:
+        known = known.astype(np.float64) if known.dtype.kind in "fiubO" else None
+    except (TypeError, ValueError):
+        known = None
+    if known is None:
+        raise DataError("the offset must be numbers, one for each row of Y")
+    if known.shape != (n,):
+        raise DataError(f"the offset has shape {known.shape}, but Y has {n} rows")
+    if not np.isfinite(known).all():
+        row = int(np.flatnonzero(~np.isfinite(known))[0])
+        raise DataError(f"the offset is missing or infinite in row {row} (counting from 0)")
+    return np.asarray(known)
 
 
 def _at_once(n: int) -> int:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from lmmfast.arrays import Array
+from lmmfast.data.columns import as_array
 from lmmfast.errors import DataError
 
 
@@ -75,6 +76,8 @@ def open_responses(Y: Any, y_names: Sequence[str] | None) -> Responses:
         from lmmfast.design.from_arrays import read_matrix
 
         columns, names = read_matrix(Y, "Y", y_names, "y", None, scan=False)
+        if not columns:
+            raise DataError("Y has no columns: the keys of a mapping must be their names, as text")
         blocks = (
             np.column_stack([column.values for column in columns[k : k + 64]])
             for k in range(0, len(columns), 64)
@@ -83,7 +86,7 @@ def open_responses(Y: Any, y_names: Sequence[str] | None) -> Responses:
     if isinstance(Y, np.ndarray) or not isinstance(Y, Iterable):
         return Responses(_matrix(Y), None, y_names)
     if isinstance(Y, Sequence):  # rows of a matrix
-        return Responses(_matrix(np.asarray(Y)), None, y_names)
+        return Responses(_matrix(Y), None, y_names)
     more = iter(Y)
     first = next(more, None)
     if first is None:
@@ -92,7 +95,7 @@ def open_responses(Y: Any, y_names: Sequence[str] | None) -> Responses:
 
 
 def _matrix(block: Any) -> Any:
-    array = block if isinstance(block, np.ndarray) else np.asarray(block)
+    array = block if isinstance(block, np.ndarray) else as_array("Y", block)
     array = array[:, None] if array.ndim == 1 else array
     if array.ndim != 2 or array.dtype.kind not in "fiub":
         raise DataError("Y must be numbers, a row for each row of X and a column for each response")

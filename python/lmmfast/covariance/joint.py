@@ -26,6 +26,8 @@ from lmmfast.residual.log_determinant import LogDeterminant
 
 #: Longest step of a search parameter of the residuals: logarithms and angles.
 LONGEST_STEP = 1.5
+#: Units before an end, from where a search still may get away from it.
+BEFORE_THE_END = 4.0
 #: Points drawn at random to search from, of few rows, and their least distance from an edge.
 N_DRAWN = 8
 DRAWN_ROOM = 0.05
@@ -123,6 +125,14 @@ class JointCovariance(BlockCovariance):
     def ends(self, phi: Array) -> list[End]:
         """Ends of ranges that the parameters of the residuals are on their way to."""
         return ends(self.residual, self.kappa(phi))
+
+    def near_ends(self, phi: Array) -> list[Array]:
+        """Search parameters as at phi, but each of the residuals near an end of its range."""
+        return [
+            self.onward(phi, end, end.units - BEFORE_THE_END)
+            for end in ends(self.residual, self.kappa(phi), anywhere=True)
+            if end.units > BEFORE_THE_END
+        ]
 
     def at_ends(self, phi: Array, some: Sequence[End]) -> tuple[Array, NDArray[np.bool_]]:
         """Search parameters next to some ends, and which of them stay there, (n_params,)."""

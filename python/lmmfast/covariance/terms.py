@@ -160,6 +160,10 @@ class BlockCovariance:
         """Ends of ranges that parameters are on their way to: D and its root have none."""
         return []
 
+    def near_ends(self, phi: Array) -> list[Array]:
+        """Search parameters as at phi, but each near an end of its range: there are none."""
+        return []
+
     def at_ends(self, phi: Array, some: Sequence[End]) -> tuple[Array, NDArray[np.bool_]]:
         """Search parameters next to some ends, and which of them stay there, (n_params,)."""
         return phi, np.zeros(self.n_params, dtype=bool)

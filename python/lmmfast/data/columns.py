@@ -95,6 +95,20 @@ def read_column(name: str, data: Any, *, group: bool = False) -> Column:
     return _from_numpy(name, data, group)
 
 
+def as_array(name: str, data: Any) -> NDArray[Any]:
+    """Make an array of lists and the like.
+
+    Raises
+    ------
+    DataError
+        Rows of different lengths.
+    """
+    try:
+        return np.asarray(data)
+    except ValueError:
+        raise DataError(f"{name!r} has rows of different lengths") from None
+
+
 def _from_numpy(name: str, data: Any, group: bool) -> Column:
     masked = None
     if type(data) is np.ndarray:
@@ -102,7 +116,7 @@ def _from_numpy(name: str, data: Any, group: bool) -> Column:
     else:
         if isinstance(data, np.ma.MaskedArray):
             masked, data = np.ma.getmaskarray(data), data.data
-        array = np.asarray(data)
+        array = as_array(name, data)
         if array.dtype.kind in "US" and not isinstance(data, np.ndarray):
             array = np.array(data, dtype=object)  # NumPy made text of the numbers in a mixed list
     if array.ndim != 1:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from lmmfast.covariance.terms import Term, choose_structures, terms_without
 from lmmfast.data.batch import Batch, NewBatch, kernel_column, kernel_ready, ones
-from lmmfast.data.columns import Column, read_column
+from lmmfast.data.columns import Column, as_array, read_column
 from lmmfast.data.frame import (
     Rows,
     as_float,
@@ -402,7 +402,7 @@ def _columns_of(data: Any, role: str) -> tuple[list[Any], list[str] | None]:
         return [table.fetch(name) for name in table.names], list(table.names)
     if type(data).__module__.startswith("scipy.sparse"):
         raise DataError(f"{role} is a sparse matrix: give a dense one, such as {role}.toarray()")
-    array = data if isinstance(data, np.ma.MaskedArray) else np.asarray(data)
+    array = data if isinstance(data, np.ma.MaskedArray) else as_array(role, data)
     if array.ndim == 1:
         return [array], None
     if array.ndim != 2:

@@ -76,7 +76,9 @@ def _theta(start: Any, n: int) -> Array:
 
     theta = start.theta if isinstance(start, LMMResult) else start
     try:
-        theta = np.asarray(theta, dtype=float)
+        complex_or_not = np.asarray(theta)
+        is_real = complex_or_not.dtype.kind != "c"
+        theta = np.asarray(complex_or_not, dtype=float) if is_real else np.empty(0)
     except (TypeError, ValueError):
         theta = np.empty(0)
     if theta.shape != (n,) or not np.isfinite(theta).all():

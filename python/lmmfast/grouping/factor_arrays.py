@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from lmmfast.data.columns import as_array
 from lmmfast.data.tables import is_table, open_table
 from lmmfast.errors import DataError
 
@@ -88,7 +89,8 @@ def legend(factors: FactorArrays) -> dict[str, str]:
     for Z, names in zip(factors.Z, factors.z_names, strict=True):
         if Z is None or names is not None or is_table(Z):
             continue
-        n_columns = np.shape(Z)[1] if np.ndim(Z) == 2 else 1
+        shape = np.shape(Z) if hasattr(Z, "shape") else as_array("Z", Z).shape
+        n_columns = shape[1] if len(shape) == 2 else 1
         where = "its Z" if factors.several else "Z"
         found |= {f"z{j}": f"column {j} of {where}" for j in range(n_columns)}
     return found
@@ -108,6 +110,8 @@ def _named(groups: Any) -> tuple[tuple[str, ...] | None, list[Any]] | None:
         return tuple(str(name) for name in groups), list(groups.values())
     if is_table(groups):
         table = open_table(groups)
+        if not table.names:
+            raise DataError("groups has no columns that are named by text")
         if len(table.names) > 1:
             return tuple(table.names), [table.fetch(name) for name in table.names]
         return None

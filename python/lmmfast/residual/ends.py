@@ -71,20 +71,28 @@ class End:
         return np.asarray(kappa + units * self.way)
 
 
-def ends(parameters: ResidualParameters, kappa: Array) -> list[End]:
-    """Ends that working parameters are on their way to, or past."""
-    out = [end for part in parameters.variances for end in _of_variances(part, kappa)]
+def ends(parameters: ResidualParameters, kappa: Array, anywhere: bool = False) -> list[End]:
+    """Ends that working parameters are on their way to, or past.
+
+    Parameters
+    ----------
+    anywhere : bool
+        Whether the parameters may be on their way from anywhere: to the end that is nearer, of
+        ranges to infinity.
+    """
+    out = [end for part in parameters.variances for end in _of_variances(part, kappa, anywhere)]
     for stratum in parameters.strata:
-        out += _of_correlations(parameters, stratum, kappa)
+        out += _of_correlations(parameters, stratum, kappa, anywhere)
     return out
 
 
-def _of_variances(part: VariancePart, kappa: Array) -> Iterator[End]:
-    if part.kind != "levels":
+def _of_variances(part: VariancePart, kappa: Array, anywhere: bool) -> Iterator[End]:
+    if part.kind != "levels" or part.params.start == part.params.stop:
         return
     log_sds = np.append(0.0, kappa[part.params])
     highest = float(log_sds.max())
-    for k in np.flatnonzero(log_sds < highest + np.log(SMALL_SD)):
+    small = highest + (np.inf if anywhere else np.log(SMALL_SD))
+    for k in np.flatnonzero(log_sds < small):
         way, units = np.zeros(len(kappa)), float(log_sds[k] - highest - np.log(LEAST_SD))
         if k:
             held = part.params.start + int(k) - 1
@@ -96,7 +104,9 @@ def _of_variances(part: VariancePart, kappa: Array) -> Iterator[End]:
         yield End(held, way, units, text, is_variance=True, shrinks=not k)
 
 
-def _of_correlations(parameters: ResidualParameters, stratum: Stratum, kappa: Array) -> list[End]:
+def _of_correlations(
+    parameters: ResidualParameters, stratum: Stratum, kappa: Array, anywhere: bool
+) -> list[End]:
     correlation = parameters.correlation
     if correlation is None or correlation.custom is not None:
         return []
@@ -104,19 +114,19 @@ def _of_correlations(parameters: ResidualParameters, stratum: Stratum, kappa: Ar
     where = columns + ("" if stratum.label is None else f" ({stratum.label})")
     first, psi = stratum.psi.start, kappa[stratum.psi]
     if kind == "unstructured":
-        return _of_rows(parameters, first, kappa, where)
+        return _of_rows(parameters, first, kappa, where, anywhere)
     if kind in ("ar1", "toeplitz", "antedependence"):
         last, near = np.arctanh(1 - NEXT_TO_THE_END), np.arctanh(1 - ON_THE_WAY)
         return [
             _one(kappa, first + k, last, f"a correlation over {where} goes to {_sign(psi[k])}")
-            for k in np.flatnonzero(np.abs(psi) > near)
+            for k in np.flatnonzero(anywhere | (np.abs(psi) > near))
         ]
     if kind == "compound_symmetry":
         last, near = -np.log(NEXT_TO_THE_END), -np.log(ON_THE_WAY)
         end = "1" if psi[0] > 0 else f"-1/{parameters.T - 1}"
         text = f"the common correlation of {where} goes to {end}"
-        return [_one(kappa, first, last, text)] if abs(psi[0]) > near else []
-    if kind in registry.DISTANCES and np.exp(psi[0]) > FAR:
+        return [_one(kappa, first, last, text)] if anywhere or abs(psi[0]) > near else []
+    if kind in registry.DISTANCES and np.exp(psi[0]) > (1.0 if anywhere else FAR):
         text = f"the range of the correlation over {where} goes to infinity"
         return [_one(kappa, first, np.log(LONG_RANGE) + 0.1, text)]
     return []
@@ -129,14 +139,16 @@ def _one(kappa: Array, at: int, last: float, text: str) -> End:
     return End(at, way, float(last - abs(kappa[at])), text)
 
 
-def _of_rows(parameters: ResidualParameters, first: int, kappa: Array, where: str) -> list[End]:
+def _of_rows(
+    parameters: ResidualParameters, first: int, kappa: Array, where: str, anywhere: bool
+) -> list[End]:
     """Rows of a unit lower triangular factor, before they are scaled, that grow."""
     out = []
     for row in range(1, parameters.T):
         begin = first + row * (row - 1) // 2
         at = slice(begin, begin + row)
         length = float(np.linalg.norm(kappa[at]))
-        if length**2 * ON_THE_WAY < 1:
+        if length == 0 or (not anywhere and length**2 * ON_THE_WAY < 1):
             continue
         way = np.zeros(len(kappa))
         way[at] = 1.0

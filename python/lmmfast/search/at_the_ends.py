@@ -18,14 +18,15 @@ from lmmfast.engines.engine import totals_at
 from lmmfast.errors import ConvergenceError
 from lmmfast.residual.ends import End
 from lmmfast.search.objective import Evaluation
-from lmmfast.search.scoring import Point, Search, root_steps
+from lmmfast.search.scoring import DECREMENT_ROUNDING, Point, Search, root_steps
 
 #: What the reason of a search without a maximum begins with.
 UNBOUNDED = "the likelihood grows without bound as "
 #: Units to a variance of zero from where on a search that converged is tried there too.
 NEARLY_THERE = 11.5
-#: A rise of the log-likelihood over one unit, next to the end, that rounding and curvature explain.
-LEVEL = 1e-6
+#: A rise of the log-likelihood over one unit, next to the end, that rounding and curvature explain,
+#: and one of a likelihood that is level only where there are no digits left.
+LEVEL, NEARLY_LEVEL = 1e-6, 1e-3
 #: One that only a dimension without residuals explains.
 RISING = 0.25
 #: Rises over two units that differ by less than this part are on a straight line: at a maximum, and
@@ -85,7 +86,7 @@ def off_the_ridge(search: Search, point: Point, reason: str) -> tuple[Point, str
     if reason == "converged" or point.decrement > ON_A_RIDGE:
         return point, reason
     zeros = search.covariance.with_zeros(point.phi)
-    if point.D.size and ON_THE_WAY < (largest := point.D.max()) < ALL_OF_IT:
+    if point.D.size and (largest := point.D.max()) > ON_THE_WAY:
         zeros.insert(0, search.covariance.moved(point.phi, ALL_OF_IT / largest * point.D))
     for phi in zeros:
         if search.stopped:
@@ -116,8 +117,16 @@ def _at_zero(search: Search, point: Point, phi: Array) -> Point | None:
     if other is None:
         return None
     other, ending = root_steps(search, other)
-    lost = point.loglik - other.loglik
-    return other if ending == "converged" and lost < LEVEL else None
+    is_maximum = ending == "converged" or _is_all_of_it(search, other)
+    return other if is_maximum and point.loglik - other.loglik < LEVEL else None
+
+
+def _is_all_of_it(search: Search, point: Point) -> bool:
+    """Whether nothing is to be gained by an even smaller residual variance, nor otherwise."""
+    if not point.D.size or point.D.max() < 0.1 * ALL_OF_IT or point.decrement > DECREMENT_ROUNDING:
+        return False
+    rise = _loglik(search, search.covariance.moved(point.phi, np.exp(4) * point.D)) - point.loglik
+    return abs(rise) < LOST_DIGITS * max(1.0, abs(point.loglik))
 
 
 def is_unbounded(reason: str) -> bool:
@@ -156,14 +165,20 @@ def _next_to(
     lost = 0.0 if is_past else point.loglik - other.loglik
     if ending != "converged" or lost > tolerance * max(1.0, abs(point.loglik)):
         return None
-    ending = _digits(search, other, some)
-    is_level = max(abs(first) for first, _ in rises) < LEVEL
-    return (other, ending) if is_level or ending != "converged" else None
+    slope = max(abs(first) for first, _ in rises)
+    if slope > NEARLY_LEVEL:
+        return None
+    return other, _digits(search, other, some, slope if slope > LEVEL else 0.0)
 
 
-def _digits(search: Search, point: Point, some: Sequence[End]) -> str:
-    """Say "converged", or that rounding leaves the log-likelihood too few digits at some ends."""
-    lost = 0.0
+def _digits(search: Search, point: Point, some: Sequence[End], lost: float) -> str:
+    """Say "converged", or that rounding leaves the log-likelihood too few digits at some ends.
+
+    Parameters
+    ----------
+    lost : float
+        What is missing of the log-likelihood anyway: nearer to the end there are fewer digits.
+    """
     for end in some:
         way = search.covariance.onward(point.phi, end, 1.0) - point.phi
         values = [_loglik(search, point.phi + part * way) for part in WIGGLES]

@@ -7,7 +7,7 @@ the best so far and may be higher.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
@@ -24,7 +24,7 @@ Climb = Callable[[Search, Point, float | None], tuple[Point, str]]
 
 #: Points drawn for each one that is searched from: those of the highest likelihood.
 DRAWS = 8
-#: Of so few rows twice as many.
+#: Of so few rows twice as many, and from near the ends of ranges besides.
 VERY_FEW_ROWS = 100
 #: Nearer than this many standard errors is the same maximum.
 SAME = 1.0
@@ -36,6 +36,8 @@ ROUNDING = 1e-6
 ROUGH_EVALUATIONS = 80
 #: Where neither the first search ends nor so many others do, the likelihood has no maximum.
 LOST = 2
+#: Where so many do not end, though one did, there are ridges, and more will end up on them.
+MOST_LOST = 5
 
 
 def maximise(
@@ -71,7 +73,13 @@ def maximise(
     lost = 0
     is_over = search.stopped or is_unbounded(reason)
     others = [] if is_over else [*beside, *further_starts(search, n_starts, n_drawn)]
-    for phi in others:
+
+    def points() -> Iterator[Array]:
+        yield from others
+        if others and n_starts is None and search.problem.n_obs <= VERY_FEW_ROWS:
+            yield from search.covariance.near_ends(best.phi)
+
+    for phi in points():
         search.begin_anew(ROUGH_EVALUATIONS)
         other = search.try_evaluate(phi, "restart")
         if other is None:
@@ -86,10 +94,10 @@ def maximise(
                 best, reason = other, ending
             elif ending != "converged" and gain > ROUNDING:
                 best, reason = other, ending  # what is below it is no maximum of the model
-        if is_unbounded(ending):
+        if is_unbounded(ending) and other.loglik > best.loglik:
             return other, ending
         lost += ending != "converged"
-        if search.stopped or (lost >= LOST and reason != "converged"):
+        if search.stopped or lost >= (MOST_LOST if reason == "converged" else LOST):
             break
     best, reason = off_the_ridge(search, best, reason)
     return best, named(search, best, reason)
