@@ -1,6 +1,7 @@
 // The dense engine: totals, random effects and whitened residuals of buckets of patterns.
 #include "arrays.hpp"
 #include "bind.hpp"
+#include "lmmfast/engines/dense/contracted.hpp"
 #include "lmmfast/engines/dense/units.hpp"
 #include "lmmfast/residual/registry.hpp"
 #include "release.hpp"
@@ -160,12 +161,11 @@ py::tuple totals(const MatrixArray& A, const MatrixArray& Z, const MatrixArray& 
     return py::make_tuple(flat(found), found.failed);
 }
 
-// Of several buckets with the same parameters, each given by what differs between them.
-py::tuple totals_of_buckets(const py::sequence& buckets, const MatrixArray& kappa,
-                            const std::optional<double>& nu, const MatrixArray& Lambda, bool with_kr,
-                            int n_threads) {
+// Several buckets with the same parameters, each given by what differs between them.
+std::vector<DensePart> bind_buckets(const py::sequence& buckets, const MatrixArray& kappa,
+                                    const std::optional<double>& nu, const MatrixArray& Lambda,
+                                    std::vector<BoundBucket>& bound) {
     require(!buckets.empty(), "there are no buckets");
-    std::vector<BoundBucket> bound;
     std::vector<DensePart> parts;
     bound.reserve(buckets.size());
     for (const py::handle& each : buckets) {
@@ -183,7 +183,31 @@ py::tuple totals_of_buckets(const py::sequence& buckets, const MatrixArray& kapp
                     parts.back().covariance.correlation.n_params == covariance.correlation.n_params,
                 "buckets must have the same columns of A and Z and the same parameters");
     }
+    return parts;
+}
+
+py::tuple totals_of_buckets(const py::sequence& buckets, const MatrixArray& kappa,
+                            const std::optional<double>& nu, const MatrixArray& Lambda, bool with_kr,
+                            int n_threads) {
+    std::vector<BoundBucket> bound;
+    const std::vector<DensePart> parts = bind_buckets(buckets, kappa, nu, Lambda, bound);
     const DenseTotals found = sum_parts(parts, with_kr, n_threads);
+    return py::make_tuple(flat(found), found.part);
+}
+
+// tr(W'kr_kl W) for each W (p1, n_columns), one after the other.
+py::tuple contracted(const py::sequence& buckets, const MatrixArray& kappa, const std::optional<double>& nu,
+                     const MatrixArray& Lambda, const std::vector<MatrixArray>& W, int n_threads) {
+    std::vector<BoundBucket> bound;
+    const std::vector<DensePart> parts = bind_buckets(buckets, kappa, nu, Lambda, bound);
+    std::vector<Columns> groups;
+    for (const MatrixArray& each : W) {
+        require(each.ndim() == 2 && each.shape(0) == parts.front().bucket.p1,
+                "each W must have as many rows as A has columns");
+        groups.push_back({each.data(), static_cast<int>(each.shape(1))});
+    }
+    DenseTotals found;
+    without_gil([&](Interrupt& interrupt) { found = dense_contracted(parts, groups, n_threads, interrupt); });
     return py::make_tuple(flat(found), found.part);
 }
 
@@ -261,6 +285,8 @@ void bind_dense(py::module_& m) {
           py::arg("nu"), py::arg("Lambda"), py::arg("with_kr"), py::arg("n_threads"));
     m.def("dense_totals_of_buckets", &totals_of_buckets, py::arg("buckets"), py::arg("kappa"), py::arg("nu"),
           py::arg("Lambda"), py::arg("with_kr"), py::arg("n_threads"));
+    m.def("dense_contracted", &contracted, py::arg("buckets"), py::arg("kappa"), py::arg("nu"),
+          py::arg("Lambda"), py::arg("W"), py::arg("n_threads"));
     m.def("dense_unit_totals", &unit_totals, py::arg("A").noconvert(), py::arg("Z").noconvert(),
           py::arg("counts"), py::arg("inverse_root_weights"), py::arg("G"), py::arg("kappa"),
           py::arg("correlation"), py::arg("nu"), py::arg("Lambda"), py::arg("unit"),

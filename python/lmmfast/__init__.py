@@ -28,6 +28,7 @@ if TYPE_CHECKING:
         NotIdentifiableError,
         NotIdentifiableWarning,
         RankWarning,
+        SlowFitWarning,
         TooLargeError,
         UnsupportedModelError,
     )
@@ -107,6 +108,7 @@ _ERRORS = (
     "NotIdentifiableError",
     "NotIdentifiableWarning",
     "RankWarning",
+    "SlowFitWarning",
     "TooLargeError",
     "UnsupportedModelError",
 )
@@ -141,6 +143,7 @@ __all__ = [
     "NotIdentifiableError",
     "NotIdentifiableWarning",
     "RankWarning",
+    "SlowFitWarning",
     "SpatialExponential",
     "SpatialGaussian",
     "SpatialMatern",

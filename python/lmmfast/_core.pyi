@@ -173,6 +173,14 @@ def dense_totals_of_buckets(
     with_kr: bool,
     n_threads: SupportsIndex,
 ) -> tuple[Array, int]: ...
+def dense_contracted(
+    buckets: Sequence[tuple[Any, ...]],
+    kappa: ArrayLike,
+    nu: SupportsFloat | None,
+    Lambda: ArrayLike,
+    W: Sequence[ArrayLike],
+    n_threads: SupportsIndex,
+) -> tuple[Array, int]: ...
 def fingerprint(arrays: list[NDArray[Any]], n_threads: SupportsIndex) -> list[int]: ...
 def dense_unit_totals(
     A: Array,

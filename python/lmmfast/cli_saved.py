@@ -48,6 +48,13 @@ def add_predict(parser: argparse.ArgumentParser) -> None:
         "or an error",
     )
     parser.add_argument(
+        "--residual",
+        choices=("process", "none"),
+        default="process",
+        help="'none': leave the process of a residual structure with a nugget, which takes rows "
+        "of the fit, out of conditional predictions",
+    )
+    parser.add_argument(
         "--column", default="prediction", help="name of the new column (default: prediction)"
     )
     parser.add_argument(
@@ -93,7 +100,9 @@ def predict(arguments: argparse.Namespace) -> pd.DataFrame:
             "--column"
         )
     try:
-        found = fit.predict(data, arguments.level, arguments.new_levels)
+        found = fit.predict(
+            data, arguments.level, arguments.new_levels, residual=arguments.residual
+        )
     except ValueError as error:
         if isinstance(error, DataError):
             raise

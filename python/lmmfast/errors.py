@@ -63,6 +63,10 @@ class NestingWarning(LmmWarning):
     """Labels of one grouping factor seem to count within the levels of another."""
 
 
+class SlowFitWarning(LmmWarning):
+    """A fit will take minutes."""
+
+
 class NewDataWarning(LmmWarning):
     """An expression of the formula may mean something else for new rows."""
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from lmmfast.formula.spec import FormulaSpec
     from lmmfast.inference.totals import InferenceTotals
     from lmmfast.packing.basis import Basis
+    from lmmfast.residual.place import KnownColumn
     from lmmfast.residual.structures import ResidualStructure
     from lmmfast.search.certificate import Certificate
 
@@ -173,6 +174,8 @@ class Fitted:
         What is known of parameters that the data cannot tell apart.
     identifiable : {"raise", "warn"}
     inference : InferenceChoice
+    known_columns : dict of KnownColumn or None
+        What new rows are placed by in the residual structure; None: not kept.
     """
 
     spec: FormulaSpec | ArraySpec
@@ -207,3 +210,4 @@ class Fitted:
     redundancy: Redundancy | None = None
     identifiable: str = "raise"
     inference: InferenceChoice = field(default_factory=InferenceChoice)
+    known_columns: dict[str, KnownColumn] | None = None

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import math
 import os
+import warnings
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from lmmfast.errors import DataError, TooLargeError
+from lmmfast.errors import DataError, SlowFitWarning, TooLargeError
 
 #: Hours from which on a fit is refused, unless `LMMFAST_HOURS` says otherwise.
 HOURS = 2.0
@@ -27,6 +28,13 @@ MOST_IN_LANES = 32
 #: Operations of a fit for each square of the number of fixed effects, as measured: packing rows;
 #: finding columns that depend on others, factorising and inverting.
 PER_ROW, PER_COLUMN = 4, 300
+#: Evaluations of a fit that nothing holds up, and minutes from which on one is announced.
+FEW_EVALUATIONS, MINUTES = 10, 1.0
+#: Products of derivatives, for the information, come from memory: slower by this, as measured;
+#: operations of the search itself in an evaluation, for the cube of the number of parameters.
+FROM_MEMORY, PER_PARAMETER = 6, 40
+#: Operations that differences of the score may take for a Hessian: some minutes of one thread.
+MOST_FOR_HESSIAN = 3e12
 #: So few fixed effects need no look at what there is.
 FEW_COLUMNS = 200
 
@@ -206,14 +214,48 @@ class DenseSizes:
 
     def operations(self) -> float:
         """Operations of one evaluation."""
-        k, total = float(self.n_local), 0.0
+        k, total = float(self.n_local), PER_PARAMETER * float(self.n_params) ** 3
         for n, count, clusters in self.patterns:
-            total += count * (n**3 * (1 / 3 + 2 * k) + k**2 * n**2)
+            if n <= MOST_IN_LANES:  # a lane without a pattern takes its time too
+                count = self.lanes * math.ceil(count / self.lanes)
+            total += count * (n**3 * (1 / 3 + 2 * k) + FROM_MEMORY * k**2 * n**2)
             total += clusters * 2.0 * n * self.p1 * (n + self.p1) * (1 + k)
         return total
 
 
-def check_dense(structure: str, sizes: DenseSizes, threads: int, way_out: str) -> None:
+@dataclass(frozen=True)
+class Forecast:
+    """What a fit will take.
+
+    Attributes
+    ----------
+    what : str
+        What causes it.
+    operations : float
+        Of one evaluation.
+    threads : int
+    way_out : str
+        What to do instead.
+    """
+
+    what: str
+    operations: float
+    threads: int
+    way_out: str
+
+    def warn(self, stacklevel: int) -> None:
+        """Announce minutes."""
+        minutes = FEW_EVALUATIONS * self.operations / (RATE * self.threads) / 60
+        if minutes >= MINUTES:
+            warnings.warn(
+                f"{self.what} will take about {minutes:,.0f} minute{'s' * (minutes >= 1.5)} on "
+                f"{self.threads} thread{'s' * (self.threads > 1)}: {self.way_out}",
+                SlowFitWarning,
+                stacklevel=stacklevel + 1,
+            )
+
+
+def check_dense(structure: str, sizes: DenseSizes, threads: int, way_out: str) -> Forecast:
     """Refuse residual covariances that are too large to be formed and factorised.
 
     Parameters
@@ -225,6 +267,10 @@ def check_dense(structure: str, sizes: DenseSizes, threads: int, way_out: str) -
     way_out : str
         What to do instead.
 
+    Returns
+    -------
+    Forecast
+
     Raises
     ------
     TooLargeError
@@ -232,8 +278,18 @@ def check_dense(structure: str, sizes: DenseSizes, threads: int, way_out: str) -
     what = f"{structure} with clusters of up to {sizes.longest:,} rows"
     if sizes.visits:
         what = f"{structure} over {sizes.visits:,} visits, of {sizes.n_params:,} parameters,"
-    operations = EVALUATIONS * sizes.operations()
-    check(what, sizes.n_bytes(threads), operations, threads, way_out)
+    operations = sizes.operations()
+    check(what, sizes.n_bytes(threads), EVALUATIONS * operations, threads, way_out)
+    return Forecast(what, operations, min(threads, _at_once(sizes)), way_out)
+
+
+def _at_once(sizes: DenseSizes) -> int:
+    """Threads that have something to do: each takes patterns side by side."""
+    packs = sum(
+        math.ceil(count / (sizes.lanes if n <= MOST_IN_LANES else 1))
+        for n, count, _ in sizes.patterns
+    )
+    return max(1, packs)
 
 
 def _size(text: str) -> float:

@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,7 @@ from lmmfast.arrays import Array
 from lmmfast.covariance.random import natural_names
 from lmmfast.covariance.terms import BlockCovariance
 from lmmfast.data.fingerprints import Fingerprints
+from lmmfast.data.frame import Rows
 from lmmfast.design.design import Design
 from lmmfast.engines.engine import Engine
 from lmmfast.errors import ConvergenceError, DataError
@@ -35,13 +36,17 @@ from lmmfast.packing.basis import Basis, check_scales
 from lmmfast.pickled import checked, with_version
 from lmmfast.prediction import predict as prediction
 from lmmfast.prediction.new_rows import FactorEffects
+from lmmfast.prediction.placed import Inputs
+from lmmfast.prediction.rows_used import n_of
 from lmmfast.report.varcorr import VarCorr
 from lmmfast.residual.model import ResidualModel
+from lmmfast.residual.place import KnownColumn, known_columns
 from lmmfast.residual.structures import Independent, ResidualStructure
 from lmmfast.search.certificate import Certificate
 from lmmfast.search.estimates import Estimates, parameter_units, theta_information
+from lmmfast.search.evaluate import evaluate
 from lmmfast.search.information import flat_directions, moved_by, without_negative_variances
-from lmmfast.search.objective import Evaluation, Problem
+from lmmfast.search.objective import Problem
 from lmmfast.search.optimum import Optimum
 
 if TYPE_CHECKING:
@@ -238,7 +243,7 @@ class LMMResult:
             or "CR3", as clubSandwich calls them, with Satterthwaite's degrees of freedom under the
             fitted model and tests by Hotelling's T² (HTZ). "CR2" has the principal root of
             (I - G_i M), mmrm's definition, which differs from clubSandwich's in the third digit
-            where clusters differ.
+            where clusters differ; "CR2-clubsandwich" has theirs, and decomposes V of each cluster.
         information : {"observed", "expected"}, optional
             Of the variance parameters. Default: what the packages use that have these methods:
             observed for Satterthwaite (lmerTest, SAS), expected for Kenward and Roger's of random
@@ -259,8 +264,8 @@ class LMMResult:
         ValueError
             Unknown words.
         UnsupportedModelError
-            Kenward and Roger's method by maximum likelihood, or with crossed factors of more than
-            2000 effects. Robust variances with crossed factors and no ``cluster``.
+            Kenward and Roger's method by maximum likelihood. Robust variances with crossed factors
+            and no ``cluster``.
         DataError
             Groups that are in several clusters, clusters of another length, a fit without data.
 
@@ -618,8 +623,8 @@ class LMMResult:
             return np.asarray(known.expected)
         engine = self._need(self._engine, "the information of theta")
         average = engine.traits.average_information
-        totals = engine.totals(self._Lambda, with_kr=self._problem.reml or average)
-        evaluation = Evaluation(self._problem, totals)
+        second_order = self._problem.reml or average
+        evaluation = evaluate(self._problem, engine, self._Lambda, second_order)
         with np.errstate(all="ignore"):
             return theta_information(
                 evaluation, self._basis, self._covariance, self._D, self._estimates.D
@@ -1078,18 +1083,36 @@ class LMMResult:
         columns = np.arange(len(self.z_names))
         return [FactorEffects(self.group_name, columns, self._effects, self._group_labels)]
 
-    def _row_effects(self, level: str) -> Callable[[list[Array], slice], Array]:
+    @property
+    def _level_codes(self) -> list[NDArray[np.intp]]:
+        """By factor, the position among its effects of the group of each row used, (n,)."""
+        clusters = self._need(self._clusters, "fitted values")
+        positions = clusters.stored(np.arange(clusters.m))
+        return [np.asarray(clusters.spread(positions, slice(0, self.nobs)), dtype=np.intp)]
+
+    def _row_effects(self, level: str) -> Callable[[list[Array], Rows], Array]:
         """Z b of rows of the fit, of the factors that belong to a level."""
         clusters = self._need(self._clusters, "fitted values")
         b = clusters.stored(self._effects)
 
-        def effects(Z: list[Array], rows: slice) -> Array:
-            total = np.zeros(rows.stop - rows.start)
+        def effects(Z: list[Array], rows: Rows) -> Array:
+            total = np.zeros(n_of(rows))
             for k, z in enumerate(Z):
                 total += z * clusters.spread(b[:, k], rows)
             return total
 
         return effects
+
+    @property
+    def _innermost(self) -> str:
+        """Grouping factor within whose levels a residual structure holds."""
+        return max(self.nested_in, key=lambda name: len(self.nested_in[name]))
+
+    @cached_property
+    def _known_columns(self) -> dict[str, KnownColumn]:
+        """What new rows are placed by in the residual structure."""
+        design = self._need(self._design, "new rows of a residual structure")
+        return known_columns(self.residual, design.residual_columns)
 
     def _whitened(self) -> Array:
         """L^-1 (y - X beta) with V = L L', (n,)."""
@@ -1126,7 +1149,7 @@ class LMMResult:
 
     @property
     def fittedvalues(self) -> Array | pd.Series[float]:
-        """X beta + Z b for the rows used (conditional on the random effects)."""
+        """X beta + Z b, and a process if there is one, for the rows used: see `fitted`."""
         return prediction.fitted(self, "conditional")
 
     def fitted(self, level: str = "conditional") -> Array | pd.Series[float]:
@@ -1137,6 +1160,22 @@ class LMMResult:
         level : {"conditional", "population"}
             With or without the random effects; of several grouping factors also the name of one,
             or a list of names: with its effects and those of the factors that it is nested in.
+
+        Notes
+        -----
+        Where the residual structure has a nugget it is the sum of a process and of measurement
+        errors, and the expected process given all rows of its group is part of conditional values:
+        y less these estimates the measurement errors alone.
+
+        Examples
+        --------
+        >>> import lmmfast as lf
+        >>> d = lf.datasets.sleepstudy()
+        >>> fit = lf.lmm("Reaction ~ Days + (1 | Subject)", d, residual=lf.OU("Days", nugget=True))
+        >>> fit.fitted()[:4].round(1).to_list()
+        [250.2, 258.5, 265.7, 317.2]
+        >>> fit.predict(d[:4], "conditional", residual="none").round(1).to_list()
+        [270.2, 280.6, 291.1, 301.5]
         """
         return prediction.fitted(self, level)
 
@@ -1154,10 +1193,11 @@ class LMMResult:
         ----------
         kind : {"response", "pearson", "studentized", "normalized"}
             y less fitted values; the same over its standard deviation at known parameters
-            (conditional: that of the residual, sigma / sqrt(w) without a structure; at level
-            "population": the root of V_ii), or over its standard deviation with beta and the
-            effects estimated (internally studentized); or, with V_i = L_i L_i', L^-1 (y - X beta)
-            (marginal: at level "population").
+            (conditional: that of the residual, sigma / sqrt(w) without a structure, of measurement
+            errors alone where fitted values have a process in them; at level "population": the root
+            of V_ii), or over its standard deviation with beta and the effects estimated (internally
+            studentized); or, with V_i = L_i L_i', L^-1 (y - X beta) (marginal: at level
+            "population").
         level : {"conditional", "population"}, optional
             Default: "population" for normalized residuals, else "conditional"; as in `fitted`.
 
@@ -1250,6 +1290,7 @@ class LMMResult:
 
         return influence(self, by, theta, refit)
 
+    @overload
     def predict(
         self,
         newdata: Any = None,
@@ -1259,7 +1300,50 @@ class LMMResult:
         groups: Any = None,
         Z: Any = None,
         offset: Any = None,
-    ) -> Array | pd.Series[float]:
+        weights: Any = None,
+        at: Any = None,
+        residual: str = "process",
+        given: Any = None,
+    ) -> Array | pd.Series[float]: ...
+
+    @overload
+    def predict(
+        self,
+        newdata: Any = None,
+        level: str = "population",
+        new_levels: NewLevels = "population",
+        *,
+        groups: Any = None,
+        Z: Any = None,
+        offset: Any = None,
+        weights: Any = None,
+        at: Any = None,
+        residual: str = "process",
+        interval: str | None = None,
+        se: bool = False,
+        alpha: float = 0.05,
+        uncertainty: str = "beta",
+        given: Any = None,
+    ) -> Any: ...
+
+    def predict(
+        self,
+        newdata: Any = None,
+        level: str = "population",
+        new_levels: NewLevels = "population",
+        *,
+        groups: Any = None,
+        Z: Any = None,
+        offset: Any = None,
+        weights: Any = None,
+        at: Any = None,
+        residual: str = "process",
+        interval: str | None = None,
+        se: bool = False,
+        alpha: float = 0.05,
+        uncertainty: str = "beta",
+        given: Any = None,
+    ) -> Any:
         """Predict the response for new rows.
 
         Parameters
@@ -1267,9 +1351,9 @@ class LMMResult:
         newdata : table, or array (n, p) for models fitted to arrays; optional
             Default: the rows of the fit.
         level : {"population", "conditional"}
-            X beta, or X beta + Z b with the predicted effects of each row's group. Of several
-            grouping factors also the name of one, or a list of names: with its effects and those
-            of the factors that it is nested in.
+            X beta, or X beta + Z b with the predicted effects of each row's group, and see
+            ``residual``. Of several grouping factors also the name of one, or a list of names: with
+            its effects and those of the factors that it is nested in.
         new_levels : {"population", "missing", "error"}
             What to do with groups that the fit did not have: predict their population value and
             warn with their number, return NaN, or raise.
@@ -1279,19 +1363,81 @@ class LMMResult:
         offset : array (n,) or str, optional
             Replaces the offset column; a name is that of another column of ``newdata``. Where the
             fit had an array there is none by default, with a warning.
+        weights : array (n,) or str, optional
+            Weights of new rows, which variances of a residual structure are divided by. Default:
+            the weights column of the fit where ``newdata`` has it, else one.
+        at : table, optional
+            Columns of the residual structure that ``newdata`` does not have: for models fitted to
+            arrays, and structures given as arrays, whose columns are called as in ``theta``.
+        residual : {"process", "errors", "none"}
+            What is known of the residuals from other rows of the group, in conditional predictions.
+            "process": where the structure has a nugget, the expected process at the times of the
+            new rows, as in `fitted`; without a nugget nothing (as nlme). "errors": where the
+            structure has no nugget, the expected error of a new row given those of the rows of its
+            group, as SAS's OUTP for missing rows and mmrm; at a time or visit that the fit has, the
+            observed response. "none": the random effects alone.
+        interval : {"confidence", "prediction"}, optional
+            Intervals for what is predicted, or for a new observation of it: with the variance of
+            its residual, and of effects that are not part of the level, as of a new group.
+        se : bool
+            Standard errors alone.
+        alpha : float
+            One minus the level of the intervals.
+        uncertainty : {"beta", "theta"}
+            Of what standard errors know: of the estimate of beta, and of the effects given theta;
+            or of that of the variance parameters as well.
+        given : table, optional
+            Rows with a response of groups that the fit does not have, or no longer has the rows of:
+            predictions of these groups are conditional on them, under the parameters of the fit,
+            whatever ``level`` is. Of a group that the fit has these are all rows that are looked
+            at. For models fitted to arrays a dict: ``y``, ``X``, ``groups`` and, as needed, ``Z``,
+            ``offset``, ``weights``, ``at``.
 
         Returns
         -------
-        ndarray or Series (n,)
+        ndarray or Series (n,), or DataFrame
             A Series with the index of ``newdata`` if that is a pandas frame. NaN in rows with a
-            missing value, at level "conditional" also in rows without a group.
+            missing value, at level "conditional" also in rows without a group. With ``se`` or
+            ``interval`` a frame: ``estimate``, ``std_error`` (with ``interval="prediction"`` of a
+            new observation), ``df``, ``conf_low``, ``conf_high``.
 
         Raises
         ------
         DataError
-            Unknown column, unseen level of a factor, unknown group if ``new_levels="error"``.
+            Unknown column, unseen level of a factor, unknown group if ``new_levels="error"``; of a
+            fit that holds no rows a process or errors, and standard errors of known groups.
+        UnsupportedModelError
+            ``residual="errors"`` of residuals without correlation, or with a nugget. Standard
+            errors of random effects with robust variances; ``uncertainty="theta"`` of a new
+            observation whose error is correlated with those of its group, but left out.
+        TooLargeError
+            Standard errors where more than 5000 rows hang together by a residual structure or by
+            several grouping factors.
+
+        Notes
+        -----
+        With c the covariances of what is predicted with the response, v its variance beside X beta,
+        w = V^-1 c, a = x - X'w and C the covariance matrix of beta, the squared standard error is
+        v - w'c + a'C a: lme4's models by Henderson's equations, SAS's OUTP and OUTPM. The
+        uncertainty of theta adds twice the variance that predictions have because theta is
+        estimated (Kackar and Harville 1984; Prasad and Rao 1990), of X beta Kenward and Roger's
+        linear adjustment; SAS's DDFM=KR agrees to about 1 % of what is added.
+
+        Degrees of freedom are Satterthwaite's, of the whole of it: those of `test` for X beta.
+        Views by other methods have theirs of x'beta; Kenward and Roger's has its C.
+
+        Examples
+        --------
+        >>> import lmmfast as lf
+        >>> fit = lf.lmm("Reaction ~ Days + (Days | Subject)", lf.datasets.sleepstudy())
+        >>> new = {"Days": [10.0], "Subject": ["S308"]}
+        >>> fit.predict(new, "conditional", interval="prediction").round(1)
+           estimate  std_error     df  conf_low  conf_high
+        0     450.3       30.1  157.5     390.9      509.8
         """
-        return prediction.predict(self, newdata, level, new_levels, groups, Z, offset)
+        inputs = Inputs(groups, Z, offset, weights, at)
+        wanted = prediction.Wanted(interval, se, alpha, uncertainty)
+        return prediction.predict(self, newdata, level, new_levels, inputs, residual, wanted, given)
 
     def model_matrix(self, newdata: Any = None) -> pd.DataFrame:
         """Return the columns X of the fixed effects, a row for each row of the data.
@@ -1326,19 +1472,33 @@ class LMMResult:
 
         return model_matrix(self, newdata)
 
-    def scorer(self, level: Any = "conditional", new_levels: NewLevels = "population") -> Scorer:
+    def scorer(
+        self,
+        level: Any = "conditional",
+        new_levels: NewLevels = "population",
+        *,
+        residual: str = "process",
+    ) -> Scorer:
         """Return what predicts new rows over and over, as a service does: one row in microseconds.
 
         Parameters
         ----------
         level, new_levels
             As in `predict`. There is no warning of new groups: what is to be done is said here.
+        residual : {"process", "none"}
+            "none" leaves the process of a residual structure with a nugget out of conditional
+            predictions; a scorer, which holds no rows, cannot have it.
 
         Returns
         -------
         Scorer
             It holds no rows, cannot be changed, may be used by any number of threads at once, and
             can be pickled: ``score(rows)``, ``score.one(id=7, t=0.3)``.
+
+        Raises
+        ------
+        UnsupportedModelError
+            A process in conditional predictions, see ``residual``.
 
         Warns
         -----
@@ -1354,9 +1514,15 @@ class LMMResult:
         """
         from lmmfast.prediction.scorer import make_scorer
 
-        return make_scorer(self, level, new_levels)
+        return make_scorer(self, level, new_levels, residual)
 
-    def to_onnx(self, path: str | os.PathLike[str], level: Any = "conditional") -> None:
+    def to_onnx(
+        self,
+        path: str | os.PathLike[str],
+        level: Any = "conditional",
+        *,
+        residual: str = "process",
+    ) -> None:
         """Write the predictions of new rows as an ONNX graph, for services that run no Python.
 
         Inputs are the columns of the model, each of shape (rows,): numbers in double precision,
@@ -1370,13 +1536,16 @@ class LMMResult:
             A file of this name is replaced when the new one is whole.
         level
             As in `predict`.
+        residual : {"process", "none"}
+            As in `scorer`.
 
         Raises
         ------
         ImportError
             onnx is not installed (``pip install 'lmmfast[onnx]'``).
         UnsupportedModelError
-            Formulas with functions, categories of numbers, groups that are no integers or texts.
+            Formulas with functions, categories of numbers, groups that are no integers or texts;
+            a process in conditional predictions.
         TooLargeError
             More than 2 GB, some 6 * 10^7 groups.
 
@@ -1391,11 +1560,11 @@ class LMMResult:
         >>> fit = lf.lmm("Reaction ~ Days + (Days | Subject)", lf.datasets.sleepstudy())
         >>> fit.to_onnx("sleep.onnx")  # doctest: +SKIP
         """
-        from lmmfast.prediction.predict import predictor
+        from lmmfast.prediction.predict import rowless_predictor
         from lmmfast.prediction.to_onnx import write_onnx
 
         about = {"y": self.y_name, "method": self.method, "log-likelihood": repr(self.llf)}
-        write_onnx(predictor(self, level), path, about)
+        write_onnx(rowless_predictor(self, level, residual, "an ONNX graph"), path, about)
 
     def plot_curves(self, data: Any, x: str, **options: Any) -> Axes:
         """Draw curves of subjects, or of other levels, over the population line.
@@ -1731,6 +1900,9 @@ class LMMResult:
             _ = self._inverse_information
         with contextlib.suppress(DataError):  # a fit with appended rows holds none
             _ = self._mean_variances
+        if self._structure is not None:
+            with contextlib.suppress(DataError):
+                _ = self._known_columns
         if self._keeps_second_order:
             with contextlib.suppress(DataError, ConvergenceError):
                 _ = self._inference_totals

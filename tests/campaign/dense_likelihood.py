@@ -15,6 +15,8 @@ from scipy.optimize import minimize
 
 #: From this condition number of V on doubles are not enough, and 40 digits are taken.
 ILL_CONDITIONED = 1e7
+#: Parts of the median variance that are added to a nearly singular V, and by how much l falls then.
+ADDED, LEAST_FALL = (1e-6, 1e-5, 1e-4), 0.2
 
 
 class DenseLikelihood:
@@ -142,6 +144,18 @@ class DenseLikelihood:
                     changes.append(abs(self._exact(self.V(other)) - known))
             total += max(changes, default=0.0)
         return total
+
+    def falls_off(self, theta: Mapping[str, float]) -> bool:
+        """Whether l falls in proportion to the logarithm of what is added to a nearly singular V.
+
+        By half for each dimension in which V becomes singular and y is fitted exactly; where l has
+        a limit it is level near the edge.
+        """
+        V, values = self.V(theta), []
+        for part in ADDED:
+            values.append(self._exact(V + part * np.median(np.diag(V)) * np.eye(len(V))))
+        falls = -np.diff(values) / np.diff(np.log(ADDED))
+        return bool(falls.min() > LEAST_FALL and falls.max() < 2 * falls.min())
 
     def _exact(self, V: np.ndarray) -> float:
         with mp.workdps(40):

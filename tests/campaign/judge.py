@@ -96,6 +96,8 @@ def _against_dense_algebra(problem: Problem, fit: Any) -> tuple[str, str]:
         if not fit.converged:
             return "not converged", f"digits are lost: {status}"
         return "wrong likelihood", f"{fit.llf!r}, dense {known!r} at {theta}"
+    if "without bound" in status and dense.falls_off(theta):
+        return "not converged", status
     n_others = N_OTHERS if problem.seed % OTHERS_EVERY == 0 else 0
     gain = dense.improved(theta, n_others, problem.seed) - known
     if fit.converged:

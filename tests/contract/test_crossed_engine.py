@@ -132,6 +132,8 @@ def test_totals(name: str, weights: bool, block: str) -> None:
     assert_totals(found, problem.reference.totals(problem.Lambda, with_kr=True))
     engine.exact_limit = 0
     assert engine.totals(problem.Lambda, with_kr=True).kr is None
+    by_solves = engine.second_order(problem.Lambda)
+    assert_allclose(by_solves, found.kr, rtol=1e-9, atol=1e-9 * np.abs(found.kr).max())
 
 
 @pytest.mark.parametrize("block", BLOCKS)

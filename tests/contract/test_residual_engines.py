@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from lmmfast.fitting.residual import ResidualFit
 from lmmfast.grouping.clusters import gather
 from lmmfast.residual import definitions, structures
 from lmmfast.search.objective import Evaluation
+from lmmfast.search.scoring import Search
 
 RANDOM = {0: "", 1: " + (1 | id)", 2: " + (1 + t | id)"}
 
@@ -84,6 +86,51 @@ def test_engine_equals_reference(
     }.items():
         a, b = (getattr(e, what)(*arguments) for e in (at_fast, at_slow))
         np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-10, err_msg=what)
+
+
+@pytest.mark.parametrize("name", list(STRUCTURES))
+@pytest.mark.parametrize("q", [0, 2])
+def test_contracted_second_order_sums(name: str, q: int) -> None:
+    """Traces of W'kr W, of columns that do and do not fit at a time."""
+    data = longitudinal(len(name), m=30, regular=q == 0)
+    fit = prepare(name, "dense", q, q == 0, data)
+    Lambda, kappa = somewhere(fit)
+    engine: Any = fit.engine.at(kappa)
+    kr = engine.totals(Lambda, with_kr=True).kr
+    rng = np.random.default_rng(2)
+    W = [rng.normal(size=(kr.shape[-1], size)) for size in (1, 5, 70)]
+    wanted = np.array([np.einsum("klij,iw,jw->kl", kr, w, w) for w in W])
+    wanted = 0.5 * (wanted + wanted.swapaxes(1, 2))
+    found = engine.contracted(Lambda, W)
+    size = np.abs(wanted).max(initial=0.0)
+    np.testing.assert_allclose(found, wanted, rtol=1e-9, atol=1e-10 * size)
+
+
+LINEAR = [
+    lf.Unstructured("visit"),
+    lf.Unstructured("visit", by="arm"),
+    lf.CompoundSymmetry(),
+    lf.Toeplitz("visit"),
+    lf.Toeplitz("visit", bands=2),
+]
+
+
+@pytest.mark.parametrize("structure", LINEAR, ids=str)
+@pytest.mark.parametrize(("random", "reml"), [("", True), (" + (1 | id)", False)])
+def test_hessian_of_linear_structures(structure: Any, random: str, reml: bool) -> None:
+    """In closed form as by differences of the score, away from the maximum too."""
+    data = longitudinal(4, m=40, regular=False)
+    design = FormulaDesign("y ~ t" + random, data, groups="id", residual=structure)
+    options = Options(reml=reml, engine="dense", n_jobs=1)
+    fit = ResidualFit(design, gather(design.keys), choose_covariance(design), options)
+    covariance = fit.covariance
+    assert covariance.linear_entries is not None
+    phi = np.append(covariance.random.phi(0.6 * np.eye(covariance.q)), covariance.starts[0] + 0.05)
+    search = Search(fit.problem, covariance, fit.engine, difference=True)
+    found = search.evaluate(phi, "start").H
+    search.covariance = replace(covariance, linear_entries=None)
+    wanted = search.evaluate(phi, "start").H
+    np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-5 * np.abs(wanted).max())
 
 
 @pytest.mark.parametrize("name", list(STRUCTURES))

@@ -8,6 +8,7 @@ import pytest
 from scipy import stats
 
 import lmmfast as lf
+from lmmfast.inference.totals import inference_totals
 
 
 @pytest.fixture(scope="module")
@@ -124,3 +125,29 @@ def test_weights_and_units_do_not_matter(fit):
         )
         assert got.df_denom == pytest.approx(want.df_denom, rel=1e-8)
         assert got.p_value == pytest.approx(want.p_value, rel=1e-8)
+
+
+@pytest.fixture(scope="module")
+def crossed():
+    rng = np.random.default_rng(8)
+    n = 400
+    a, b = rng.integers(0, 30, n), rng.integers(0, 12, n)
+    data = pd.DataFrame({"a": a, "b": b, "x": rng.normal(size=n), "t": rng.normal(size=30)[a]})
+    data["y"] = data.x + rng.normal(size=30)[a] + rng.normal(size=12)[b] + rng.normal(size=n)
+    return data
+
+
+def test_kenward_roger_of_many_crossed_effects(crossed, monkeypatch):
+    """By solves, and the average information in place of the expected one."""
+    formula = "y ~ x + t + (1 + x | a) + (1 | b)"
+    exact = lf.lmm(formula, crossed)
+    want = exact.inference("kenward-roger")
+    monkeypatch.setattr("lmmfast.engines.crossed.CrossedEngine.exact_limit", 0)
+    fit = lf.lmm(formula, crossed)
+    assert fit._inference_totals.r is None
+    view = fit.inference("kenward-roger")
+    added, expected = (v.bse - exact.bse for v in (view, want))
+    np.testing.assert_allclose(added, expected, rtol=0.2)  # average against expected information
+    np.testing.assert_allclose(view.df, want.df, rtol=0.2)
+    average = inference_totals(fit, at_any_cost=True)
+    np.testing.assert_allclose(average.r, want._inference_totals.r, rtol=1e-6, atol=1e-9)

@@ -99,6 +99,17 @@ def test_crossed_factors_that_fill(monkeypatch):
     refused(lambda: lf.fit(y, X, [a, b]), "cross so irregularly")
 
 
+def test_users_and_items_are_refused_before_they_are_ordered():
+    n = 400_000
+    a, b = RNG.integers(0, 100_000, n), RNG.integers(0, 60_000, n)
+    y, X = RNG.standard_normal(n), np.ones((n, 1))
+    refused(
+        lambda: lf.fit(y, X, [a, b]),
+        r"cross so irregularly that the Cholesky factor of their 15\d,\d+ levels would take "
+        r"1\d\.\d GiB or more, but [\d.]+ GiB may be used: leave a factor out",
+    )
+
+
 def test_the_reference_of_very_many_rows(monkeypatch):
     monkeypatch.setenv("LMMFAST_MEMORY", "8G")
     y, X, groups, _ = clusters(10_000, 4)
@@ -145,9 +156,70 @@ def test_limits_of_the_process(monkeypatch):
     assert limits.memory_limit() == 2**27
 
 
+class BegunError(Exception):
+    """The search would begin."""
+
+
+def test_many_parameters_are_announced(monkeypatch):
+    def maximise(*_):
+        raise BegunError
+
+    monkeypatch.setattr("lmmfast.fitting.residual.ResidualFit.maximise", maximise)
+    y, X, groups, visits = clusters(400, 60)
+    begun = time.process_time()
+    with (
+        pytest.warns(
+            lf.SlowFitWarning,
+            match=r"Unstructured\(.*\) over 60 visits, of 1,829 parameters, will take about \d "
+            "minutes on 1 thread: AR1 or HeterogeneousAR1 has few parameters",
+        ) as caught,
+        pytest.raises(BegunError),
+    ):
+        lf.fit(y, X, groups, residual=lf.Unstructured(visits))
+    assert caught[0].filename == __file__
+    assert time.process_time() - begun < 5
+    with pytest.raises(BegunError):
+        lf.fit(y, X, groups, residual=lf.AR1(visits))
+
+
+def test_large_dense_blocks_are_announced(monkeypatch):
+    monkeypatch.setattr(limits, "MINUTES", 0.0)
+    n = 5000
+    a, b = RNG.integers(0, 900, n), RNG.integers(0, 700, n)
+    y, X = RNG.standard_normal(n), np.ones((n, 1))
+    with pytest.warns(lf.SlowFitWarning, match=r"a dense block of \d+ effects of 'group1', 'gro"):
+        lf.fit(y, X, [a, b])
+
+
+def test_many_visits_are_refused_for_the_hours(monkeypatch):
+    monkeypatch.setenv("LMMFAST_MEMORY", "1T")
+    y, X, groups, visits = clusters(200, 130)
+    refused(
+        lambda: lf.fit(y, X, groups, residual=lf.Unstructured(visits), n_jobs=1),
+        r"over 130 visits, of 8,514 parameters, would take about \d+ hours on 1 thread, more than "
+        "the 2 that are allowed: AR1 or HeterogeneousAR1",
+    )
+
+
+def test_a_hessian_by_differences_takes_no_hours(monkeypatch):
+    y, X, groups, visits = clusters(80, 6)
+    structure = lf.Unstructured(visits)
+    calls = []
+    differenced = "lmmfast.search.scoring.Search._differenced_hessian"
+    monkeypatch.setattr(differenced, lambda *_: calls.append(1))
+    want = lf.fit(y, X, groups, residual=structure, n_starts=1)
+    assert calls
+    calls.clear()
+    monkeypatch.setattr("lmmfast.search.scoring.MOST_FOR_HESSIAN", 1e6)
+    fit = lf.fit(y, X, groups, residual=structure, n_starts=1)
+    assert fit.converged and not calls
+    assert fit.llf == pytest.approx(want.llf, rel=1e-12)
+
+
 def test_the_estimate_of_dense_work():
-    sizes = limits.DenseSizes([(10, 3, 30), (20, 1, 5)], 4, 3, 2, 8, 0, 0)
-    factors = 3 * (1000 * (1 / 3 + 6) + 9 * 100) + 8000 * (1 / 3 + 6) + 9 * 400
-    products = 30 * 2 * 10 * 2 * 12 * 4 + 5 * 2 * 20 * 2 * 22 * 4
-    assert sizes.operations() == pytest.approx(factors + products, rel=1e-14)
-    assert sizes.n_bytes(2) == 8 * (2 * 8 * 5 * 400 + 12 * 16)
+    sizes = limits.DenseSizes([(10, 3, 30), (40, 1, 5)], 4, 3, 2, 8, 0, 0)
+    # Eight lanes side by side where clusters are small, whether there are patterns or not.
+    factors = 8 * (1000 * (1 / 3 + 6) + 6 * 9 * 100) + 64000 * (1 / 3 + 6) + 6 * 9 * 1600
+    products = 30 * 2 * 10 * 2 * 12 * 4 + 5 * 2 * 40 * 2 * 42 * 4
+    assert sizes.operations() == pytest.approx(factors + products + 40 * 4**3, rel=1e-14)
+    assert sizes.n_bytes(2) == 8 * (2 * 1 * 5 * 1600 + 12 * 16)

@@ -41,6 +41,7 @@ RESIDUALS = {
     "banded Toeplitz": lf.Toeplitz("visit", bands=2),
     "heterogeneous Toeplitz, alone": lf.HeterogeneousToeplitz("visit"),
     "ante-dependence, alone": lf.Antedependence("visit"),
+    "heterogeneous ante-dependence, alone": lf.HeterogeneousAntedependence("visit"),
     "heterogeneous AR(1), alone": lf.HeterogeneousAR1("visit"),
     "heterogeneous AR(1) by group, alone": lf.HeterogeneousAR1("visit", by="Sex"),
     "spatial exponential": lf.SpatialExponential("age"),

@@ -79,6 +79,19 @@ def test_a_cluster_that_carries_a_coefficient_alone():
         assert view.bse["first"] < fit.bse["first"]
 
 
+def test_roots_agree_where_the_design_is_balanced(fit):
+    """X in the span of Z, clusters alike: also for clusters of several groups."""
+    for cluster in (None, np.repeat(np.arange(9), 20)):
+        one, other = (fit.inference(vcov=v, cluster=cluster) for v in ("CR2", "CR2-clubsandwich"))
+        np.testing.assert_allclose(other.tidy(), one.tidy(), rtol=1e-8)
+
+
+def test_large_clusters_are_refused(fit, monkeypatch):
+    monkeypatch.setattr("lmmfast.inference.clubsandwich.MAX_CLUSTER", 9)
+    with pytest.raises(lf.TooLargeError, match="use vcov='CR2'"):
+        fit.inference(vcov="CR2-clubsandwich")
+
+
 def test_one_cluster_is_refused(fit):
     with pytest.raises(lf.DataError, match="at least two clusters"):
         fit.inference(vcov="CR1", cluster=np.zeros(180))

@@ -17,9 +17,11 @@ from numpy.typing import NDArray
 from lmmfast.arrays import Array
 from lmmfast.covariance.terms import BlockCovariance
 from lmmfast.residual import ranges
-from lmmfast.residual.draws import drawn
+from lmmfast.residual.draws import LITTLE, drawn, nearly_constant
 from lmmfast.residual.edges import edges, free
+from lmmfast.residual.ends import End, ends
 from lmmfast.residual.layout import ResidualParameters
+from lmmfast.residual.linear import LinearEntries
 from lmmfast.residual.log_determinant import LogDeterminant
 
 #: Longest step of a search parameter of the residuals: logarithms and angles.
@@ -40,10 +42,13 @@ class JointCovariance(BlockCovariance):
     residual : ResidualParameters
     starts : tuple of ndarray
         Search parameters of the residuals to begin from, the best guess first.
+    linear_entries : LinearEntries or None
+        Of an R that is linear in its entries; None: it is not, or they are not known.
     """
 
     residual: ResidualParameters
     starts: tuple[Array, ...] = ()
+    linear_entries: LinearEntries | None = None
 
     @cached_property
     def random(self) -> BlockCovariance:
@@ -115,6 +120,37 @@ class JointCovariance(BlockCovariance):
             np.append(before, own.straight),
         )
 
+    def ends(self, phi: Array) -> list[End]:
+        """Ends of ranges that the parameters of the residuals are on their way to."""
+        return ends(self.residual, self.kappa(phi))
+
+    def at_ends(self, phi: Array, some: Sequence[End]) -> tuple[Array, NDArray[np.bool_]]:
+        """Search parameters next to some ends, and which of them stay there, (n_params,)."""
+        held = np.zeros(self.n_params, dtype=bool)
+        for end in some:
+            held[self.n_random + end.held] = True
+            phi = self.onward(phi, end, end.units)
+        return phi, held
+
+    def onward(self, phi: Array, end: End, units: float) -> Array:
+        """Search parameters some units nearer to an end."""
+        own = self.residual.phi(end.moved(self.kappa(phi), units))
+        nearer = np.append(phi[: self.n_random], own)
+        if not end.shrinks or not self.q:
+            return nearer
+        Lambda = self.Lambda(phi)
+        return self.moved(nearer, np.exp(2 * units) * (Lambda @ Lambda.T))
+
+    def with_zeros(self, phi: Array) -> list[Array]:
+        """Search parameters without the variances of a term, or with a nugget of nothing or all."""
+        out = super().with_zeros(phi)
+        for place in self.residual.fractions:
+            for nu in (0.0, 0.5 * np.pi):
+                other = phi.copy()
+                other[self.n_random + place] = nu
+                out.append(other)
+        return out
+
     def Lambda(self, phi: Array) -> Array:
         """Root of D, (q, q)."""
         return self.random.Lambda(phi[: self.n_random])
@@ -129,6 +165,22 @@ class JointCovariance(BlockCovariance):
         K = len(self.pairs[0])
         own = self.residual.derivatives(phi[self.n_random :])[1] * v[K:]
         return _beside(self.random.bend(phi[: self.n_random], v[:K]), np.diag(own))
+
+    @property
+    def is_linear_in_entries(self) -> bool:
+        """Whether V is linear in D and in entries of R that are known by kappa."""
+        return self.linear_entries is not None and all(s.linear for s in self.structures)
+
+    def whole_bend(self, phi: Array, v: Array) -> Array:
+        """Second derivatives of V by phi, weighted by the score v by (vech(D), kappa).
+
+        As `bend`, and with those of R by kappa, where V `is_linear_in_entries`.
+        """
+        assert self.linear_entries is not None
+        K = len(self.pairs[0])
+        bent = self.bend(phi, v)
+        bent[self.n_random :, self.n_random :] += self.linear_entries.bend(self.kappa(phi), v[K:])
+        return bent
 
     def own_bends(self, phi: Array) -> Array:
         """Second derivatives of (vech(D), kappa) by each entry of phi alone, (n_params, K)."""
@@ -157,7 +209,11 @@ class JointCovariance(BlockCovariance):
         random = (
             [self.random.phi(0.1 * D), *self.random.other_starts()] if self.q else [np.empty(0)]
         )
-        return [np.append(first, own) for first in random for own in self.starts]
+        out = [np.append(first, own) for first in random for own in self.starts]
+        constant = nearly_constant(self.residual, self.starts[0])
+        if constant is not None:
+            out.append(np.append(self.random.phi(LITTLE * D), constant))
+        return out
 
     @property
     def n_drawn(self) -> int:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from lmmfast.arrays import Array, vech_pairs
 from lmmfast.covariance.random import RandomStructure
+from lmmfast.residual.ends import End
 from lmmfast.residual.log_determinant import LogDeterminant
 
 #: Logarithms of standard deviations relative to the residual one, of D's that are drawn.
@@ -92,6 +93,27 @@ class BlockCovariance:
     def part_within(self, phi: Array, step: Array) -> float:
         """The part of a step that stays clear of the edge of the range: there is none."""
         return 1.0
+
+    def ends(self, phi: Array) -> list[End]:
+        """Ends of ranges that parameters are on their way to: D and its root have none."""
+        return []
+
+    def at_ends(self, phi: Array, some: Sequence[End]) -> tuple[Array, NDArray[np.bool_]]:
+        """Search parameters next to some ends, and which of them stay there, (n_params,)."""
+        return phi, np.zeros(self.n_params, dtype=bool)
+
+    def onward(self, phi: Array, end: End, units: float) -> Array:
+        """Search parameters some units nearer to an end."""
+        return phi
+
+    def with_zeros(self, phi: Array) -> list[Array]:
+        """Search parameters without the variances of one term."""
+        out = []
+        for columns in self.columns:
+            D = self.Lambda(phi) @ self.Lambda(phi).T
+            D[columns, columns] = 0.0
+            out.append(self.moved(phi, D))
+        return out
 
     def well_inside(self, phi: Array, least: float) -> Array:
         """Search parameters as at phi, away from the edge of the range."""

@@ -43,6 +43,8 @@ class Column:
         Known to hold no NaN and no infinity; False: not known.
     occurring : bool
         Known to have no levels but those of the rows used, in their order.
+    origin : str or None
+        Of dates that are counted in days: the date that they are counted from, in ISO format.
     """
 
     name: str
@@ -52,6 +54,7 @@ class Column:
     keeps_order: bool = False
     finite: bool = False
     occurring: bool = False
+    origin: str | None = None
 
     @property
     def is_factor(self) -> bool:

@@ -77,6 +77,11 @@ class GroupKeys:
     def __len__(self) -> int:
         return len(self.values)
 
+    def of_rows(self, rows: NDArray[np.intp]) -> NDArray[Any]:
+        """Labels (k,) of some rows, which have a group."""
+        values = self.values[rows]
+        return values if self.labels is None else np.asarray(self.labels)[values]
+
     @property
     def is_text(self) -> bool:
         """Whether the keys are text rather than numbers."""

@@ -116,6 +116,8 @@ def _new_effects(Z: Any, names: tuple[str, ...] | None, factor: str, n: int) -> 
     """Columns of Z of one factor, for new rows."""
     if names is None:
         return [Column("Intercept", ones(n))]
+    if not names and Z is None:  # a residual structure without random effects
+        return []
     if Z is None:
         raise DataError(f"the model needs Z by {factor!r} with columns {', '.join(names)}")
     columns = _read_new_matrix(Z, "Z", names)

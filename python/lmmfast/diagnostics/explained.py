@@ -19,7 +19,7 @@ from lmmfast.inference.fixed_rows import chunks_of_X
 from lmmfast.inference.partition import RESIDUAL
 from lmmfast.inference.variance_table import scaled_row
 from lmmfast.inference.wald import normal_quantile
-from lmmfast.prediction.predict import residual_sds
+from lmmfast.prediction.rows_used import residual_sds
 
 if TYPE_CHECKING:
     import pandas as pd

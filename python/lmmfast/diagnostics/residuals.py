@@ -1,8 +1,9 @@
 """Residuals over their standard deviations, and residuals without correlation.
 
 With r = y - X beta, a residual at a level is e = M V^-1 r, where M is what the random effects of
-the level leave of V: V itself at level "population", R at level "conditional". Its variance at
-known variance parameters is M P M, P = V^-1 - V^-1 X (X'V^-1 X)^-1 X'V^-1.
+the level leave of V: V itself at level "population"; R at level "conditional", or of R the
+measurement errors alone, where fitted values have the process in them. Its variance at known
+variance parameters is M P M, P = V^-1 - V^-1 X (X'V^-1 X)^-1 X'V^-1.
 """
 
 from __future__ import annotations
@@ -17,7 +18,9 @@ from lmmfast.data.batch import CHUNK
 from lmmfast.diagnostics.blocks import V_inverse, blocks
 from lmmfast.diagnostics.inverse_rows import coefficient_root, inverse_rows
 from lmmfast.inference.fixed_rows import chunks_of_X
-from lmmfast.prediction.predict import indexed, residual_sds, residual_values
+from lmmfast.prediction.predict import indexed, residual_values
+from lmmfast.prediction.process import known_rows, takes_residuals
+from lmmfast.prediction.rows_used import residual_sds
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -50,7 +53,7 @@ def level_variances(fit: LMMResult, level: Any) -> Array:
     """Variances (n,) of the rows used about their means at a level: the diagonal of M."""
     factors = fit._factors_at(level)
     design = fit._need(fit._design, "residuals")
-    sds = residual_sds(fit)
+    sds = _error_sds(fit, level)
     out = np.full(fit.nobs, fit.scale) if sds is None else sds**2
     root = np.sqrt(fit._unit) * fit._Lambda
     for start in range(0, design.n_obs, CHUNK):
@@ -65,6 +68,15 @@ def level_variances(fit: LMMResult, level: Any) -> Array:
             if k not in factors:
                 out[rows] += (Z[:, columns] ** 2).sum(axis=1)
     return out
+
+
+def _error_sds(fit: LMMResult, level: Any) -> Array | None:
+    """Standard deviations (n,) of the errors that fitted values leave; None: sigma / sqrt(w)."""
+    sds = residual_sds(fit)
+    if sds is not None and takes_residuals(fit, level, "process"):
+        known, rows = known_rows(fit)
+        sds[rows] *= np.sqrt(np.repeat(known.nu, np.diff(known.ptr)))
+    return sds
 
 
 def estimated_variances(fit: LMMResult, level: Any, variances: Array) -> Array:
@@ -84,11 +96,14 @@ def estimated_variances(fit: LMMResult, level: Any, variances: Array) -> Array:
             inner = part.diagonal - (part.inverse_X**2).sum(axis=1)
             out[part.rows] = variances[part.rows] ** 2 * inner
         return out
-    root = coefficient_root(fit)
+    root, with_process = coefficient_root(fit), takes_residuals(fit, level, "process")
     for block in blocks(fit, factors):
-        M_inverse = block.R @ V_inverse(block.V)
+        M = block.R
+        if with_process:
+            M = variances[block.rows][:, :, None] * np.eye(block.rows.shape[1])
+        M_inverse = M @ V_inverse(block.V)
         X = M_inverse @ (block.X @ root)
-        own = np.einsum("bij,bji->bi", M_inverse, block.R) - (X**2).sum(axis=2)
+        own = np.einsum("bij,bji->bi", M_inverse, M) - (X**2).sum(axis=2)
         out[block.rows] = own
     return out
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
@@ -17,15 +17,19 @@ from numpy.typing import NDArray
 from lmmfast._dispatch import core
 from lmmfast.arrays import Array, vech_pairs
 from lmmfast.engines.crossed_exact import all_of_T, expected_information
+from lmmfast.engines.crossed_fill import ENTRY, least_entries
 from lmmfast.engines.crossed_roots import MOST_EFFECTS, OrthogonalFactors, root_rows
+from lmmfast.engines.crossed_second import second_order_sums, times_derivative
 from lmmfast.engines.engine import BaseEngine, Traits, Working
 from lmmfast.engines.totals import Totals
 from lmmfast.errors import TooLargeError
 from lmmfast.grouping.levels import Levels
-from lmmfast.limits import most_dense, most_sparse
+from lmmfast.limits import Forecast, most_dense, most_sparse
 from lmmfast.packing.compress import CHUNK_ROWS
 from lmmfast.tolerances import DECREMENT_TOLERANCE
 
+# Operations of an evaluation for the cube of the effects of the dense block.
+PER_EFFECT = 0.5
 # With fewer levels a variance near zero may be far less sure than its standard error says.
 FEW_LEVELS = 100
 # The least D of factors in the dense block, relative to what the data know of an effect.
@@ -78,6 +82,7 @@ class CrossedEngine(BaseEngine):
             decrement_tolerance=self._decrement_tolerance(),
             loses_digits=self.n_effects > MOST_EFFECTS,
             goes_back_to_rows=self.n_effects <= MOST_EFFECTS,
+            forecast=self._forecast(),
         )
 
     def _decrement_tolerance(self) -> float:
@@ -95,6 +100,13 @@ class CrossedEngine(BaseEngine):
     def n_effects(self) -> int:
         """Number of effects of all levels."""
         return int(self.system.n_effects)
+
+    def _forecast(self) -> Forecast:
+        """What a fit will take: the dense block is factorised and inverted each time."""
+        n_dense = int(self.system.n_dense)
+        names = ", ".join(map(repr, self.levels.names))
+        what = f"a dense block of {n_dense:,} effects of {names}"
+        return Forecast(what, PER_EFFECT * n_dense**3, self.n_threads, "leave a factor out")
 
     def for_problem(self, keep: NDArray[np.intp], n_obs: int, reml: bool) -> CrossedEngine:
         """Return the engine for one problem: what average information depends on.
@@ -132,10 +144,7 @@ class CrossedEngine(BaseEngine):
         v, reduction = elimination.solve(self._B)
         gram, quad = self.gram - reduction, self._quad(v, self.effects)
         exact = with_kr and self.system.n_effects <= self.exact_limit
-
-        def times_T(g: Array) -> Array:
-            return np.asarray(elimination.solve(self.system.times_G(g))[0])
-
+        times_T = partial(self._times_T, elimination)
         if exact:
             info, kr = self._exact(Lambda, v)
         else:
@@ -153,6 +162,16 @@ class CrossedEngine(BaseEngine):
             kr=kr,
             average=not exact,
         )
+
+    def _times_T(self, elimination: Any, g: Array) -> Array:
+        """Z'V^-1 Z times vectors (N, n)."""
+        return np.asarray(elimination.solve(self.system.times_G(g))[0])
+
+    def second_order(self, Lambda: Array) -> Array:
+        """``kr`` of `Totals`, of any number of effects: K (p + 1) solves."""
+        elimination = self._eliminate(self._floored(Lambda))
+        v, _ = elimination.solve(self._B)
+        return second_order_sums(v, self.effects, self._pairs, partial(self._times_T, elimination))
 
     def _orthogonal(self, Lambda: Array) -> OrthogonalFactors | None:
         """V^-1 from the rows, where D is too large for cross-products and effects are few."""
@@ -295,15 +314,8 @@ class CrossedEngine(BaseEngine):
         c[-1] = 1.0
         c[keep] = -np.linalg.solve(S, gram[keep, -1])
         s2 = (c @ gram @ c) / (self._n_obs - (len(keep) if self._reml else 0))
-        r, which = v @ c, list[int]()
-        g = np.zeros((len(v), sum(len(pairs) for pairs in self._pairs)))
-        for pairs, at in zip(self._pairs, effects, strict=True):
-            for k, a, b in pairs:
-                one = g[:, len(which)]
-                one[at[:, a]] += r[at[:, b]]
-                if a != b:
-                    one[at[:, b]] += r[at[:, a]]
-                which.append(k)
+        products, which = times_derivative((v @ c)[:, None], effects, self._pairs)
+        g = np.ascontiguousarray(products[:, :, 0])
         inner = core.cross_product(g, np.ascontiguousarray(times_T(g)))
         if self._reml and len(keep):
             Xg = core.cross_product(np.ascontiguousarray(v[:, keep]), g)
@@ -379,6 +391,8 @@ def build_crossed(
     TooLargeError
         Factors that cross too irregularly for their number of levels.
     """
+    most_entries = most_sparse(most_entries)
+    _check_fill(levels, most_entries)
     A, Z, weights = working(slice(0, min(CHUNK_ROWS, levels.n)))
     try:
         system = core.CrossedSystem(
@@ -390,15 +404,11 @@ def build_crossed(
             dense_any,
             most_dense(dense_most),
             dense_share,
-            most_sparse(most_entries),
+            most_entries,
             n_threads,
         )
     except MemoryError:
-        raise TooLargeError(
-            f"{', '.join(map(repr, levels.names))} cross so irregularly that the Cholesky factor "
-            f"of their {sum(levels.counts):,} levels does not fit into memory: leave a factor out, "
-            "or take it as a fixed effect of fewer categories"
-        ) from None
+        raise _too_irregular(levels, "does not fit into memory") from None
     log_weights = 0.0
     for begin in range(0, levels.n, CHUNK_ROWS):
         if begin:
@@ -408,3 +418,24 @@ def build_crossed(
             log_weights += float(np.log(weights).sum())
     system.finish()
     return CrossedEngine(system, levels, log_weights, n_threads, working)
+
+
+def _check_fill(levels: Levels, most_entries: int) -> None:
+    """Refuse factors that cross too irregularly, before their levels are ordered.
+
+    Raises
+    ------
+    TooLargeError
+    """
+    n = least_entries(levels, most_entries)
+    if n > most_entries:
+        size, limit = (f"{ENTRY * entries / 2**30:,.1f} GiB" for entries in (n, most_entries))
+        raise _too_irregular(levels, f"would take {size} or more, but {limit} may be used")
+
+
+def _too_irregular(levels: Levels, what: str) -> TooLargeError:
+    return TooLargeError(
+        f"{', '.join(map(repr, levels.names))} cross so irregularly that the Cholesky factor of "
+        f"their {sum(levels.counts):,} levels {what}: leave a factor out, or take it as a fixed "
+        "effect of fewer categories"
+    )

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from lmmfast._dispatch import core
 from lmmfast.arrays import Array
+from lmmfast.engines.engine import Traits
 from lmmfast.engines.markov import suits_markov
 from lmmfast.engines.patterns import Bucket, BucketMaker, from_lanes, in_lanes
 from lmmfast.engines.residual_base import ResidualEngineBase
 from lmmfast.engines.totals import Totals, add_local
-from lmmfast.limits import DenseSizes, check_dense
+from lmmfast.limits import DenseSizes, Forecast, check_dense
 from lmmfast.residual.dense import evaluate_custom
 from lmmfast.residual.layout import Stratum
 from lmmfast.residual.model import ResidualModel
@@ -51,13 +53,18 @@ class DenseEngine(ResidualEngineBase):
     ) -> None:
         super().__init__(A, Z, weights, model, n_threads)
         self.maker = BucketMaker(model, Z, self.inverse_root_weights, share)
-        self._check_size()
+        self._forecast = self._check_size()
         self.buckets = list(self.maker.buckets(A, compressed=True))
         shared = self.maker.n_patterns < model.m
         self.n_designs = self.maker.n_patterns if shared else None
 
-    def _check_size(self) -> None:
-        """Refuse what cannot be formed and factorised in the memory and time there are."""
+    @property
+    def traits(self) -> Traits:
+        """What a search may expect of it."""
+        return Traits(contracts=True, forecast=self._forecast)
+
+    def _check_size(self) -> Forecast:
+        """Forecast the work; refuse what memory or time do not allow to form and factorise."""
         model, p1, q = self.model, self.A.shape[1], self.Z.shape[1]
         parameters, groups = model.parameters, self.maker.groups
         patterns = [(g.n, len(g.counts), int(np.minimum(g.counts, g.n * p1).sum())) for g in groups]
@@ -72,7 +79,7 @@ class DenseEngine(ResidualEngineBase):
             visits=parameters.T if is_table else 0,
             n_psi=n_psi if is_table else 0,
         )
-        check_dense(str(model.structure), sizes, self.n_threads, _way_out(model))
+        return check_dense(str(model.structure), sizes, self.n_threads, _way_out(model))
 
     def _table(self, stratum: Stratum) -> Any:
         """Correlations of all visits and their derivatives, once for the buckets of a stratum."""
@@ -126,6 +133,26 @@ class DenseEngine(ResidualEngineBase):
                 return self._failed()
             add_local(totals, flat, self._local(stratum))
         return totals
+
+    def contracted(self, Lambda: Array, W: Sequence[Array]) -> Array:
+        """Traces of W'kr_kl W for each W (p + 1, n_W), (len(W), K, K)."""
+        K = self._K_D + self.model.parameters.n_params
+        out = np.zeros((len(W), K, K))
+        Lambda = np.ascontiguousarray(Lambda)
+        for k, stratum in enumerate(self.model.parameters.strata):
+            table = self._table(stratum)
+            buckets = [self._of_bucket(b, table) for b in self.buckets if b.stratum == k]
+            if not buckets:
+                continue
+            flat, failed = core.dense_contracted(
+                buckets, self._variance_kappa(), self._nu(stratum), Lambda, W, self.n_threads
+            )
+            if failed >= 0:
+                return np.full_like(out, np.nan)
+            places = self._local(stratum)
+            own = np.ix_(range(len(W)), places, places)
+            out[own] += flat.reshape(len(W), len(places), len(places))
+        return out
 
     def thinned(self, step: int) -> tuple[DenseEngine, int]:
         """Every so many packs of patterns, for totals alone, and the number of their rows."""

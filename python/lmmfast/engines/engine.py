@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from lmmfast.arrays import Array
 from lmmfast.covariance.terms import BlockCovariance
 from lmmfast.engines.totals import Totals
+from lmmfast.limits import Forecast
 
 
 @dataclass(frozen=True)
@@ -30,8 +31,12 @@ class Traits:
     loses_digits : bool
         Sums of squares come from cross-products even where next to nothing of them is left, and the
         certificate is to say what rounding leaves of the log-likelihood.
+    contracts : bool
+        It has `BaseEngine.contracted`.
     goes_back_to_rows : bool
         Where cross-products leave next to nothing it takes sums of squares of the rows themselves.
+    forecast : Forecast or None
+        What a fit will take, where that may be much.
     """
 
     average_information: bool = False
@@ -39,6 +44,8 @@ class Traits:
     decrement_tolerance: float | None = None
     loses_digits: bool = False
     goes_back_to_rows: bool = False
+    contracts: bool = False
+    forecast: Forecast | None = None
 
 
 class BaseEngine:
@@ -68,6 +75,14 @@ class BaseEngine:
         """D relative to sigma2 (q, q) to start from; None: the identity matrix."""
         return None
 
+    def contracted(self, Lambda: Array, W: Sequence[Array]) -> Array:
+        """Traces of W'kr_kl W for each W (p + 1, n_W), (len(W), K, K); ``kr`` is not formed."""
+        raise NotImplementedError
+
+    def second_order(self, Lambda: Array) -> Array | None:
+        """``kr`` of `Totals` where ``totals(…, with_kr=True)`` leaves it out, at more cost."""
+        return None
+
 
 class Engine(Protocol):
     """One way to factorise V."""
@@ -84,6 +99,9 @@ class Engine(Protocol):
 
     def totals(self, Lambda: Array, with_kr: bool = False) -> Totals:
         """Totals at Ddot = Lambda Lambda'."""
+
+    def contracted(self, Lambda: Array, W: Sequence[Array]) -> Array:
+        """See `BaseEngine.contracted`."""
 
     def random_effects(self, Lambda: Array, root: Array, c: Array) -> Array:
         """Predictions of root u (m, q), where b = Lambda u, for c = (-beta, 1)."""

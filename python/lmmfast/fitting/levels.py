@@ -25,7 +25,7 @@ from lmmfast.search.estimates import make_problem
 from lmmfast.search.multistart import maximise
 from lmmfast.search.objective import Problem
 from lmmfast.search.optimum import Optimum
-from lmmfast.search.scoring import Point, Search, root_steps
+from lmmfast.search.scoring import FEW_ROWS, Point, Search, root_steps
 from lmmfast.search.scoring import climb as climb_variances
 
 if TYPE_CHECKING:
@@ -37,6 +37,8 @@ SUSPICIOUS = 1e8
 # number is the part of its sum of squares that is nothing; for engines that go back to the rows.
 FREE_EFFECTS, NOTHING_LEFT = 1e12, 1e-11
 FREE_EFFECTS_FROM_ROWS, NOTHING_LEFT_FROM_ROWS = 1e20, 1e-19
+# Where there are as many effects as rows, sizes of D to search from too; points drawn at random.
+LARGE, N_DRAWN = (1e3, 1e3, 1e5, 1e5), 4
 # Relative rounding error of the log-likelihood from which a maximum counts as not found.
 LOST_DIGITS = 1e-8
 
@@ -131,14 +133,32 @@ class LevelsFit:
             Parameters that the data cannot tell apart.
         """
         engine: Any = self.engine
+        n_effects = sum(
+            m * len(own) for m, own in zip(self.levels.counts, self.levels.columns, strict=True)
+        )
         search = Search(self.problem, self.covariance, engine, self.options.max_iter, callback)
         point, n_flat = self._first_point(search, random_names)
-        climb = root_steps if n_flat else climb_variances
-        point, reason = maximise(search, point, self.options.n_starts, climb)
-        if reason != "converged" or point.D.max() > SUSPICIOUS:
+        may_fit = not n_flat and self.design.n_obs <= n_effects + len(self.keep)
+        if may_fit:
             self._check_something_left()
+        climb = root_steps if n_flat else climb_variances
+        beside = self._large() if may_fit else []
+        point, reason = maximise(search, point, self.options.n_starts, climb, beside, N_DRAWN)
+        if not may_fit and (reason != "converged" or point.D.max() > SUSPICIOUS):
+            self._check_something_left()  # by chance
         judge = self._limited_by_rounding
         return conclude_in_the_middle(search, point, reason, n_flat, self.basis, judge)
+
+    def _large(self) -> list[Array]:
+        """Starts with nearly all of the variance in the random effects, of few rows."""
+        if self.design.n_obs > FEW_ROWS or self.options.n_starts is not None:
+            return []
+        rng, covariance = np.random.default_rng(2), self.covariance
+        some = [covariance.Lambda(covariance.drawn(rng)) for _ in LARGE]
+        parts = zip(LARGE, some, strict=True)
+        return [
+            covariance.phi(size * root @ root.T / np.trace(root @ root.T)) for size, root in parts
+        ]
 
     def _limited_by_rounding(self, point: Point, reason: str) -> str:
         """Say so where the engine has lost too many digits for a maximum to be known.

@@ -10,6 +10,7 @@ from lmmfast.covariance.terms import BlockCovariance
 from lmmfast.design.design import Design
 from lmmfast.engines.choose import engine_of_nested_structure
 from lmmfast.errors import UnsupportedModelError
+from lmmfast.fitting.exact_fits import Effects
 from lmmfast.fitting.residual import ResidualFit
 from lmmfast.grouping.clusters import gather
 from lmmfast.grouping.levels import Levels
@@ -49,6 +50,10 @@ class NestedResidualFit(ResidualFit):
         self.levels = levels
         clusters = gather(design.factor_keys[innermost], options.n_jobs)
         super().__init__(design, clusters, random, options)
+
+    def _effects(self) -> Effects:
+        parts = zip(self.levels.codes, self.levels.columns, strict=True)
+        return [(codes[self.model.rows], self._Z[:, columns]) for codes, columns in parts]
 
     def _choose_engine(self, A: Array, Z: Array, weights: Array | None) -> Any:
         return engine_of_nested_structure(

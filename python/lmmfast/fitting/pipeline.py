@@ -110,6 +110,7 @@ def _fit_residual(
 
     fit = ResidualFit(design, clusters, random, options)
     report_dropped(design, fit.keep, options)
+    _announce(fit.engine)
     optimum = fit.maximise(evaluation_callback(options), natural_names(design.terms))
     engine = engine_at(fit.engine, fit.covariance, optimum.phi)
     result = judged(
@@ -139,6 +140,7 @@ def _fit_levels(design: Design, options: Options) -> LMMResult:
     plain = design.residual is None or design.residual.is_independent
     fit: Any = (LevelsFit if plain else NestedResidualFit)(design, levels, covariance, options)
     report_dropped(design, fit.keep, options)
+    _announce(fit.engine)
     optimum = fit.maximise(evaluation_callback(options), natural_names(design.terms))
     engine = engine_at(fit.engine, fit.covariance, optimum.phi)
     result = judged(
@@ -155,6 +157,13 @@ def _fit_levels(design: Design, options: Options) -> LMMResult:
     )
     result._residual_model = fit.model
     return result
+
+
+def _announce(engine: Any) -> None:
+    """Warn of minutes that a fit will take."""
+    forecast = engine.traits.forecast
+    if forecast is not None:
+        forecast.warn(stacklevel=5)
 
 
 def _problem(design: Design, data: Prepared, options: Options) -> Problem:

@@ -20,6 +20,7 @@ from lmmfast.errors import (
     ConvergenceError,
     NotIdentifiableError,
 )
+from lmmfast.fitting.exact_fits import Effects, check_exact_fits
 from lmmfast.fitting.identify import check_joint_information, check_response
 from lmmfast.fitting.redundancy import conclude_in_the_middle
 from lmmfast.fitting.settle import settle
@@ -28,6 +29,7 @@ from lmmfast.fitting.start_residual import inside, start_params
 from lmmfast.grouping.clusters import Clusters
 from lmmfast.packing.basis import Basis
 from lmmfast.residual import definitions
+from lmmfast.residual.linear import linear_entries
 from lmmfast.residual.model import ResidualModel, bind
 from lmmfast.search.estimates import make_problem
 from lmmfast.search.multistart import maximise
@@ -68,6 +70,7 @@ class ResidualFit:
         rows, self.basis, self.keep = settle(design, self._working)
         A, Z, weights = self._A, self._Z, self._weights = rows
         check_response(design, cross_products(A, weights), self.keep, self.basis.y_size)
+        self._check_exact_fits()
         self.engine = self._choose_engine(A, Z, weights)
         log_weights = 0.0 if weights is None else float(np.log(weights).sum())
         self.problem: Problem = make_problem(
@@ -76,8 +79,23 @@ class ResidualFit:
         r = A[:, -1] if weights is None else A[:, -1] * np.sqrt(weights)
         starts = start_params(self.model, r, random.q > 0)
         self.covariance = JointCovariance(
-            random.structures, random.sizes, self.model.parameters, tuple(starts)
+            random.structures,
+            random.sizes,
+            self.model.parameters,
+            tuple(starts),
+            linear_entries(self.model),
         )
+
+    def _check_exact_fits(self, by_chance: bool = False) -> None:
+        X, y, effects = self._A[:, self.keep], self._A[:, -1], self._effects()
+        reml = self.options.reml
+        check_exact_fits(self.design, self.model, X, y, effects, reml, by_chance)
+
+    def _effects(self) -> Effects:
+        """For each grouping factor the level of each row, and its columns of Z."""
+        if not self._Z.shape[1]:
+            return []
+        return [(np.repeat(np.arange(self.model.m), np.diff(self.model.ptr)), self._Z)]
 
     def _choose_engine(self, A: Array, Z: Array, weights: Array | None) -> ResidualEngine:
         threads = n_threads(self.options.n_jobs)
@@ -114,6 +132,8 @@ class ResidualFit:
         point, reason = maximise(search, point, self.options.n_starts, climb, given[1:])
         if reason == "converged" and not search.stopped:
             point = self._confirmed(search, point)
+        elif not search.stopped:
+            self._check_exact_fits(by_chance=True)
         return conclude_in_the_middle(search, point, reason, n_flat, self.basis)
 
     def _search(self) -> Search:
@@ -170,9 +190,10 @@ class ResidualFit:
 
     def _confirmed(self, search: Search, point: Point) -> Point:
         """Judge the end by the Hessian itself; of many rows Fisher's information is as good."""
-        if self.design.n_obs > EXACT_START_ROWS or point.is_exact:
+        is_large = self.design.n_obs > EXACT_START_ROWS or not search.hessian_is_affordable
+        if is_large or point.is_exact:
             return point
-        search.difference, search.barrier = True, point.barrier
+        search.difference, search.barrier, search.held = True, point.barrier, point.held
         again = search.try_evaluate(point.phi, "certificate")
         return point if again is None else again
 

@@ -235,6 +235,24 @@ class FormulaSpec:
             values = np.where(missing, np.nan, values)
         return NewBatch(table.n_rows, X, Z, values, missing)
 
+    def response(self, newdata: Any) -> NDArray[np.float64]:
+        """Make the response (n,) of new data; NaN where a value is missing.
+
+        Raises
+        ------
+        DataError
+            A column is not there.
+        """
+        table = open_table(newdata)
+        columns = {name: self.read(table, name) for name in sorted(self.parts["y"].columns)}
+        missing = _missing_rows(columns.values())
+        rows = slice(None) if missing is None else np.flatnonzero(~missing)
+        view = RowView(columns, rows, table.n_rows)
+        out = np.full(table.n_rows, np.nan)
+        if len(view):
+            (out[rows],) = self.make(["y"], view, new_data=True)["y"]
+        return out
+
     def warn_of_whole(self, wanted: Iterable[str], stacklevel: int) -> None:
         """Warn of expressions that may mean something else for new rows."""
         whole = [expr for name in wanted for expr in self.parts[name].whole]

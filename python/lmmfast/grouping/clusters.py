@@ -82,10 +82,12 @@ class Clusters:
         out[self.order] = np.repeat(np.arange(self.m), self.sizes)
         return out
 
-    def spread(self, values: NDArray[Any], rows: slice) -> NDArray[Any]:
+    def spread(self, values: NDArray[Any], rows: slice | NDArray[np.intp]) -> NDArray[Any]:
         """Give each of some rows the value (m, ...) of its cluster."""
         if self.order is not None:
             return values[self._row_cluster[rows]]
+        if not isinstance(rows, slice):
+            return values[np.searchsorted(self.ptr, rows, side="right") - 1]
         first = int(np.searchsorted(self.ptr, rows.start, side="right")) - 1
         last = int(np.searchsorted(self.ptr, rows.stop, side="left"))
         counts = np.diff(np.clip(self.ptr[first : last + 1], rows.start, rows.stop)).astype(

@@ -14,10 +14,9 @@ from lmmfast.data.tables import Table, is_table, open_table
 from lmmfast.design.from_arrays import ArraySpec
 from lmmfast.design.from_formula import FormulaDesign
 from lmmfast.errors import DataError
-from lmmfast.implied.implied import Group, Index, Rows, labelled, main_columns, values_of
-from lmmfast.residual import definitions
-from lmmfast.residual.layout import Stratum, VariancePart
+from lmmfast.implied.implied import Group, Rows, labelled, main_columns, values_of
 from lmmfast.residual.model import ResidualModel
+from lmmfast.residual.place import Placing, known_columns, used_columns
 
 if TYPE_CHECKING:
     from lmmfast.result import LMMResult
@@ -30,6 +29,7 @@ class NewRows:
         self.fit, self.group = fit, group
         self.design = fit._need(fit._design, "implied covariances")
         self.columns = self.design.residual_columns
+        self.kinds = known_columns(fit.residual, self.columns)
         self.model: ResidualModel | None = fit._residual_model
 
     def at(self, at: Any) -> tuple[Rows, Any]:
@@ -37,16 +37,21 @@ class NewRows:
         given = at if is_table(at) else {self._main(): np.asarray(at)}
         table = open_table(given)
         n = table.n_rows
-        known = {name: self._new_column(table, name) for name in self._needed()}
+        known = {name: self._new_column(table, name) for name in used_columns(self.fit.residual)}
         Z, roots = self._Z(table, n), np.full(n, np.sqrt(self.fit._basis.weight_scale))
         names = main_columns(self.fit) or tuple(table.names)
         shown = [known[name] if name in known else np.asarray(table.fetch(name)) for name in names]
         labels = labelled(shown, names)
         if self.model is None:
             return Rows(Z, roots), labels
-        positions, coords = self._place(known, n)
-        rows = Rows(Z, roots, self._G(known), positions, coords, self._stratum(known))
-        return rows, labels
+        placing = Placing(self.fit.residual, self.model.parameters, self.kinds)
+        places = placing.places(known, n, new=False)
+        if (places.stratum != places.stratum[:1]).any():
+            correlation = self.fit.residual.correlation
+            assert correlation is not None
+            raise DataError(f"at= is about one cluster: {correlation.by!r} must not change")
+        stratum = self.model.parameters.strata[places.stratum[0]]
+        return Rows(Z, roots, places.G, places.positions, places.coords, stratum), labels
 
     def _main(self) -> str:
         """The one column that ``at=`` as a plain sequence can mean."""
@@ -55,20 +60,14 @@ class NewRows:
             names = tuple(sorted(self._z_columns()))
         if len(names) == 1:
             return names[0]
-        wanted = ", ".join(dict.fromkeys([*self._needed(), *sorted(self._z_columns())]))
+        wanted = ", ".join(
+            dict.fromkeys([*used_columns(self.fit.residual), *sorted(self._z_columns())])
+        )
         if not wanted:
             raise DataError("the covariance depends on no column of the data: leave at= out")
         raise DataError(
             f"give at= as a table with columns {wanted}: the covariance depends on them"
         )
-
-    def _needed(self) -> list[str]:
-        """Columns of the residual structure."""
-        correlation = self.fit.residual.correlation
-        names = [] if correlation is None else [*correlation.columns, correlation.by]
-        for part in self.fit.residual.variances:
-            names += [*part.columns, part.by]
-        return list(dict.fromkeys(name for name in names if name is not None))
 
     def _z_columns(self) -> set[str]:
         """Columns that the random effects need."""
@@ -96,11 +95,7 @@ class NewRows:
         new = read_column(name, table.fetch(name), group=True)
         if new.missing is not None:
             raise DataError(f"at= misses a value of {name!r}")
-        values = values_of(new)
-        if self.columns[name].is_factor != new.is_factor:
-            kind = "levels" if self.columns[name].is_factor else "numbers"
-            raise DataError(f"{name!r} has {kind} in the fit, but not in at=")
-        return values if new.is_factor else values.astype(old.dtype)
+        return self.kinds[name].values(new)
 
     def _Z(self, table: Table, n: int) -> Array:
         spec = self.fit.spec
@@ -139,93 +134,3 @@ class NewRows:
                 else:
                     columns.append(np.full(n, self._constant(name, values)))
         return np.column_stack(columns)
-
-    # -- places of the kernels' parameters ---------------------------------------------------------
-
-    def _codes(self, name: str, values: NDArray[Any]) -> Index:
-        """Positions among the sorted levels that the fit has."""
-        levels = self._levels(name)
-        code = {level: k for k, level in enumerate(levels.tolist())}
-        unknown = [value for value in values.tolist() if value not in code]
-        if unknown:
-            known = ", ".join(map(str, levels[:10].tolist()))
-            raise DataError(f"{name!r} has no level {unknown[0]!r} in the fit; it has {known}")
-        return np.array([code[value] for value in values.tolist()], dtype=np.intp)
-
-    def _levels(self, name: str) -> NDArray[Any]:
-        column = self.columns[name]
-        return np.unique(column.values) if column.levels is None else np.asarray(column.levels)
-
-    def _labels(self, name: str, values: NDArray[Any]) -> list[str]:
-        """Levels as they are called among the parameters."""
-        self._codes(name, values)
-        number = values.dtype.kind == "f"
-        return [f"{value:g}" if number else str(value) for value in values.tolist()]
-
-    def _place(self, known: dict[str, NDArray[Any]], n: int) -> tuple[Any, Any]:
-        """Positions and coordinates."""
-        assert self.model is not None
-        parameters = self.model.parameters
-        correlation = parameters.correlation
-        if correlation is None:
-            return None, None
-        values = [known[name] for name in correlation.columns]
-        if correlation.kind in definitions.TABLES:
-            if not values:
-                return np.arange(n), None
-            return self._codes(correlation.columns[0], values[0]), None
-        if correlation.kind == "ar1":
-            name = correlation.columns[0]
-            place = self._codes(name, values[0]) if self.columns[name].is_factor else values[0]
-            place = np.asarray(place, dtype=float)
-            if (place != np.round(place)).any():
-                raise DataError(f"AR(1) needs whole numbers, but at= has others for {name!r}")
-            return None, place[:, None]
-        return None, np.column_stack(values).astype(float) / parameters.unit
-
-    def _G(self, known: dict[str, NDArray[Any]]) -> Array | None:
-        assert self.model is not None
-        parts = self.model.parameters.variances
-        if not parts:
-            return None
-        return np.column_stack([self._G_of(part, known) for part in parts])
-
-    def _G_of(self, part: VariancePart, known: dict[str, NDArray[Any]]) -> Array:
-        """Columns of the log-linear variance model, as `lmmfast.residual.model` makes them."""
-        if part.kind == "levels":
-            labels = [self._labels(name, known[name]) for name in part.columns]
-            crossed = [":".join(row) for row in zip(*labels, strict=True)]
-            return self._indicators(part, crossed)[:, 1:]
-        v = as_float(known[part.columns[0]])
-        if part.kind == "power":
-            if (v == 0).any():
-                raise DataError(f"at= has a zero of {part.columns[0]!r}, where VarPower fails")
-            v = np.log(np.abs(v))
-        G = ((v - part.center) / part.scale)[:, None]
-        if not part.labels:
-            return G
-        by = next(
-            variance.by
-            for variance in self.fit.residual.variances
-            if variance.columns == part.columns and variance.by is not None
-        )
-        return G * self._indicators(part, self._labels(by, known[by]))
-
-    @staticmethod
-    def _indicators(part: VariancePart, labels: list[str]) -> Array:
-        for label in labels:
-            if label not in part.labels:
-                raise DataError(f"{':'.join(part.columns)} has no level {label} in the fit")
-        return (np.array(labels)[:, None] == np.array(part.labels)).astype(float)
-
-    def _stratum(self, known: dict[str, NDArray[Any]]) -> Stratum:
-        assert self.model is not None
-        strata = self.model.parameters.strata
-        correlation = self.model.parameters.correlation
-        if correlation is None or correlation.by is None:
-            return strata[0]
-        labels = set(self._labels(correlation.by, known[correlation.by]))
-        if len(labels) > 1:
-            raise DataError(f"at= is about one cluster: {correlation.by!r} must not change")
-        (label,) = labels
-        return next(stratum for stratum in strata if stratum.label == label)

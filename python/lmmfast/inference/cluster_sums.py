@@ -56,7 +56,7 @@ def cluster_sums(fit: LMMResult, cluster: Any = None) -> ClusterSums:
     UnsupportedModelError
         Crossed grouping factors and no ``cluster``.
     """
-    codes = _codes(fit, cluster)
+    codes = cluster_codes(fit, cluster)
     m, p = int(codes.max()) + 1, len(fit.x_names)
     root = np.asarray(np.linalg.cholesky(fit._estimates.cov_beta), dtype=np.float64)
     information, score = np.zeros((m, p, p)), np.zeros((m, p))
@@ -75,7 +75,7 @@ def cluster_sums(fit: LMMResult, cluster: Any = None) -> ClusterSums:
     return ClusterSums(root, information, score, len(codes))
 
 
-def _codes(fit: LMMResult, cluster: Any) -> NDArray[np.intp]:
+def cluster_codes(fit: LMMResult, cluster: Any = None) -> NDArray[np.intp]:
     """The cluster of each row used, 0 … m - 1."""
     if cluster is not None:
         codes = _codes_of_labels(fit, cluster)
@@ -127,7 +127,7 @@ def _refuse_split_groups(fit: LMMResult, codes: NDArray[np.intp]) -> None:
     """Raise a DataError where the rows of a group are in several clusters: V would cross them."""
     clusters: Any = fit._need(fit._clusters, "robust variances")
     if len(fit._grouping) == 1:
-        factors = [(fit.group_name, _codes(fit, None), clusters.labels)]
+        factors = [(fit.group_name, cluster_codes(fit), clusters.labels)]
     else:
         factors = list(zip(clusters.names, clusters.codes, clusters.labels, strict=True))
     for name, levels, labels in factors:

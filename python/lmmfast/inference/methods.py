@@ -12,18 +12,20 @@ from lmmfast.arguments import check_choice
 from lmmfast.arrays import Array
 from lmmfast.covariance.joint import JointCovariance
 from lmmfast.errors import ConvergenceError, UnsupportedModelError
+from lmmfast.inference.adjusted_scores import principal_scores
+from lmmfast.inference.clubsandwich import clubsandwich_scores
 from lmmfast.inference.cluster_sums import cluster_sums
 from lmmfast.inference.counted import CountedDenominators, between_within, inner_outer
 from lmmfast.inference.denominators import Denominators, FixedDenominators, inverse_of_information
 from lmmfast.inference.kenward_roger import KenwardRoger
 from lmmfast.inference.natural_curvature import natural_curvature
-from lmmfast.inference.robust import KINDS, Robust
+from lmmfast.inference.robust import KINDS, POWERS, Robust
 from lmmfast.inference.satterthwaite import Satterthwaite
 from lmmfast.inference.totals import (
     InferenceTotals,
-    has_linear_residuals,
     inference_totals,
 )
+from lmmfast.residual.linear import has_linear_residuals
 
 if TYPE_CHECKING:
     from lmmfast.result import LMMResult
@@ -121,12 +123,23 @@ def of_the_model(fit: LMMResult, method: Method) -> Denominators:
         return FixedDenominators(cov, np.nan)
     if not method.adjusts_errors:
         return Satterthwaite(totals, _information(totals, method, "observed"))
-    if totals.r is None:  # so many numbers that they are not kept
-        totals = inference_totals(fit)
+    if totals.r is None:  # so many numbers that they are not kept, or many solves
+        totals = inference_totals(fit, at_any_cost=True)
     _refuse_kenward_roger(fit, totals)
     structured = not fit.residual.is_independent
     information = _information(totals, method, "observed" if structured else "expected")
     return KenwardRoger(totals, information, _curvature(fit, totals, method, information))
+
+
+def theta_covariance(fit: LMMResult, method: Method) -> tuple[InferenceTotals, Array]:
+    """Derivatives by the variance parameters, and the covariance matrix of these (k, k).
+
+    With the information that the method takes; methods that take none have the observed one.
+    """
+    totals = fit._inference_totals
+    expected = method.ddf.startswith("kenward-roger") and fit.residual.is_independent
+    information = _information(totals, method, "expected" if expected else "observed")
+    return totals, inverse_of_information(information)
 
 
 def robust(fit: LMMResult, method: Method) -> Denominators:
@@ -139,7 +152,11 @@ def robust(fit: LMMResult, method: Method) -> Denominators:
     UnsupportedModelError
         Crossed grouping factors without clusters.
     """
-    found = Robust(cluster_sums(fit, method.cluster), method.vcov)
+    if method.vcov == "CR2-clubsandwich":
+        scores = clubsandwich_scores(fit, method.cluster)
+    else:
+        scores = principal_scores(cluster_sums(fit, method.cluster), POWERS.get(method.vcov, 0.0))
+    found = Robust(scores, method.vcov)
     if method.ddf == "satterthwaite":
         return found
     if method.ddf in COUNTED:
@@ -173,11 +190,6 @@ def _refuse_kenward_roger(fit: LMMResult, totals: InferenceTotals) -> None:
         raise UnsupportedModelError(
             "Kenward and Roger's method is one of REML: fit with reml=True, or use "
             "ddf='satterthwaite'"
-        )
-    if totals.r is None:
-        raise UnsupportedModelError(
-            "Kenward and Roger's method needs second-order sums, which models of crossed factors "
-            "with so many effects do not have: use ddf='satterthwaite'"
         )
     if not all(structure.linear for structure in fit._covariance.structures):
         raise UnsupportedModelError(

@@ -8,7 +8,7 @@ import numpy as np
 
 from lmmfast.arrays import Array
 from lmmfast.data.batch import CHUNK
-from lmmfast.prediction.predict import residual_sds
+from lmmfast.prediction.rows_used import residual_sds
 
 if TYPE_CHECKING:
     import pandas as pd

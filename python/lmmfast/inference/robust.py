@@ -14,61 +14,17 @@ import numpy as np
 
 from lmmfast.arrays import Array
 from lmmfast.errors import DataError
-from lmmfast.inference.cluster_sums import ClusterSums
+from lmmfast.inference.adjusted_scores import AdjustedScores
 from lmmfast.inference.denominators import FTest, wald_f
 
-KINDS = ("CR0", "CR1", "CR1p", "CR1S", "CR2", "CR3")
-#: Leverages this near to one: the cluster alone carries a coefficient.
-ALONE = 1e-8
-#: Below this leverage powers are series, of terms down to rounding.
-LOW_LEVERAGE = 0.05
-ROUNDING = 1e-17
+KINDS = ("CR0", "CR1", "CR1p", "CR1S", "CR2", "CR2-clubsandwich", "CR3")
+#: Of the matrix (I - G_i) that scores are multiplied by.
+POWERS = {"CR2": -0.5, "CR3": -1.0}
 #: A variance below this part of the model's is rounding.
 NO_VARIANCE = 1e-20
 #: What is left of a difference below this part of its terms, and an eigenvalue below this part of
 #: the largest, are rounding.
 SINGULAR = 1e-12
-
-
-def adjustments(information: Array, power: float) -> tuple[Array, int]:
-    """(I - G_i)^power of each cluster (m, p, p), and how many clusters carry a coefficient alone.
-
-    By the binomial series where the leverage, the trace of G_i, is low, else by eigenvalues. Along
-    directions that a cluster carries alone the power is zero: a generalised inverse.
-    """
-    p = information.shape[1]
-    out = np.broadcast_to(np.eye(p), information.shape).copy()
-    if power == 0.0:
-        return out, 0
-    leverage = np.trace(information, axis1=1, axis2=2)
-    low = leverage < LOW_LEVERAGE
-    if low.any():
-        out[low] = _series(
-            information if low.all() else information[low], power, leverage[low].max()
-        )
-    if low.all():
-        return out, 0
-    values, vectors = np.linalg.eigh(information[~low])
-    values = np.clip(values, 0.0, 1.0)
-    alone = values > 1 - ALONE
-    with np.errstate(divide="ignore"):
-        factors = np.where(alone, 0.0, (1 - values) ** power)
-    out[~low] = (vectors * factors[:, None, :]) @ vectors.swapaxes(1, 2)
-    return out, int(alone.any(axis=1).sum())
-
-
-def _series(information: Array, power: float, largest: float) -> Array:
-    """(I - G)^power for traces of G up to ``largest``, to rounding, by Horner's scheme."""
-    coefficients = [1.0]
-    while largest ** len(coefficients) > ROUNDING:
-        k = len(coefficients)
-        coefficients.append(coefficients[-1] * (k - 1 - power) / k)
-    one = np.eye(information.shape[1])
-    out = np.broadcast_to(coefficients[-1] * one, information.shape)
-    for coefficient in coefficients[-2::-1]:
-        out = information @ out
-        out += coefficient * one
-    return out
 
 
 def _is_singular(cov: Array) -> bool:
@@ -84,14 +40,9 @@ class Robust:
 
     Parameters
     ----------
-    sums : ClusterSums
+    scores : AdjustedScores
     kind : str
-        One of `KINDS`; CR2 has the principal root (I - G_i M)^-1/2.
-
-    Attributes
-    ----------
-    n_alone : int
-        Clusters that carry a coefficient alone: CR2 and CR3 leave that direction out.
+        One of `KINDS`.
 
     Raises
     ------
@@ -99,22 +50,24 @@ class Robust:
         One cluster alone, whose scores sum to zero whatever the data.
     """
 
-    def __init__(self, sums: ClusterSums, kind: str) -> None:
-        if len(sums.score) < 2:
+    def __init__(self, scores: AdjustedScores, kind: str) -> None:
+        if len(scores.score) < 2:
             raise DataError(
                 f"vcov={kind!r} needs at least two clusters, and all rows are in one: use "
                 "vcov='model', or finer clusters (cluster=)"
             )
-        self._sums, self._kind = sums, kind
-        power = {"CR2": -0.5, "CR3": -1.0}.get(kind, 0.0)
-        self._adjust, self.n_alone = adjustments(sums.information, power)  # T_i
-        self._adjusted = self._adjust @ sums.information  # T_i G_i
+        self._scores, self._kind = scores, kind
+
+    @property
+    def n_alone(self) -> int:
+        """Clusters that carry a coefficient alone: CR2 and CR3 leave that direction out."""
+        return self._scores.n_alone
 
     @property
     def _scale(self) -> float:
         """The factor of CR1 and its kin."""
-        m, p = self._sums.score.shape
-        n = self._sums.n_obs
+        m, p = self._scores.score.shape
+        n = self._scores.n_obs
         if self._kind == "CR1":
             return m / (m - 1)
         if self._kind == "CR1p":
@@ -130,8 +83,7 @@ class Robust:
         NaN for coefficients that a cluster carries alone and nothing else estimates: their scores
         are zero in all clusters, but for rounding.
         """
-        scores = np.einsum("iab,ib->ia", self._adjust, self._sums.score)
-        root = self._sums.root
+        scores, root = self._scores.score, self._scores.root
         cov = np.asarray(self._scale * root @ (scores.T @ scores) @ root.T)
         unknown = np.diag(cov) <= NO_VARIANCE * np.square(root).sum(axis=1)
         cov[unknown], cov[:, unknown] = np.nan, np.nan
@@ -156,7 +108,7 @@ class Robust:
         """
         q = len(L)
         cov = L @ self.cov @ L.T
-        if q >= len(self._sums.score) or not np.isfinite(cov).all() or _is_singular(cov):
+        if q >= len(self._scores.score) or not np.isfinite(cov).all() or _is_singular(cov):
             return FTest(np.nan, q, np.nan)
         statistic = wald_f(cov, difference)
         if q == 1:
@@ -168,11 +120,12 @@ class Robust:
         return FTest(statistic * df / eta, q, df)
 
     def _terms(self, L: Array) -> tuple[Array, Array]:
-        """h_i = T_i G_i M L' (m, p, q) and d_i = L M T_i T_i G_i M L' (m, q, q)."""
-        x = self._sums.root.T @ L.T
-        h = self._adjusted @ x
-        d = (self._adjust @ x).swapaxes(1, 2) @ h
-        return h, d
+        """h_i = X_i'F_i x (m, p, q) and d_i = x'F_i'F_i x (m, q, q) for x = G'L'.
+
+        The covariance matrix of the terms of clusters i and j is d_i [i = j] - h_i'h_j.
+        """
+        x = self._scores.root.T @ L.T
+        return self._scores.with_rows @ x, x.T @ self._scores.squared @ x
 
     def _eta(self, L: Array) -> float:
         """Degrees of freedom of the Wishart distribution that L cov L' is like."""

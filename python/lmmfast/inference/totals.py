@@ -14,7 +14,7 @@ in (D, sigma2), so that sigma2 V_sigma2 = V - sum_k D_k V_k.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,8 +24,9 @@ from lmmfast.covariance.joint import JointCovariance
 from lmmfast.engines.totals import Totals
 from lmmfast.errors import ConvergenceError
 from lmmfast.inference.second_order import SecondOrder, second_order
-from lmmfast.residual.structures import ResidualStructure
+from lmmfast.residual.linear import has_linear_residuals
 from lmmfast.search.estimates import working_by_natural
+from lmmfast.search.evaluate import evaluate
 from lmmfast.search.objective import Evaluation
 
 if TYPE_CHECKING:
@@ -37,10 +38,6 @@ if TYPE_CHECKING:
 STEP = 4e-3
 MAX_PART_OF_ROOM = 0.1
 MIN_STEP = 1e-6
-
-
-#: Correlations that with one variance are linear in covariances.
-HOMOGENEOUS_LINEAR = ("compound_symmetry", "toeplitz", "banded_toeplitz")
 
 
 @dataclass(frozen=True)
@@ -75,36 +72,17 @@ class InferenceTotals:
     observed: Array | None
 
 
-def has_linear_residuals(structure: ResidualStructure) -> bool:
-    """Whether R is linear in some parameters: its second derivatives play no part then.
-
-    At an interior optimum information transforms as a tensor, and the bias of Kenward and Roger is
-    expanded by the parameters in which V is linear, as SAS PROC MIXED does.
-    """
-    correlation, variances = structure.correlation, structure.variances
-    if any(variance.kind != "levels" for variance in variances) or len(variances) > 1:
-        return False
-    if correlation is None:
-        return True
-    if correlation.nugget:
-        return False
-    if correlation.kind == "unstructured":
-        return len(variances) == 1
-    shared = () if correlation.by is None else (correlation.by,)
-    own = variances[0].columns if variances else ()
-    same = len(own) == len(shared) and all(
-        a is b or str(a) == str(b) for a, b in zip(own, shared, strict=True)
-    )
-    return correlation.kind in HOMOGENEOUS_LINEAR and same
-
-
-def inference_totals(fit: LMMResult, with_r: bool = True) -> InferenceTotals:
+def inference_totals(
+    fit: LMMResult, with_r: bool = True, at_any_cost: bool = False
+) -> InferenceTotals:
     """Compute the derivatives that inference on beta needs, with one pass for each of them.
 
     Parameters
     ----------
     with_r : bool
         Whether ``r`` is wanted, which only Kenward and Roger's errors need: (k p)^2 numbers.
+    at_any_cost : bool
+        Whether ``r`` is wanted where it takes k p solves, with crossed factors of many effects.
 
     Raises
     ------
@@ -112,8 +90,7 @@ def inference_totals(fit: LMMResult, with_r: bool = True) -> InferenceTotals:
         A fit that holds no data.
     """
     engine: Any = fit._need(fit._engine, "small-sample inference")
-    totals = engine.totals(fit._Lambda, with_kr=True)
-    evaluation = Evaluation(fit._problem, totals)
+    evaluation = _evaluation(fit, engine, with_r, at_any_cost)
     covariance, basis = fit._covariance, fit._basis
     vech_D = evaluation._padded(fit._D[covariance.pairs])
     G = evaluation.S_inv_root
@@ -144,6 +121,16 @@ def inference_totals(fit: LMMResult, with_r: bool = True) -> InferenceTotals:
         expected=J @ expected @ J.T,
         observed=J @ first.observed @ J.T if interior and first.observed is not None else None,
     )
+
+
+def _evaluation(fit: LMMResult, engine: Any, with_r: bool, at_any_cost: bool) -> Evaluation:
+    """Totals at the optimum, with ``kr`` where ``r`` is wanted, else what stands for it."""
+    if not with_r:
+        return evaluate(fit._problem, engine, fit._Lambda, second_order=True)
+    totals: Totals = engine.totals(fit._Lambda, with_kr=True)
+    if at_any_cost and totals.kr is None:
+        totals = replace(totals, kr=engine.second_order(fit._Lambda))
+    return Evaluation(fit._problem, totals)
 
 
 def _by_pairs(J: Array, sums: Array | None) -> Array | None:
@@ -198,12 +185,13 @@ def _with_sigma2(
         h[:K, :K] = second.h
         for k in second.places:  # V = ZDZ' + sigma2 Rdot(kappa)
             h[k, K] = h[K, k] = own[k]
-    if evaluation.totals.kr is None or evaluation.totals.average:
-        return _Working(q, None, h, None)
-    kr = evaluation._kept(evaluation.totals.kr)
-    r = _second_order_sums(kr, own, M, vech_D, G) if with_r else None
+    r = None
+    if with_r and evaluation.totals.kr is not None:
+        r = _second_order_sums(evaluation._kept(evaluation.totals.kr), own, M, vech_D, G)
+    if evaluation.totals.average or not evaluation.has_second_order:
+        return _Working(q, r, h, None)
     u = M @ ((quad @ c)[:, :-1] @ G) / np.sqrt(sigma2)
-    curvature = (kr @ c) @ c / sigma2
+    curvature = evaluation.kr_of_residuals / sigma2
     curvature = M @ (0.5 * (curvature + curvature.T)) @ M.T
     of_residuals = evaluation.residual_quad
     curvature[:K, K] += of_residuals

@@ -23,6 +23,7 @@ from lmmfast.persist.structures import (
     term_from_plain,
     term_to_plain,
 )
+from lmmfast.residual.place import KnownColumn
 from lmmfast.search.certificate import Certificate
 
 #: Fields of a record that a document has as they are.
@@ -82,6 +83,8 @@ def fit_to_document(fitted: Fitted) -> dict[str, Any]:
         },
         "redundancy": fitted.redundancy and _fields(fitted.redundancy),
         "inference": _fields(fitted.inference),
+        "known_columns": fitted.known_columns
+        and [_known_column(one) for one in fitted.known_columns.values()],
     }
 
 
@@ -127,6 +130,7 @@ def fit_from_document(
         ),
         redundancy=document["redundancy"] and Redundancy(**document["redundancy"]),
         inference=InferenceChoice(**document["inference"]),
+        known_columns=_known_columns_from(document.get("known_columns")),
     )
 
 
@@ -150,6 +154,23 @@ def _factor_from(plain: Mapping[str, Any]) -> FittedFactor:
             raise ValueError("as many labels as effects")
     smallest, mean, largest = plain["sizes"]
     return FittedFactor(**{**plain, "labels": labels, "sizes": (smallest, mean, largest)})
+
+
+def _known_column(known: KnownColumn) -> dict[str, Any]:
+    levels = known.levels
+    plain = None if levels is None else labels_to_plain(levels, f"levels of {known.name!r}")
+    return {**_fields(known), "levels": plain}
+
+
+def _known_columns_from(plain: Any) -> dict[str, KnownColumn] | None:
+    """Columns of a residual structure; files of the first release do not have them."""
+    if plain is None:
+        return None
+    found = {}
+    for one in plain:
+        levels = None if one["levels"] is None else np.asarray(labels_from_plain(one["levels"]))
+        found[one["name"]] = KnownColumn(**{**one, "levels": levels})
+    return found
 
 
 def _evaluation(entry: Mapping[str, Any]) -> dict[str, Any]:

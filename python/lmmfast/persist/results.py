@@ -64,6 +64,7 @@ def fitted_of(fit: LMMResult, effects: bool = True) -> Fitted:
         redundancy=fit._redundancy,
         identifiable=fit._identifiable,
         inference=_inference(fit),
+        known_columns=fit.__dict__.get("_known_columns"),
     )
 
 
@@ -157,6 +158,8 @@ def result_of(fitted: Fitted) -> LMMResult:
     )
     for name in ("missing_counts", "x_names", "dropped_columns", "dropped_effects", "trace"):
         setattr(result, name, getattr(fitted, name))
+    if fitted.known_columns is not None:
+        result.__dict__["_known_columns"] = fitted.known_columns
     _set_working(result, fitted)
     _set_factors(result, fitted)
     _set_from_rows(result, fitted)

@@ -43,7 +43,8 @@ def plot_curves(
 
     The population line is X beta over a grid of ``x`` with a Wald band for it. A subject's curve is
     its conditional prediction over its own range of ``x``, the other columns at the subject's own
-    medians (numbers) or most frequent levels (factors).
+    medians (numbers) or most frequent levels (factors): X beta + Z b, without the process that a
+    residual structure with a nugget has.
 
     Parameters
     ----------
@@ -149,7 +150,8 @@ def _draw_subjects(
         ax.plot(rows[x], _response(fit, rows), "o", ms=3, mew=0, color=OBSERVED, label="observed")
     if not curves:
         return
-    y = np.asarray(fit.predict(pd.concat(curves, ignore_index=True), level=of.level))
+    rows_drawn = pd.concat(curves, ignore_index=True)
+    y = np.asarray(fit.predict(rows_drawn, level=of.level, residual="none"))
     start, shades = 0, colours(fit, of.outermost, curves)
     for k, (curve, (colour, said)) in enumerate(zip(curves, shades, strict=True)):
         own = _curves_are(fit, of) if k == 0 and said is None else None

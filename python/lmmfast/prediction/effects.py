@@ -10,11 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lmmfast.arrays import Array
+from lmmfast.data.frame import Rows
 from lmmfast.grouping.levels import Levels
 from lmmfast.implied import levels as implied_levels
 from lmmfast.implied.implied import Group, GroupedRows
 from lmmfast.packing.basis import check_scales
 from lmmfast.prediction.new_rows import FactorEffects
+from lmmfast.prediction.rows_used import n_of
 from lmmfast.result import LMMResult
 from lmmfast.search.information import without_negative_variances
 
@@ -126,13 +128,19 @@ class LevelsResult(LMMResult):
             )
         ]
 
-    def _row_effects(self, level: str) -> Callable[[list[Array], slice], Array]:
+    @property
+    def _level_codes(self) -> list[NDArray[np.intp]]:
+        """By factor, the position among its effects of the level of each row used, (n,)."""
+        levels: Any = self._need(self._clusters, "fitted values")
+        return [np.asarray(codes, dtype=np.intp) for codes in levels.codes]
+
+    def _row_effects(self, level: str) -> Callable[[list[Array], Rows], Array]:
         """Z b of rows of the fit, of the factors that belong to a level."""
         levels: Any = self._need(self._clusters, "fitted values")
         factors = self._factors_at(level)
 
-        def effects(Z: list[Array], rows: slice) -> Array:
-            total = np.zeros(rows.stop - rows.start)
+        def effects(Z: list[Array], rows: Rows) -> Array:
+            total = np.zeros(n_of(rows))
             for factor in factors:
                 b = self._effects[factor][levels.codes[factor][rows]]
                 for k, column in enumerate(self._columns[factor]):

@@ -54,6 +54,30 @@ class FactorEffects:
 
 
 @dataclass(frozen=True, eq=False)
+class ReadRows:
+    """New rows as a predictor has read them.
+
+    Attributes
+    ----------
+    batch : NewBatch
+    positions : list of ndarray of int (n,)
+        By grouping factor, the position of each row's group among the effects; -1: not known.
+    left_out : ndarray of bool (n,)
+        Rows without a prediction: a value is missing, or they have no group.
+    keys : list of GroupKeys
+        By grouping factor.
+    told : ndarray of int (n,) or None
+        The position of each row's group among others whose rows are given; -1: among none.
+    """
+
+    batch: NewBatch
+    positions: list[NDArray[np.intp]]
+    left_out: NDArray[np.bool_]
+    keys: list[GroupKeys]
+    told: NDArray[np.intp] | None = None
+
+
+@dataclass(frozen=True, eq=False)
 class Predictor:
     """What predictions for new rows are made of, at one level.
 
@@ -95,33 +119,66 @@ class Predictor:
         warn : bool
             Warn of groups that the fit did not have.
         """
-        given = {"newdata": newdata, "groups": groups, "Z": Z, "offset": offset}
-        check_same_index({name: row_index(data) for name, data in given.items()})
+        rows = self.read(newdata, new_levels, groups, Z, offset, warn)
+        return with_index(self.mean(rows, offset), newdata)
+
+    def read(
+        self,
+        newdata: Any,
+        new_levels: str,
+        groups: Any,
+        Z: Any,
+        offset: Any,
+        warn: bool = True,
+        random: bool | None = None,
+        given: GroupLookup | None = None,
+    ) -> ReadRows:
+        """Read the columns of new rows, and find their groups.
+
+        Parameters
+        ----------
+        random : bool, optional
+            With the columns of Z; default: where their effects are asked for.
+        given : GroupLookup, optional
+            Groups of the only factor that are known from elsewhere, and not by the fit.
+        """
+        sources = {"newdata": newdata, "groups": groups, "Z": Z, "offset": offset}
+        check_same_index({name: row_index(data) for name, data in sources.items()})
         with np.errstate(over="ignore", invalid="ignore"):  # found by _check_range
-            batch, keys = self._new_rows(newdata, groups, Z, offset)
+            batch, keys = self._new_rows(newdata, groups, Z, offset, random)
+        told = None if given is None else given.rows(keys[0], batch.n_rows)
         positions = []
         for own, key in zip(self.effects, keys, strict=True):
-            positions.append(_known_groups(own, key, batch.n_rows, new_levels, warn))
-        out = np.empty(batch.n_rows)
-        for start in range(0, batch.n_rows, CHUNK):
-            rows = slice(start, min(start + CHUNK, batch.n_rows))
-            with np.errstate(over="ignore", invalid="ignore"):  # found by _check_range
-                out[rows] = self._predicted(batch, positions, rows)
+            positions.append(_known_groups(own, key, batch.n_rows, new_levels, warn, told))
         left_out = np.zeros(batch.n_rows, dtype=bool)
         for missing in (batch.missing, *(key.missing for key in keys)):
             if missing is not None:
                 left_out |= missing
         if new_levels == "missing":
             for position in positions:
-                left_out |= position < 0
-        _check_range(~np.isfinite(out) & ~left_out)
-        out[left_out] = np.nan
+                left_out |= (position < 0) if told is None else (position < 0) & (told < 0)
+        return ReadRows(batch, positions, left_out, keys, told)
+
+    def mean(self, rows: ReadRows, offset: Any) -> Array:
+        """X beta + Z b + offset of rows, (n,); NaN where they are left out."""
+        batch = rows.batch
+        out = np.empty(batch.n_rows)
+        for start in range(0, batch.n_rows, CHUNK):
+            here = slice(start, min(start + CHUNK, batch.n_rows))
+            with np.errstate(over="ignore", invalid="ignore"):  # found by _check_range
+                out[here] = self._predicted(batch, rows.positions, here)
+        _check_range(~np.isfinite(out) & ~rows.left_out)
+        out[rows.left_out] = np.nan
         if batch.offset is not None:
             out += batch.offset
         elif offset is not None:
-            out += _read_offset(offset, batch.n_rows)
+            out += self.offset(offset, batch.n_rows)
         _check_range(np.isinf(out))
-        return with_index(out, newdata)
+        return out
+
+    def offset(self, given: Any, n_rows: int) -> Array:
+        """Read an offset (n_rows,) that is given as an array; NaN where it is missing."""
+        return _read_offset(given, n_rows)
 
     def warn_of_new_data(self, has_offset: bool, stacklevel: int) -> None:
         """Warn where the fit alone cannot tell what the predictions of new rows are."""
@@ -142,16 +199,17 @@ class Predictor:
             )
 
     def _new_rows(
-        self, newdata: Any, groups: Any, Z: Any, offset: Any
+        self, newdata: Any, groups: Any, Z: Any, offset: Any, random: bool | None
     ) -> tuple[NewBatch, list[GroupKeys]]:
         """Columns of new rows and their keys of the grouping factors asked for."""
         from lmmfast.design.from_arrays import ArraySpec
 
         spec, factors = self.spec, self.factors
+        random = bool(factors) if random is None else random
         if isinstance(spec, ArraySpec):
             if isinstance(offset, str):
                 raise DataError(f"offset={offset!r}: models fitted to arrays need it as an array")
-            batch = spec.columns(newdata, Z, random=bool(factors))
+            batch = spec.columns(newdata, Z, random=random)
             if not factors:
                 return batch, []
             if groups is None:
@@ -161,7 +219,7 @@ class Predictor:
                 if len(keys) != batch.n_rows:
                     raise DataError(f"groups has {len(keys)} entries for {batch.n_rows} rows")
             return batch, found
-        batch = spec.columns(newdata, random=bool(factors), offset=offset)
+        batch = spec.columns(newdata, random=random, offset=offset)
         return batch, spec.group_keys(newdata, factors) if factors else []
 
     def _predicted(self, batch: NewBatch, positions: list[NDArray[np.intp]], rows: slice) -> Array:
@@ -171,6 +229,8 @@ class Predictor:
         for own, position in zip(self.effects, positions, strict=True):
             here = position[rows]
             known = here >= 0
+            if not known.any():
+                continue
             for k, column in enumerate(own.columns):
                 effect = batch.Z[column][rows] * own.b[here, k]
                 out += effect if known.all() else np.where(known, effect, 0.0)
@@ -186,11 +246,21 @@ def linear_predictor(X: list[Array], keep: NDArray[np.intp], beta: Array, n: int
 
 
 def _known_groups(
-    effects: FactorEffects, keys: GroupKeys, n_rows: int, new_levels: str, warn: bool
+    effects: FactorEffects,
+    keys: GroupKeys,
+    n_rows: int,
+    new_levels: str,
+    warn: bool,
+    told: NDArray[np.intp] | None,
 ) -> NDArray[np.intp]:
-    """Position of each row's group among those of the fit; -1 for unknown or missing groups."""
+    """Position of each row's group among those of the fit; -1 for unknown or missing groups.
+
+    And for those that are told of from elsewhere.
+    """
     position = effects.lookup.rows(keys, n_rows)
     unknown = position < 0
+    if told is not None:
+        position, unknown = np.where(told < 0, position, -1), unknown & (told < 0)
     if keys.missing is not None:
         unknown &= ~keys.missing
     if not unknown.any() or new_levels == "missing":

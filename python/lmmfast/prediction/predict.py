@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -11,31 +11,61 @@ from numpy.typing import NDArray
 from lmmfast.arguments import check_choice
 from lmmfast.arrays import Array
 from lmmfast.data.batch import CHUNK, Batch
-from lmmfast.data.frame import as_float
-from lmmfast.design.design import Design
-from lmmfast.errors import DataError
-from lmmfast.prediction.new_rows import NEW_LEVELS, Predictor, linear_predictor
+from lmmfast.errors import UnsupportedModelError
+from lmmfast.inference.wald import normal_quantile
+from lmmfast.prediction.given import read_given
+from lmmfast.prediction.new_rows import (
+    NEW_LEVELS,
+    FactorEffects,
+    Predictor,
+    ReadRows,
+    with_index,
+)
+from lmmfast.prediction.placed import Inputs, PlacedRows, cluster_of, place_rows, weights_of
+from lmmfast.prediction.process import (
+    RESIDUAL,
+    check_rows_are_there,
+    expected,
+    known_rows,
+    observed,
+    takes_residuals,
+)
+from lmmfast.prediction.rows_used import (
+    design_of,
+    error_of,
+    linear,
+    over_rows,
+    residual_sds,
+    sds_of,
+)
+from lmmfast.prediction.targets import Targets, columns_at
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from lmmfast.covariance.joint import JointCovariance
     from lmmfast.engines.engine import WhiteningEngine
     from lmmfast.residual.model import ResidualModel
     from lmmfast.result import LMMResult
 
 LEVELS = ("population", "conditional")
+INTERVALS = ("confidence", "prediction")
+UNCERTAINTIES = ("beta", "theta")
 
 
-def fitted(fit: LMMResult, level: str) -> Array | pd.Series[float]:
+def fitted(fit: LMMResult, level: str, residual: str = "process") -> Array | pd.Series[float]:
     """Fitted values of the rows used, offset included."""
-    fit._factors_at(level)
-    return indexed(fit, _over_rows(fit, level, lambda batch, mean, rows: mean))
+    process = _process(fit, level) if takes_residuals(fit, level, residual) else None
+    return indexed(fit, over_rows(fit, level, lambda batch, mean, rows: mean, process))
+
+
+def _process(fit: LMMResult, level: str) -> Array:
+    """Expected processes (n,) in the rows used."""
+    return observed(fit, over_rows(fit, level, error_of))
 
 
 def residual_values(fit: LMMResult, kind: str, level: str) -> Array:
     """Residuals (n_obs,) of the rows used: of ``kind`` "response" or "normalized"."""
-    fit._factors_at(level)
+    with_process = takes_residuals(fit, level, "process")
     if kind == "normalized":
         if level != "population":
             raise ValueError("normalized residuals are marginal: level must be 'population'")
@@ -45,7 +75,28 @@ def residual_values(fit: LMMResult, kind: str, level: str) -> Array:
         assert batch.y is not None
         return batch.y - mean
 
-    return _over_rows(fit, level, residual)
+    return over_rows(fit, level, residual, _process(fit, level) if with_process else None)
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What is wanted beside predictions; see `LMMResult.predict`."""
+
+    interval: str | None = None
+    se: bool = False
+    alpha: float = 0.05
+    uncertainty: str = "beta"
+
+    def __post_init__(self) -> None:
+        if self.interval is not None:
+            check_choice("interval", self.interval, INTERVALS)
+        check_choice("uncertainty", self.uncertainty, UNCERTAINTIES)
+        normal_quantile(self.alpha)
+
+    @property
+    def errors(self) -> bool:
+        """Whether standard errors are."""
+        return self.se or self.interval is not None
 
 
 def predict(
@@ -53,51 +104,202 @@ def predict(
     newdata: Any,
     level: str,
     new_levels: str,
-    groups: Any,
-    Z: Any,
-    offset: Any,
-) -> Array | pd.Series[float]:
+    inputs: Inputs,
+    residual: str,
+    wanted: Wanted,
+    given: Any,
+) -> Array | pd.Series[float] | pd.DataFrame:
     """Predictions for new rows; see `LMMResult.predict`."""
-    fit._factors_at(level)
+    check_choice("residual", residual, RESIDUAL)
+    if given is not None and level == "population":
+        level = "conditional"
+    with_residuals = takes_residuals(fit, level, residual)
     check_choice("new_levels", new_levels, NEW_LEVELS)
+    kind = residual if with_residuals else "none"
     if newdata is None:
-        return fitted(fit, level)
-    own = predictor(fit, level)
-    own.warn_of_new_data(offset is not None, stacklevel=4)
-    return own.predict(newdata, new_levels, groups, Z, offset)
+        return _of_the_rows(fit, level, residual, kind, wanted, given)
+    own = predictor(fit, level, alone=given is not None)
+    own.warn_of_new_data(inputs.offset is not None, stacklevel=4)
+    known = None if given is None else read_given(fit, own, given)
+    rows = own.read(
+        newdata,
+        new_levels,
+        inputs.groups,
+        inputs.Z,
+        inputs.offset,
+        random=True if wanted.interval == "prediction" or known is not None else None,
+        given=None if known is None else known.groups,
+    )
+    out = own.mean(rows, inputs.offset)
+    placed: PlacedRows | None = None
+    wants_places = wanted.interval == "prediction" or known is not None
+    if with_residuals or (wants_places and not fit.residual.is_independent):
+        placed = place_rows(fit, newdata, inputs, ~rows.left_out)
+    if with_residuals:
+        assert placed is not None
+        out[placed.missing] = np.nan
+        _add_residuals(fit, out, rows, placed, own, residual)
+    if known is None and not wanted.errors:
+        return with_index(out, newdata)
+    targets, some = new_targets(fit, newdata, inputs, rows, placed, own, kind, wanted)
+    told = None
+    if known is not None:
+        assert rows.told is not None
+        told = rows.told[some]
+        out[some] += known.signals(fit, targets, told)
+    if not wanted.errors:
+        return with_index(out, newdata)
+    from lmmfast.prediction.intervals import frame, standard_errors
+
+    error, df = np.full((2, len(out)), np.nan)
+    error[some], df[some] = standard_errors(fit, targets, wanted.uncertainty, known, told)
+    return frame(with_index(out, newdata), error, df, wanted.interval, wanted.alpha)
 
 
-def predictor(fit: LMMResult, level: str) -> Predictor:
-    """Collect what predictions of new rows at a level are made of."""
+def _of_the_rows(
+    fit: LMMResult, level: str, residual: str, kind: str, wanted: Wanted, given: Any
+) -> Array | pd.Series[float] | pd.DataFrame:
+    """Predictions of the rows of the fit."""
+    if residual == "errors" or given is not None:
+        option = "given=" if given is not None else "residual='errors'"
+        raise ValueError(f"{option} is for new rows: of those of the fit the response is known")
+    estimate = fitted(fit, level, residual)
+    if not wanted.errors:
+        return estimate
+    return errors_of_the_rows(fit, estimate, level, kind, wanted)
+
+
+def new_targets(
+    fit: LMMResult,
+    newdata: Any,
+    inputs: Inputs,
+    rows: ReadRows,
+    placed: PlacedRows | None,
+    own: Predictor,
+    residual: str,
+    wanted: Wanted,
+) -> tuple[Targets, NDArray[np.intp]]:
+    """Collect what errors of new rows depend on, of those that have a prediction."""
+    batch, n = rows.batch, rows.batch.n_rows
+    if placed is not None:
+        some = placed.rows
+        places, sds = placed.places, placed.sds
+    else:
+        places, weights = None, np.ones(n)
+        if wanted.interval == "prediction":
+            weights = weights_of(fit, newdata, inputs.weights, n)
+        some = np.flatnonzero(~rows.left_out & ~np.isnan(weights))
+        sds = np.broadcast_to(sds_of(fit, None, weights[some]), (len(some),))
+    levels = [np.full(len(some), -1) for _ in fit._grouping]
+    for factor, position in zip(own.factors, rows.positions, strict=True):
+        levels[factor] = position[some]
+    targets = Targets(
+        x=columns_at([batch.X[j] for j in fit._keep], some),
+        z=columns_at(batch.Z, some) if batch.Z else np.zeros((len(some), len(fit.z_names))),
+        levels=levels,
+        signal=list(own.factors),
+        residual=residual,
+        places=places,
+        sds=sds,
+        observation=wanted.interval == "prediction",
+    )
+    return targets, some
+
+
+def errors_of_the_rows(
+    fit: LMMResult, estimate: Any, level: str, residual: str, wanted: Wanted
+) -> pd.DataFrame:
+    """Return a frame of fitted values with errors."""
+    design = design_of(fit)
+    n = design.n_obs
+    batch = design.batch(slice(0, n)).as_float()
+    signal = fit._factors_at(level)
+    levels = [
+        codes if factor in signal else np.full(n, -1)
+        for factor, codes in enumerate(fit._level_codes)
+    ]
+    places, sds = None, np.broadcast_to(sds_of(fit, None, batch.weights), (n,))
+    if fit._residual_model is not None:
+        known, used = known_rows(fit)
+        back = np.empty(n, dtype=np.intp)
+        back[used] = np.arange(n)
+        places, sds = known.places.take(back), np.asarray(residual_sds(fit))
+    every = np.arange(n)
+    targets = Targets(
+        x=columns_at([batch.X[j] for j in fit._keep], every),
+        z=columns_at(batch.Z, every),
+        levels=levels,
+        signal=signal,
+        residual=residual,
+        places=places,
+        sds=sds,
+        observation=wanted.interval == "prediction",
+    )
+    from lmmfast.prediction.intervals import frame, standard_errors
+
+    error, df = standard_errors(fit, targets, wanted.uncertainty)
+    error, df = (np.asarray(design.report(one)[0]) for one in (error, df))
+    return frame(estimate, error, df, wanted.interval, wanted.alpha)
+
+
+def _add_residuals(
+    fit: LMMResult,
+    out: Array,
+    rows: ReadRows,
+    placed: PlacedRows,
+    own: Predictor,
+    residual: str,
+) -> None:
+    """Add what other rows of groups that the fit knows tell of the residuals of new rows."""
+    names = [effects.name for effects in own.effects]
+    position = rows.positions[names.index(fit._innermost)][placed.rows]
+    known = np.flatnonzero(position >= 0)
+    if len(known):
+        check_rows_are_there(fit, residual)
+        cluster, places = cluster_of(fit, position[known]), placed.places.take(known)
+        out[placed.rows[known]] += expected(fit, cluster, places, placed.sds[known])
+
+
+def rowless_predictor(fit: LMMResult, level: Any, residual: str, what: str) -> Predictor:
+    """Collect what predictions at a level are made of where no rows of the fit are at hand.
+
+    Parameters
+    ----------
+    residual : {"process", "none"}
+    what : str
+        Who asks, for the message.
+
+    Raises
+    ------
+    UnsupportedModelError
+        Predictions that take rows of the fit: with a process of the residuals.
+    """
+    check_choice("residual", residual, ("process", "none"))
+    if takes_residuals(fit, level, residual):
+        raise UnsupportedModelError(
+            f"{what} holds no rows, and conditional predictions have the process of {fit.residual} "
+            "in them, which takes those of the group: pass residual='none' for X beta + Z b, or "
+            "use predict()"
+        )
+    return predictor(fit, level)
+
+
+def predictor(fit: LMMResult, level: str, alone: bool = False) -> Predictor:
+    """Collect what predictions of new rows at a level are made of.
+
+    Parameters
+    ----------
+    alone : bool
+        A fit that was saved without its effects will do: it knows no group.
+    """
     factors = tuple(fit._factors_at(level))
-    effects = tuple(fit._factor_effects[k] for k in factors)
+    if alone and fit._engine is None and "_effects" not in fit.__dict__ and len(factors) == 1:
+        nobody = np.empty((0, len(fit.z_names))), np.empty(0, dtype=object)
+        known = [FactorEffects(fit.group_name, np.arange(len(fit.z_names)), *nobody)]
+    else:
+        known = [fit._factor_effects[k] for k in factors]
     beta, dropped = fit._estimates.beta, tuple(fit.dropped_columns)
-    return Predictor(fit.spec, fit._keep, beta, factors, effects, dropped)
-
-
-def _linear(X: list[Array], fit: LMMResult, n: int) -> Array:
-    """X beta over the columns that the fit kept."""
-    return linear_predictor(X, fit._keep, fit._estimates.beta, n)
-
-
-def _over_rows(
-    fit: LMMResult, level: str, compute: Callable[[Batch, Array, slice], Array]
-) -> Array:
-    """Apply ``compute(batch, mean, rows)`` to chunks of the rows used, in their order."""
-    design = _design(fit)
-    fit._check_data()
-    out = np.empty(design.n_obs)
-    effects = fit._row_effects(level) if fit._factors_at(level) else None
-    for start in range(0, design.n_obs, CHUNK):
-        rows = slice(start, min(start + CHUNK, design.n_obs))
-        batch = design.batch(rows).as_float()
-        mean = _linear(batch.X, fit, rows.stop - rows.start)
-        if batch.offset is not None:
-            mean += batch.offset
-        if effects is not None:
-            mean += effects(batch.Z, rows)
-        out[rows] = compute(batch, mean, rows)
-    return out
+    return Predictor(fit.spec, fit._keep, beta, factors, tuple(known), dropped)
 
 
 def normalized(fit: LMMResult) -> Array:
@@ -105,7 +307,7 @@ def normalized(fit: LMMResult) -> Array:
 
     With a residual structure the rows of a cluster are taken in the order of their times.
     """
-    design = _design(fit)
+    design = design_of(fit)
     fit._check_data()
     if fit._residual_model is not None:
         return _normalized_by_structure(fit, fit._residual_model)
@@ -134,23 +336,10 @@ def _normalized_by_structure(fit: LMMResult, model: ResidualModel) -> Array:
     return out
 
 
-def residual_sds(fit: LMMResult) -> Array | None:
-    """Standard deviations (n,) of the residuals of the rows used; None: all sigma / sqrt(w)."""
-    model = fit._residual_model
-    if model is None:
-        return None
-    covariance = cast("JointCovariance", fit._covariance)
-    weights = _design(fit).batch(model.rows).weights
-    roots = None if weights is None else np.sqrt(fit._basis.weight_scale / as_float(weights))
-    out = np.empty(len(model.rows))
-    out[model.rows] = np.sqrt(fit._unit) * model.scales(covariance.kappa(fit._phi), roots)
-    return out
-
-
 def _whitened(fit: LMMResult, batch: Batch, ptr: NDArray[np.int64]) -> Array:
     """L_i^-1 r_i of the residuals r_i = y_i - X_i beta."""
     assert batch.y is not None
-    r = batch.y - _linear(batch.X, fit, len(batch.y))
+    r = batch.y - linear(batch.X, fit, len(batch.y))
     if batch.offset is not None:
         r -= batch.offset
     return whitened_columns(fit, batch, ptr, r[:, None])[:, 0]
@@ -194,19 +383,9 @@ def whitened_columns(fit: LMMResult, batch: Batch, ptr: NDArray[np.int64], A: Ar
     return A
 
 
-def _design(fit: LMMResult) -> Design:
-    design = fit._design
-    if design is None:
-        raise DataError(
-            "fitted values and residuals need the data, which a saved or stripped fit does not "
-            "hold: use predict(data)"
-        )
-    return design
-
-
 def indexed(fit: LMMResult, values: Array) -> Array | pd.Series[float]:
     """Values of the rows used, with the index of the user's pandas frame if there is one."""
-    values, index = _design(fit).report(values)
+    values, index = design_of(fit).report(values)
     if index is None:
         return values
     import pandas as pd

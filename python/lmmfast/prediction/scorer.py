@@ -167,12 +167,12 @@ class Scorer:
         self._set(**checked(state))
 
 
-def make_scorer(fit: LMMResult, level: Any, new_levels: str) -> Scorer:
+def make_scorer(fit: LMMResult, level: Any, new_levels: str, residual: str) -> Scorer:
     """Make the scorer of a fit; see `LMMResult.scorer`."""
-    from lmmfast.prediction.predict import predictor
+    from lmmfast.prediction.predict import rowless_predictor
 
     check_choice("new_levels", new_levels, NEW_LEVELS)
-    own = predictor(fit, level)
+    own = rowless_predictor(fit, level, residual, "a scorer")
     own.warn_of_new_data(has_offset=False, stacklevel=4)
     return Scorer(own, level if isinstance(level, str) else list(level), new_levels)
 

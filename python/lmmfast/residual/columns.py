@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from lmmfast.data.columns import Column, read_column
 from lmmfast.data.tables import Table, single_column, suggest
@@ -130,27 +131,49 @@ def _time(name: str, data: Any) -> Column:
     if not column.is_factor:
         return column
     assert column.levels is not None
-    days = _days(np.asarray(column.levels))
-    if days is None:
+    found = _days(np.asarray(column.levels), None)
+    if found is None:
         raise DataError(f"the time {name!r} must be numbers or dates, not text or categories")
+    days, origin = found
     values = np.append(days, np.nan)[column.values]
-    return Column(name, values, missing=column.missing)
+    return Column(name, values, missing=column.missing, origin=origin)
 
 
-def _days(levels: Any) -> Any:
-    """Dates or durations as days (k,); None if they are something else."""
+def as_days(column: Column, origin: str | None) -> NDArray[np.float64] | None:
+    """Dates or durations (n,) of new rows as the days that a fit counts; NaN where missing.
+
+    Parameters
+    ----------
+    column : Column
+    origin : str or None
+        Date that days are counted from; None: they are durations.
+
+    Returns
+    -------
+    ndarray or None
+        None for numbers, text, and dates where the fit had none or the reverse.
+    """
+    found = None if column.levels is None else _days(np.asarray(column.levels), origin)
+    if found is None or (found[1] is None) != (origin is None):
+        return None
+    return np.asarray(np.append(found[0], np.nan)[column.values])
+
+
+def _days(levels: Any, origin: str | None) -> tuple[NDArray[np.float64], str | None] | None:
+    """Dates or durations as days (k,), and the first date; None if they are something else."""
     import pandas as pd
 
     if not len(levels):
-        return np.empty(0)
+        return np.empty(0), origin
     first = levels[0]
     day = pd.Timedelta(days=1)
     try:
         if isinstance(first, np.timedelta64) or hasattr(first, "total_seconds"):
-            return np.asarray(pd.to_timedelta(levels) / day, dtype=float)
+            return np.asarray(pd.to_timedelta(levels) / day, dtype=float), None
         if isinstance(first, str | bytes | int | float | np.number):
             return None
         times = pd.DatetimeIndex(pd.to_datetime(levels, utc=True))
-        return np.asarray((times - times.min()) / day, dtype=float)
+        start = times.min() if origin is None else pd.Timestamp(origin)
+        return np.asarray((times - start) / day, dtype=float), start.isoformat()
     except (TypeError, ValueError):
         return None

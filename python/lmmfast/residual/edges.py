@@ -7,17 +7,32 @@ from numpy.typing import NDArray
 
 from lmmfast.arrays import Array
 from lmmfast.residual import definitions
-from lmmfast.residual.layout import ResidualParameters, Stratum
+from lmmfast.residual.layout import ResidualParameters, Stratum, VariancePart
 
 #: A fraction or a correlation this near to its end is there.
 AT_END = 1e-7
 #: A range beyond this many median distances is not seen in the data.
 LONG_RANGE = 1e7
+#: A standard deviation of a level below this part of the largest is zero.
+ZERO_SD = 1e-7
 
 
 def edges(parameters: ResidualParameters, kappa: Array) -> list[str]:
     """Sentences on parameters at an end of their range; none in the interior."""
-    return [text for stratum in parameters.strata for text in _of(parameters, stratum, kappa)]
+    out = [
+        f"the residual variance of {part.labels[k]} is zero"
+        for part in parameters.variances
+        for k in np.flatnonzero(_vanishes(part, kappa))
+    ]
+    return out + [text for s in parameters.strata for text in _of(parameters, s, kappa)]
+
+
+def _vanishes(part: VariancePart, kappa: Array) -> NDArray[np.bool_]:
+    """Which levels of a variance model, the baseline first, have a variance of zero."""
+    if part.kind != "levels":
+        return np.zeros(1, dtype=bool)
+    log_sds = np.append(0.0, kappa[part.params])
+    return np.asarray(log_sds < log_sds.max() + np.log(ZERO_SD))
 
 
 def _of(parameters: ResidualParameters, stratum: Stratum, kappa: Array) -> list[str]:
@@ -56,6 +71,11 @@ def _of(parameters: ResidualParameters, stratum: Stratum, kappa: Array) -> list[
 def free(parameters: ResidualParameters, kappa: Array) -> NDArray[np.bool_]:
     """Which working parameters have a standard error: not those at an end of their range."""
     out = np.ones(parameters.n_params, dtype=bool)
+    for part in parameters.variances:
+        gone = _vanishes(part, kappa)
+        if gone.any():
+            # Those of the others are relative to the baseline: where it vanishes all are unknown.
+            out[part.params] = ~gone[1:] & ~gone[0]
     for stratum in parameters.strata:
         if not _of(parameters, stratum, kappa):
             continue

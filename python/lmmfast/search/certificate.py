@@ -90,7 +90,7 @@ def snap_to_boundary(search: Search, point: Point) -> Point:
     if np.array_equal(D, point.D):
         return point
     D[np.diag(D) <= 0] = 0.0
-    search.barrier = point.barrier
+    search.barrier, search.held = point.barrier, point.held
     snapped = search.try_evaluate(covariance.moved(point.phi, D), "snap to the boundary")
     return point if snapped is None or snapped.loglik < point.loglik - 1e-9 else snapped
 

@@ -14,6 +14,7 @@ import numpy as np
 from lmmfast.arrays import Array
 from lmmfast.engines.engine import totals_at
 from lmmfast.errors import ConvergenceError
+from lmmfast.search.at_the_ends import is_unbounded, named, off_the_ridge
 from lmmfast.search.objective import Evaluation
 from lmmfast.search.scoring import FEW_ROWS, ROUGH_TOLERANCE, Point, Search
 from lmmfast.search.scoring import climb as climb_variances
@@ -23,6 +24,8 @@ Climb = Callable[[Search, Point, float | None], tuple[Point, str]]
 
 #: Points drawn for each one that is searched from: those of the highest likelihood.
 DRAWS = 8
+#: Of so few rows twice as many.
+VERY_FEW_ROWS = 100
 #: Nearer than this many standard errors is the same maximum.
 SAME = 1.0
 #: A maximum this much higher is another one.
@@ -41,6 +44,7 @@ def maximise(
     n_starts: int | None = None,
     climb: Climb = climb_variances,
     beside: Sequence[Array] = (),
+    n_drawn: int | None = None,
 ) -> tuple[Point, str]:
     """Find a maximum from a point and look for a higher one from others.
 
@@ -54,6 +58,8 @@ def maximise(
         A search from one point.
     beside : sequence of ndarray (n_params,)
         Points to search from next in any case.
+    n_drawn : int, optional
+        Of few rows, how many points drawn at random besides; default: as the model says.
 
     Returns
     -------
@@ -63,23 +69,30 @@ def maximise(
     """
     best, reason = climb(search, point, None)
     lost = 0
-    others = [] if search.stopped else [*beside, *further_starts(search, n_starts)]
+    is_over = search.stopped or is_unbounded(reason)
+    others = [] if is_over else [*beside, *further_starts(search, n_starts, n_drawn)]
     for phi in others:
         search.begin_anew(ROUGH_EVALUATIONS)
         other = search.try_evaluate(phi, "restart")
         if other is None:
             continue
         other, ending = climb(search, other, ROUGH_TOLERANCE)
-        if ending == "converged" and _is_worth_it(other, best, reason):
+        is_higher = ending != "converged" and other.height > best.height + HIGHER
+        if is_higher or (ending == "converged" and _is_worth_it(other, best, reason)):
             search.begin_anew()
             other, ending = climb(search, other, None)
             gain = other.loglik - best.loglik
             if ending == "converged" and gain > (HIGHER if reason == "converged" else -ROUNDING):
                 best, reason = other, ending
+            elif ending != "converged" and gain > ROUNDING:
+                best, reason = other, ending  # what is below it is no maximum of the model
+        if is_unbounded(ending):
+            return other, ending
         lost += ending != "converged"
         if search.stopped or (lost >= LOST and reason != "converged"):
             break
-    return best, reason
+    best, reason = off_the_ridge(search, best, reason)
+    return best, named(search, best, reason)
 
 
 def _is_worth_it(other: Point, best: Point, reason: str) -> bool:
@@ -89,12 +102,12 @@ def _is_worth_it(other: Point, best: Point, reason: str) -> bool:
     return reason != "converged" or best.length(other.phi - best.phi) > SAME
 
 
-def further_starts(search: Search, n_starts: int | None) -> list[Array]:
+def further_starts(search: Search, n_starts: int | None, n_drawn: int | None) -> list[Array]:
     """Search parameters to begin from besides the first.
 
     Parameters
     ----------
-    n_starts : int or None
+    n_starts, n_drawn : int or None
         As of `maximise`.
     """
     covariance = search.covariance
@@ -102,7 +115,8 @@ def further_starts(search: Search, n_starts: int | None) -> list[Array]:
     if n_starts is None:
         if search.problem.n_obs > FEW_ROWS:
             return []
-        n_starts = 1 + len(known) + covariance.n_drawn
+        n_drawn = covariance.n_drawn if n_drawn is None else n_drawn
+        n_starts = 1 + len(known) + n_drawn * (2 if search.problem.n_obs <= VERY_FEW_ROWS else 1)
     known = known[: n_starts - 1]
     return known + _drawn(search, n_starts - 1 - len(known))
 

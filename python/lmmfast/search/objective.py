@@ -55,6 +55,8 @@ class Evaluation:
 
     def __init__(self, problem: Problem, totals: Totals) -> None:
         self.problem, self.totals = problem, totals
+        #: Traces of C'kr_kl C, and c'kr_kl c, (2, K, K), where the engine has them without ``kr``.
+        self.contracted: Array | None = None
         rows = np.append(problem.keep, totals.gram.shape[0] - 1)
         self._rows = np.ix_(rows, rows)
         gram = totals.gram[self._rows]
@@ -97,6 +99,37 @@ class Evaluation:
     def c(self) -> Array:
         """(-beta, 1), for the response that the totals are of."""
         return np.append(-self._own_beta, 1.0)
+
+    @property
+    def contractions(self) -> list[Array]:
+        """What ``kr`` is seen through: C (p + 1, p) and c (p + 1, 1) among all columns of [X y]."""
+        keep, size = self.problem.keep, self.totals.gram.shape[0]
+        C, c = np.zeros((size, len(keep))), np.zeros((size, 1))
+        C[keep], c[keep, 0], c[-1, 0] = self.S_inv_root, self.c[:-1], 1.0
+        return [C, c]
+
+    @property
+    def has_second_order(self) -> bool:
+        """Whether second-order sums are at hand."""
+        return self.totals.kr is not None or self.contracted is not None
+
+    @cached_property
+    def _kr_traces(self) -> Array:
+        """Traces of kr_kl S^-1, (K, K)."""
+        if self.contracted is not None:
+            return np.asarray(self.contracted[0])
+        assert self.totals.kr is not None
+        C = self.S_inv_root
+        kr = self._kept(self.totals.kr)[..., :-1, :-1]
+        return np.asarray(np.einsum("klij,ij->kl", kr, C @ C.T))
+
+    @cached_property
+    def kr_of_residuals(self) -> Array:
+        """c'kr_kl c, (K, K)."""
+        if self.contracted is not None:
+            return np.asarray(self.contracted[1])
+        assert self.totals.kr is not None
+        return np.asarray((self._kept(self.totals.kr) @ self.c) @ self.c)
 
     @property
     def sigma2(self) -> float:
@@ -143,14 +176,12 @@ class Evaluation:
     def info(self) -> Array:
         """Expected information for vech(Ddot) at fixed sigma2, (K, K).
 
-        For REML exact where ``kr`` is at hand, else that of ML, whose relative error is of the
-        order p / m.
+        For REML exact where second-order sums are at hand, else that of ML, whose relative error is
+        of the order p / m.
         """
-        kr = self.totals.kr
-        if not self.problem.reml or kr is None or self.totals.average:
+        if not self.problem.reml or not self.has_second_order or self.totals.average:
             return self.totals.info
-        C = self.S_inv_root
-        kr_S: Array = np.einsum("klij,ij->kl", self._kept(kr)[..., :-1, :-1], C @ C.T)
+        kr_S = self._kr_traces
         quads: Array = np.einsum("kij,lji->kl", self._quad_S, self._quad_S)
         return self.totals.info - 0.5 * (kr_S + kr_S.T) + 0.5 * quads
 
@@ -170,11 +201,12 @@ class Evaluation:
 
     @cached_property
     def observed_info(self) -> Array:
-        """Negative Hessian of the profiled log-likelihood by vech(Ddot); needs ``kr``, (K, K)."""
-        assert self.totals.kr is not None
-        kr = self._kept(self.totals.kr)
+        """Negative Hessian of the profiled log-likelihood by vech(Ddot), (K, K).
+
+        It needs second-order sums.
+        """
         quad_c = (self._quad @ self.c)[:, :-1] @ self.S_inv_root
-        curvature = (kr @ self.c) @ self.c - quad_c @ quad_c.T
+        curvature = self.kr_of_residuals - quad_c @ quad_c.T
         curvature = 0.5 * (curvature + curvature.T) / self.sigma2
         profile = 0.5 * np.outer(self.residual_quad, self.residual_quad) / self.problem.df
         return np.asarray(curvature - self.info - profile)

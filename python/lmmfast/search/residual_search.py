@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from lmmfast.search.at_the_ends import settle
 from lmmfast.search.barrier import Barrier
 from lmmfast.search.scoring import ROUGH_TOLERANCE, Point, Search, make_point, root_steps
 
@@ -26,9 +27,11 @@ def climb(search: Search, point: Point, tolerance: float | None = None) -> tuple
         "converged", or why the search stopped before.
     """
     point, reason = root_steps(search, point, tolerance)
-    if reason == "converged" or search.limit is not None or not search.covariance.is_bounded:
-        return point, reason
-    return _along_the_edge(search, point, reason)
+    if search.covariance.is_bounded:
+        if reason == "converged" or search.limit is not None:
+            return point, reason
+        return _along_the_edge(search, point, reason)
+    return (point, reason) if tolerance is not None else settle(search, point, reason)
 
 
 def climb_roughly(search: Search, point: Point) -> Point:

@@ -19,12 +19,16 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from lmmfast.arrays import Array
+from lmmfast.covariance.joint import JointCovariance
 from lmmfast.covariance.terms import BlockCovariance
-from lmmfast.engines.engine import Engine, ResidualEngine, totals_at
+from lmmfast.engines.engine import Engine, ResidualEngine, engine_at, totals_at
 from lmmfast.errors import ConvergenceError
+from lmmfast.limits import MOST_FOR_HESSIAN
 from lmmfast.search.barrier import Barrier, metric
+from lmmfast.search.evaluate import evaluate
 from lmmfast.search.objective import Evaluation, Problem
 from lmmfast.search.optimum import STALLED, limit_reason, trace_entry
 from lmmfast.tolerances import DECREMENT_TOLERANCE
@@ -88,6 +92,8 @@ class Point:
         Metric of the barrier on top of ``scale``.
     is_exact : bool
         Whether H is from differences of the score.
+    held : ndarray of bool (n_params,) or None
+        Parameters that stay next to an end of their range: without gradient and Hessian here.
     """
 
     phi: Array
@@ -104,6 +110,7 @@ class Point:
     raised: float = 0.0
     W: Array | None = None
     is_exact: bool = False
+    held: NDArray[np.bool_] | None = None
 
     @property
     def loglik(self) -> float:
@@ -138,6 +145,7 @@ class Search:
     with_kr: bool = False
     difference: bool = False
     barrier: Barrier | None = None
+    held: NDArray[np.bool_] | None = None
     stopped: bool = False
     secants: list[tuple[Array, Array]] = field(default_factory=list)
     trace: list[dict[str, Any]] = field(default_factory=list)
@@ -175,10 +183,12 @@ class Search:
         if not self.covariance.contains(phi):
             raise ConvergenceError("the residual covariance is not positive definite here")
         Lambda = self.covariance.Lambda(phi)
-        totals = totals_at(self.engine, self.covariance, phi, self.with_kr)
-        evaluation = Evaluation(self.problem, totals)
-        H = self._differenced_hessian(phi, evaluation) if self.difference else None
+        engine = engine_at(self.engine, self.covariance, phi)
+        evaluation = evaluate(self.problem, engine, Lambda, self.with_kr)
+        H = self._hessian(phi, engine, evaluation) if self.difference else None
         point = make_point(self.covariance, phi, Lambda, evaluation, H, self.barrier)
+        if self.held is not None:
+            point = holding(point, self.held)
         if H is not None or self.barrier is not None:
             since = None
         if since is not None and SECANT_END < since.decrement < 1.0:
@@ -221,6 +231,17 @@ class Search:
         except ConvergenceError:
             return None
 
+    def _hessian(self, phi: Array, engine: Engine, evaluation: Evaluation) -> Array | None:
+        """Negative Hessian by phi: in closed form where R is linear in its entries."""
+        covariance = self.covariance
+        if not (self._has_closed_hessian and isinstance(covariance, JointCovariance)):
+            return self._differenced_hessian(phi, evaluation)
+        bend = covariance.whole_bend(phi, evaluation.score)
+        if not evaluation.has_second_order:
+            evaluation = evaluate(self.problem, engine, covariance.Lambda(phi), second_order=True)
+        J = covariance.jacobian(phi)
+        return J @ evaluation.observed_info @ J.T - bend
+
     def _differenced_hessian(self, phi: Array, evaluation: Evaluation) -> Array | None:
         """Negative Hessian by phi from differences of the exact score; None beside an edge.
 
@@ -255,15 +276,38 @@ class Search:
     def begin_anew(self, most: int | None = None) -> None:
         """Forget what was learnt on the way so far; at most so many evaluations are to come."""
         most = self.max_evaluations if most is None else min(most, self.max_evaluations)
-        self.difference, self.last = False, len(self.trace) + most
+        self.difference, self.held, self.last = False, None, len(self.trace) + most
+
+    @property
+    def _has_closed_hessian(self) -> bool:
+        """Whether R is linear in its entries, and second-order sums are to be had."""
+        covariance = self.covariance
+        linear = isinstance(covariance, JointCovariance) and covariance.is_linear_in_entries
+        return linear and self._second_order_fits
+
+    @property
+    def hessian_is_affordable(self) -> bool:
+        """Whether a Hessian takes no hours: by differences it is an evaluation a parameter."""
+        if self._has_closed_hessian:
+            return True
+        forecast = self.engine.traits.forecast
+        work = 0.0 if forecast is None else forecast.operations
+        return self.covariance.n_params * work <= MOST_FOR_HESSIAN
 
     @property
     def kr_is_affordable(self) -> bool:
-        """Whether the block of second-order sums is of use and fits into memory with ease."""
-        if self.engine.traits.average_information:
-            return False
+        """Whether second-order sums are of use in the search and fit into memory with ease."""
         if self.covariance.longest_steps is not None and not self.problem.reml:
             return False  # without it the information is exact too
+        return self._second_order_fits
+
+    @property
+    def _second_order_fits(self) -> bool:
+        """Whether second-order sums are to be had, and fit into memory with ease."""
+        if self.engine.traits.average_information:
+            return False
+        if self.engine.traits.contracts:
+            return True
         K, p1 = self.covariance.n_totals, len(self.problem.keep) + 1
         return K * K * p1 * p1 <= MAX_KR_DOUBLES
 
@@ -313,7 +357,7 @@ def make_point(
     g = J @ evaluation.score
     is_exact = H is not None
     if H is None:
-        exact = evaluation.totals.kr is not None and covariance.longest_steps is None
+        exact = evaluation.has_second_order and covariance.longest_steps is None
         info = evaluation.observed_info if exact else evaluation.profile_info
         H = J @ info @ J.T - covariance.bend(phi, evaluation.score)
     scale = search_scale(covariance, phi, J, evaluation)
@@ -340,6 +384,15 @@ def raised(covariance: BlockCovariance, point: Point, barrier: Barrier) -> Point
     found["vectors"] = W @ found["vectors"]
     value = barrier.weight * logdet.value
     return replace(point, g=g, barrier=barrier, raised=value, W=W, **found)
+
+
+def holding(point: Point, held: NDArray[np.bool_]) -> Point:
+    """Point of a search that leaves some parameters where they are."""
+    g, H = np.where(held, 0.0, point.g), point.H.copy()
+    H[held], H[:, held] = 0.0, 0.0
+    H[held, held] = 1.0 / point.scale[held] ** 2
+    scaled = H * np.outer(point.scale, point.scale)
+    return replace(point, g=g, H=H, held=held, **_directions(scaled, point.scale * g))
 
 
 def _directions(H: Array, g: Array) -> dict[str, Any]:
@@ -535,7 +588,7 @@ def root_steps(search: Search, point: Point, tolerance: float | None = None) -> 
             elif gain < 0.25 * predicted and predicted > noise:
                 radius = 0.5 * length
             slow = new.decrement > SLOW * point.decrement
-            if search.covariance.longest_steps is not None:
+            if search.covariance.longest_steps is not None and search.hessian_is_affordable:
                 search.difference |= slow and new.decrement < 1.0
             better = new.decrement <= point.decrement or gain > noise
             if better or abs(gain) <= noise:

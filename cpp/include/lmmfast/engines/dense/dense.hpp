@@ -43,12 +43,13 @@ struct DenseUnits {
 };
 
 // Units begin … end - 1 into out. Returns the first pattern that fails, or -1.
-template <class Algebra>
+template <class Sums>
 Index sum_dense_units(const DenseBucket& bucket, const DenseCovariance& covariance,
-                      const DenseTotalsLayout& layout, Index begin, Index end, Interrupt& interrupt,
+                      const typename Sums::Layout& layout, Index begin, Index end, Interrupt& interrupt,
                       double* out) {
+    using Algebra = typename Sums::Algebra;
     const DenseUnits units(bucket);
-    DenseSums<Algebra> sums(bucket, covariance, layout);
+    Sums sums(bucket, covariance, layout);
     for (Index unit = begin; unit < end; ++unit) {
         if (unit % Algebra::units_between_checks == 0) interrupt.check();
         const Index pack = units.pack(unit);
@@ -103,17 +104,17 @@ inline void append_tasks(const DensePart& part, Index number, Index size, std::v
 }
 
 // The sums of tasks, in their order, are added to total.
-inline void run_dense_tasks(const std::vector<DensePart>& parts, const DenseTotalsLayout& layout,
-                            std::vector<DenseTask>& tasks, int n_threads, Interrupt& interrupt,
-                            double* total) {
+template <template <class> class Sums, class Layout>
+void run_dense_tasks(const std::vector<DensePart>& parts, const Layout& layout, std::vector<DenseTask>& tasks,
+                     int n_threads, Interrupt& interrupt, double* total) {
     const Index size = layout.size(), n_tasks = static_cast<Index>(tasks.size());
     std::vector<double> partial(static_cast<std::size_t>(n_tasks * size));
     parallel_for(n_tasks, n_threads, interrupt, [&](Index k) {
         const Index last_first = n_tasks - 1 - k;  // the last parts tend to have the largest clusters
         DenseTask& task = tasks[static_cast<std::size_t>(last_first)];
         const auto& [bucket, covariance] = parts[static_cast<std::size_t>(task.part)];
-        const auto sum_units =
-            bucket.n_lanes == 1 ? &sum_dense_units<BlockedAlgebra> : &sum_dense_units<LaneAlgebra>;
+        const auto sum_units = bucket.n_lanes == 1 ? &sum_dense_units<Sums<BlockedAlgebra>>
+                                                   : &sum_dense_units<Sums<LaneAlgebra>>;
         task.failed = sum_units(bucket, covariance, layout, task.begin, task.end, interrupt,
                                 partial.data() + last_first * size);
     });
@@ -123,15 +124,13 @@ inline void run_dense_tasks(const std::vector<DensePart>& parts, const DenseTota
 
 }  // namespace detail
 
-// Totals of parts with the same parameters. `counts` multiply what a pattern adds without A. Threads share
-// the work of all parts.
-inline DenseTotals dense_totals(const std::vector<DensePart>& parts, bool with_kr, int n_threads,
-                                Interrupt& interrupt) {
+// Sums of some kind over parts with the same parameters. Threads share the work of all parts.
+template <template <class> class Sums, class Layout>
+DenseTotals sum_dense_parts(const std::vector<DensePart>& parts, const Layout& layout, int n_threads,
+                            Interrupt& interrupt) {
     constexpr Index short_pass = 500000;           // over before further threads would have paid
     constexpr Index max_doubles = Index{1} << 22;  // of the sums that are kept at a time
-    const DenseBucket& first = parts.front().bucket;
-    const int K_R = n_residual_params(first, parts.front().covariance);
-    const DenseTotalsLayout layout{n_pairs(first.q) + K_R, first.p1, with_kr};
+    const int K_R = n_residual_params(parts.front().bucket, parts.front().covariance);
     const Index size = layout.size(), n_parts = static_cast<Index>(parts.size());
     Index operations = 0;
     for (const DensePart& part : parts) operations += detail::dense_operations(part, K_R);
@@ -141,7 +140,7 @@ inline DenseTotals dense_totals(const std::vector<DensePart>& parts, bool with_k
     for (Index k = 0; k < n_parts; ++k) {
         detail::append_tasks(parts[static_cast<std::size_t>(k)], k, size, tasks);
         if (k + 1 < n_parts && static_cast<Index>(tasks.size()) * size < max_doubles) continue;
-        detail::run_dense_tasks(parts, layout, tasks, threads, interrupt, totals.values.data());
+        detail::run_dense_tasks<Sums>(parts, layout, tasks, threads, interrupt, totals.values.data());
         for (const detail::DenseTask& task : tasks) {
             if (task.failed < 0) continue;
             std::fill(totals.values.begin(), totals.values.end(), std::numeric_limits<double>::quiet_NaN());
@@ -151,6 +150,16 @@ inline DenseTotals dense_totals(const std::vector<DensePart>& parts, bool with_k
         }
         tasks.clear();
     }
+    return totals;
+}
+
+// Totals of parts with the same parameters. `counts` multiply what a pattern adds without A.
+inline DenseTotals dense_totals(const std::vector<DensePart>& parts, bool with_kr, int n_threads,
+                                Interrupt& interrupt) {
+    const DenseBucket& first = parts.front().bucket;
+    const int K_R = n_residual_params(first, parts.front().covariance);
+    const DenseTotalsLayout layout{n_pairs(first.q) + K_R, first.p1, with_kr};
+    DenseTotals totals = sum_dense_parts<DenseSums>(parts, layout, n_threads, interrupt);
     detail::complete(layout, totals.values.data());
     return totals;
 }

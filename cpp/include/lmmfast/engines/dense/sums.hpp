@@ -13,8 +13,13 @@
 
 namespace lmmfast {
 
-template <class Algebra>
+template <class Algebra_>
 class DenseSums {
+  public:
+    using Algebra = Algebra_;
+    using Layout = DenseTotalsLayout;
+
+  private:
     using Scalar = typename Algebra::Scalar;
     using Of = ScalarOf<Scalar>;
     using Factor = DenseFactor<Algebra>;

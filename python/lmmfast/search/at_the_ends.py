@@ -1,0 +1,205 @@
+"""Searches that are on their way to an end of a range: put next to it, and judged there.
+
+Where a correlation goes to 1 or a variance to zero, the likelihood may have its supremum there, and
+a search creeps towards it until R has no digits left. Next to the end, with those parameters held
+where they are, the others have a maximum. One unit further on the log-likelihood either is the
+same, and the maximum is on the boundary; or it rises by 1/2 or more for each dimension that the
+model fits exactly (docs/residual.md, section 2), and there is no maximum.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from lmmfast.arrays import Array
+from lmmfast.engines.engine import totals_at
+from lmmfast.errors import ConvergenceError
+from lmmfast.residual.ends import End
+from lmmfast.search.objective import Evaluation
+from lmmfast.search.scoring import Point, Search, root_steps
+
+#: What the reason of a search without a maximum begins with.
+UNBOUNDED = "the likelihood grows without bound as "
+#: Units to a variance of zero from where on a search that converged is tried there too.
+NEARLY_THERE = 11.5
+#: A rise of the log-likelihood over one unit, next to the end, that rounding and curvature explain.
+LEVEL = 1e-6
+#: One that only a dimension without residuals explains.
+RISING = 0.25
+#: Rises over two units that differ by less than this part are on a straight line: at a maximum, and
+#: before it, they differ by a third and more.
+STRAIGHT = 0.02
+#: A log-likelihood this much lower, as a part of itself, is not lower but for rounding: where a
+#: search did not end, and where it did.
+ROUNDING, SAME = 1e-7, 1e-11
+#: Parts of the way onward over which the log-likelihood changes by rounding alone, and how much of
+#: it that may be.
+WIGGLES, LOST_DIGITS = (1e-9, 3e-9, 1e-8), 1e-8
+#: Variances of random effects this many times the residual one are on the way to all of it, and
+#: this many times are all of it.
+ON_THE_WAY, ALL_OF_IT = 1e4, 1e10
+#: Variances of random effects this many times the residual one may show that it goes to zero.
+LARGE = 1e6
+#: Evaluations for each end that is tried.
+EVALUATIONS = 60
+#: A search with a smaller decrement may be on a ridge that leads to a variance of zero.
+ON_A_RIDGE = 1e-6
+
+
+def settle(search: Search, point: Point, reason: str) -> tuple[Point, str]:
+    """Judge a search that was on its way to an end, or that went past one.
+
+    One that converged where a variance is next to nothing is put where it is nothing.
+
+    Returns
+    -------
+    point : Point
+        Next to the end, or as given.
+    reason : str
+        "converged", why there is no maximum, or as given.
+    """
+    ends = [] if search.stopped else search.covariance.ends(point.phi)
+    if reason == "converged":
+        ends = [e for e in ends if e.past or (e.is_variance and e.units < NEARLY_THERE)]
+    for some in _choices(ends):
+        found = _next_to(search, point, some, SAME if reason == "converged" else ROUNDING)
+        if search.stopped:
+            return point, reason
+        if found is not None:
+            return found
+    search.held = point.held
+    return point, reason
+
+
+def off_the_ridge(search: Search, point: Point, reason: str) -> tuple[Point, str]:
+    """Find the maximum that a search without an end was near to, where a variance is zero.
+
+    Returns
+    -------
+    point : Point
+    reason : str
+        "converged", or as given.
+    """
+    if reason == "converged" or point.decrement > ON_A_RIDGE:
+        return point, reason
+    zeros = search.covariance.with_zeros(point.phi)
+    if point.D.size and ON_THE_WAY < (largest := point.D.max()) < ALL_OF_IT:
+        zeros.insert(0, search.covariance.moved(point.phi, ALL_OF_IT / largest * point.D))
+    for phi in zeros:
+        if search.stopped:
+            break
+        if (other := _at_zero(search, point, phi)) is not None:
+            return other, "converged"
+    search.held = point.held
+    return point, reason
+
+
+def named(search: Search, point: Point, reason: str) -> str:
+    """Say that the residual variance goes to zero where the log-likelihood still rises with D."""
+    if is_unbounded(reason) or not point.D.size or point.D.max() < LARGE:
+        return reason
+    scaled = (search.covariance.moved(point.phi, np.exp(2 * k) * point.D) for k in (-2, -1, 1))
+    lowest, lower, higher = (_loglik(search, phi) for phi in scaled)
+    before, since = lower - lowest, point.loglik - lower
+    is_straight = since > RISING and abs(since - before) < STRAIGHT * since
+    if is_straight or _is_steady(since, higher - point.loglik):
+        return UNBOUNDED + "the residual variance goes to zero"
+    return reason
+
+
+def _at_zero(search: Search, point: Point, phi: Array) -> Point | None:
+    """The maximum where a variance is zero; None where it is lower, or not reached."""
+    search.begin_anew(EVALUATIONS)
+    other = search.try_evaluate(phi, "without a variance")
+    if other is None:
+        return None
+    other, ending = root_steps(search, other)
+    lost = point.loglik - other.loglik
+    return other if ending == "converged" and lost < LEVEL else None
+
+
+def is_unbounded(reason: str) -> bool:
+    """Whether a search ended because there is no maximum."""
+    return reason.startswith(UNBOUNDED)
+
+
+def _choices(ends: Sequence[End]) -> list[list[End]]:
+    """All ends together, then each alone, but for those that the search is past."""
+    past, others = [e for e in ends if e.past], [e for e in ends if not e.past]
+    if len(ends) < 2:
+        return [list(ends)] if ends else []
+    return [list(ends), *([*past, end] for end in others)]
+
+
+def _next_to(
+    search: Search, point: Point, some: Sequence[End], tolerance: float
+) -> tuple[Point, str] | None:
+    """The end of a search next to some ends; None where it is lower, or no maximum."""
+    phi, held = search.covariance.at_ends(point.phi, some)
+    search.begin_anew(EVALUATIONS)
+    search.held = held
+    other = search.try_evaluate(phi, "next to the end")
+    if other is None:
+        return None
+    other, ending = root_steps(search, other)
+    rises = [_rises(search, other, end) for end in some]
+    rising = [
+        _is_steady(*rise) or _is_rising(search, point, other, end)
+        for end, rise in zip(some, rises, strict=True)
+    ]
+    if any(rising):
+        texts = dict.fromkeys(end.text for end, is_so in zip(some, rising, strict=True) if is_so)
+        return other, UNBOUNDED + " and ".join(texts)
+    is_past = any(end.past for end in some)
+    lost = 0.0 if is_past else point.loglik - other.loglik
+    if ending != "converged" or lost > tolerance * max(1.0, abs(point.loglik)):
+        return None
+    ending = _digits(search, other, some)
+    is_level = max(abs(first) for first, _ in rises) < LEVEL
+    return (other, ending) if is_level or ending != "converged" else None
+
+
+def _digits(search: Search, point: Point, some: Sequence[End]) -> str:
+    """Say "converged", or that rounding leaves the log-likelihood too few digits at some ends."""
+    lost = 0.0
+    for end in some:
+        way = search.covariance.onward(point.phi, end, 1.0) - point.phi
+        values = [_loglik(search, point.phi + part * way) for part in WIGGLES]
+        lost = max(lost, float(np.max(np.abs(np.array(values) - point.loglik))))
+    size = max(1.0, abs(point.loglik))
+    if lost <= LOST_DIGITS * size:
+        return "converged"
+    digits = int(np.clip(-np.log10(lost / size), 0, 15))
+    texts = dict.fromkeys(end.text for end in some)
+    return f"rounding leaves the log-likelihood {digits} digits where {' and '.join(texts)}"
+
+
+def _rises(search: Search, point: Point, end: End) -> tuple[float, float]:
+    """By how much the log-likelihood rises one unit nearer to an end, and over the next one."""
+    onward = search.covariance.onward
+    near, nearer = (_loglik(search, onward(point.phi, end, units)) for units in (1.0, 2.0))
+    return near - point.loglik, nearer - near
+
+
+def _is_steady(first: float, second: float) -> bool:
+    """Whether the log-likelihood rises alike over two units."""
+    return RISING < first and abs(second - first) < 0.6 * first
+
+
+def _is_rising(search: Search, point: Point, other: Point, end: End) -> bool:
+    """Whether it did so over both halves of the way from a point to the one next to the end."""
+    half = 0.5 * end.units
+    if half < 1.0:
+        return False
+    middle = _loglik(search, search.covariance.onward(other.phi, end, -half))
+    return min(other.loglik - middle, middle - point.loglik) > RISING * half
+
+
+def _loglik(search: Search, phi: Array) -> float:
+    try:
+        totals = totals_at(search.engine, search.covariance, phi, False)
+        return Evaluation(search.problem, totals).loglik
+    except ConvergenceError:
+        return -np.inf
