@@ -1002,7 +1002,8 @@ class LMMResult:
 
         2 (``hat_trace`` + number of residual parameters), as Vaida and Blanchard (2005), Biometrika
         92, 351-370: for predictions about the same groups. That D is estimated is not counted,
-        which favours random effects a little (Greven and Kneib 2010, Biometrika 97, 773-789).
+        which favours random effects a little (Greven and Kneib 2010, Biometrika 97, 773-789). A
+        process that ``fittedvalues`` have in them counts as random effects.
         """
         from lmmfast.diagnostics.conditional import caic
 
