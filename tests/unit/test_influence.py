@@ -206,6 +206,18 @@ def test_a_group_that_carries_a_coefficient_alone():
     assert list(np.flatnonzero(by_row["cooks_d"].isna())) == [4]
 
 
+def test_refits_without_a_level_of_a_factor_say_nothing_of_beta():
+    data = unbalanced()
+    data["solo"] = np.where(data["Subject"] == "S309", "a", np.where(data["Days"] % 2, "b", "c"))
+    fit = lf.lmm("Reaction ~ Days + solo + (Days | Subject)", data)
+    frame = fit.influence(refit=18)
+    assert frame["refitted"].all()
+    columns = ["cooks_d", "covratio", "dfb_Intercept", "dfb_Days", "dfb_solo[T.b]"]
+    assert frame.loc["S309", columns].isna().all()
+    assert frame.drop(index="S309")[columns].notna().all(axis=None)
+    assert frame["dft_var(Residual)"].notna().all()
+
+
 def test_on_the_boundary_the_parameter_is_held():
     fit = lf.lmm("Yield ~ 1 + (1 | Batch)", lf.datasets.dyestuff2())
     frame = fit.influence(refit=0)
