@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -1226,7 +1226,7 @@ class LMMResult:
         return residuals(self, kind, level)
 
     def influence(
-        self, by: str | None = None, *, theta: bool = True, refit: int | str = "auto"
+        self, by: str | None = None, *, theta: bool = True, refit: int | Literal["auto"] = "auto"
     ) -> pd.DataFrame:
         """Measure what leaving out each group, or each row, does to the estimates.
 
@@ -1272,7 +1272,7 @@ class LMMResult:
         Notes
         -----
         One step is exact where the other groups are balanced; of the few groups that move theta far
-        it is off by up to a fifth or so of what it moves, which is why these are refitted. On the
+        it is off by up to a quarter of what it moves, which is why these are refitted. On the
         boundary parameters of the term are held.
 
         References

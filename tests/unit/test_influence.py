@@ -58,7 +58,7 @@ def test_deletion_at_fixed_variance_parameters(name):
         assert frame.index.name == factor
         assert frame["rows"].to_list() == [(labels == level).sum() for level in frame.index]
         wanted = [expected(model, np.flatnonzero(labels == level)) for level in frame.index]
-        np.testing.assert_allclose(beta_columns(frame), wanted, rtol=2e-6, atol=1e-8)
+        np.testing.assert_allclose(beta_columns(frame), wanted, rtol=1e-9, atol=1e-11)
         assert frame["leverage"].sum() == pytest.approx(len(model.beta), rel=1e-9)
 
 
@@ -69,7 +69,7 @@ def test_deletion_of_rows(name):
     assert frame.index.equals(data.index)
     some = range(0, len(data), 7)
     wanted = [expected(model, np.array([row])) for row in some]
-    np.testing.assert_allclose(beta_columns(frame.iloc[some]), wanted, rtol=2e-6, atol=1e-8)
+    np.testing.assert_allclose(beta_columns(frame.iloc[some]), wanted, rtol=1e-9, atol=1e-11)
     assert frame["leverage"].sum() == pytest.approx(len(model.beta), rel=1e-9)
 
 
