@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -1011,7 +1011,8 @@ class LMMResult:
 
         2 (``hat_trace`` + number of residual parameters), as Vaida and Blanchard (2005), Biometrika
         92, 351-370: for predictions about the same groups. That D is estimated is not counted,
-        which favours random effects a little (Greven and Kneib 2010, Biometrika 97, 773-789).
+        which favours random effects a little (Greven and Kneib 2010, Biometrika 97, 773-789). A
+        process that ``fittedvalues`` have in them counts as random effects.
         """
         from lmmfast.diagnostics.conditional import caic
 
@@ -1234,7 +1235,7 @@ class LMMResult:
         return residuals(self, kind, level)
 
     def influence(
-        self, by: str | None = None, *, theta: bool = True, refit: int | str = "auto"
+        self, by: str | None = None, *, theta: bool = True, refit: int | Literal["auto"] = "auto"
     ) -> pd.DataFrame:
         """Measure what leaving out each group, or each row, does to the estimates.
 
@@ -1280,7 +1281,7 @@ class LMMResult:
         Notes
         -----
         One step is exact where the other groups are balanced; of the few groups that move theta far
-        it is off by up to a fifth or so of what it moves, which is why these are refitted. On the
+        it is off by up to a quarter of what it moves, which is why these are refitted. On the
         boundary parameters of the term are held.
 
         References

@@ -114,6 +114,21 @@ def nested_serial():
     return fit, data, dense(fit, data, data["y"], X, effects, data["w"], C)
 
 
+@cache
+def process():
+    """A process measured with error, the rows in no order."""
+    rng = np.random.default_rng(8)
+    data = pd.DataFrame({"t": np.tile(np.arange(8.0), 30), "id": np.repeat(np.arange(30), 8)})
+    K = 2.0 * 0.7 ** np.abs(np.subtract.outer(range(8), range(8)))
+    u = rng.multivariate_normal(np.zeros(8), K, 30).ravel()
+    data["y"] = 1 + 0.3 * data["t"] + u + rng.normal(size=240)
+    data = data.sample(frac=0.7, random_state=2)
+    fit = lf.lmm("y ~ t", data, groups="id", residual=lf.OU("t", nugget=True))
+    n, ratio = len(data), fit.theta["var(OU|t)"] / fit.scale
+    C = np.eye(n) + ratio * autocorrelation(fit, data["id"], data["t"])
+    return fit, data, dense(fit, data, data["y"], columns(data, "t"), [], None, C, errors=True)
+
+
 CASES = {
     "slopes": slopes,
     "slopes by ML": by_ml,
@@ -122,4 +137,5 @@ CASES = {
     "marginal": marginal,
     "serial": serial,
     "nested serial": nested_serial,
+    "process": process,
 }

@@ -15,6 +15,7 @@ class Dense:
     X: np.ndarray
     parts: list  # Z_f D_f Z_f' of each grouping factor
     R: np.ndarray
+    errors: np.ndarray | None = None  # measurement errors, where fitted values have the rest of R
 
     @property
     def V(self):
@@ -41,12 +42,13 @@ class Dense:
     def r(self):
         return self.y - self.X @ self.beta
 
-    def left(self, factors):
-        """M: what the effects of some factors leave of V."""
-        return sum((part for k, part in enumerate(self.parts) if k not in factors), self.R)
+    def left(self, factors, conditional=False):
+        """M: what the effects of some factors leave of V, and at level "conditional" a process."""
+        R = self.errors if conditional and self.errors is not None else self.R
+        return sum((part for k, part in enumerate(self.parts) if k not in factors), R)
 
 
-def dense(fit, data, y, X, effects, weights=None, correlation=None):
+def dense(fit, data, y, X, effects, weights=None, correlation=None, errors=False):
     """Build the matrices from columns.
 
     Parameters
@@ -54,7 +56,10 @@ def dense(fit, data, y, X, effects, weights=None, correlation=None):
     effects : list of (factor, Z)
         For each grouping factor its labels (n,) and columns of Z (n, q_f), in the order of the fit.
     correlation : ndarray (n, n), optional
-        Of the residuals, already times zero between clusters.
+        Of the residuals, already times zero between clusters; with ``errors`` of a process and of
+        measurement errors, in units of the variance of these.
+    errors : bool
+        Whether fitted values have the process in them.
     """
     D, first, parts = fit.cov_re.to_numpy(), 0, []
     for labels, Z in effects:
@@ -64,4 +69,6 @@ def dense(fit, data, y, X, effects, weights=None, correlation=None):
         first = own.stop
     s = np.full(len(y), fit.sigma) if weights is None else fit.sigma / np.sqrt(np.asarray(weights))
     P = np.eye(len(y)) if correlation is None else correlation
-    return Dense(np.asarray(y, float), np.asarray(X, float), parts, s[:, None] * P * s)
+    R = s[:, None] * P * s
+    alone = np.diag(s**2) if errors else None
+    return Dense(np.asarray(y, float), np.asarray(X, float), parts, R, alone)

@@ -157,6 +157,9 @@ METHODS = {
     "emmeans": ["specs", "by", "at", "weights", "alpha"],
     "emtrends": ["var", "by", "at"],
     "conf_int_theta": ["alpha", "method", "information"],
+    "influence": ["by", "theta", "refit"],
+    "icc": ["alpha"],
+    "model_matrix": ["newdata"],
 }
 GIVEN = {
     "refit": {"y_new": DATA["y"]},

@@ -168,6 +168,17 @@ def test_overview_on_the_boundary():
     assert flat.plot(title="flat")[1, 0].get_ylabel() == "normalized residuals, population"
 
 
+def test_overview_of_rows_too_many_for_their_covariance(monkeypatch):
+    from lmmfast.diagnostics import blocks, inverse_rows
+
+    monkeypatch.setattr(blocks, "MAX_BLOCK", 3)
+    monkeypatch.setattr(inverse_rows, "MAX_EFFECTS", 0)
+    axes = crossed()[0].plot()
+    assert axes[0, 0].get_ylabel() == "Pearson residual"
+    assert axes[1, 0].get_title() == "Intercept by plate"
+    assert axes[1, 1].texts[0].get_text().startswith("too many rows hang together")
+
+
 def test_without_rows(sleep):
     bare = sleep.remove_data()
     for draw in (bare.plot, bare.plot_residuals, bare.plot_qq, bare.plot_influence):

@@ -15,7 +15,7 @@ from lmmfast.diagnostics import inverse_rows
 def case(request):
     fit, _, model = CASES[request.param]()
     levels = {"population": []}
-    if model.parts:
+    if model.parts or model.errors is not None:
         levels["conditional"] = list(range(len(model.parts)))
     if len(model.parts) == 2:
         inner = fit.factor_names[0]
@@ -33,7 +33,7 @@ def test_the_dense_model_is_that_of_the_fit(case):
 def test_studentized_and_pearson(case):
     fit, model, levels = case
     for level, factors in levels.items():
-        M = model.left(factors)
+        M = model.left(factors, level == "conditional")
         e = M @ model.V_inv @ model.r
         np.testing.assert_allclose(fit.residuals(level=level), e, rtol=1e-6, atol=1e-8)
         np.testing.assert_allclose(

@@ -33,7 +33,10 @@ table: pd.DataFrame = fit.tidy()
 number: float = fit.llf
 number = fit.params  # wrong
 fit.residuals("pearson")
+fit.residuals("studentized", "population")
 fit.residuals("deviance")  # wrong
+fit.influence("row", refit=3)["cooks_d"]
+fit.influence(refit="all")  # wrong
 fit.predict(d, level="conditional", new_levels="missing")
 fit.predict(d, level="conditional", new_levels="zero")  # wrong
 fit.acf(kind="semivariogram", residuals="normalized")

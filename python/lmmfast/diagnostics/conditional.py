@@ -1,7 +1,9 @@
 """The conditional model y | b: how many parameters its fitted values use, and its AIC.
 
 Fitted values X beta + Z b are H y, and H = I - R P, so that tr(H) = p + sum_k D_k tr(P V_k): the
-totals at the optimum hold it (docs/algorithm.md, eq. 3.6, of REML whatever the fit is by).
+totals at the optimum hold it (docs/algorithm.md, eq. 3.6, of REML whatever the fit is by). Where
+fitted values have the process of a residual structure in them, R are measurement errors alone, and
+the rows say what totals do not.
 """
 
 from __future__ import annotations
@@ -11,6 +13,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lmmfast.data.batch import CHUNK
+from lmmfast.diagnostics.residuals import estimated_variances, level_variances
+from lmmfast.prediction.predict import residual_values
+from lmmfast.prediction.process import takes_residuals
 from lmmfast.search.objective import LOG_2PI, Evaluation
 
 if TYPE_CHECKING:
@@ -19,6 +24,10 @@ if TYPE_CHECKING:
 
 def hat_trace(fit: LMMResult) -> float:
     """Trace of the matrix that takes y to its conditional fitted values."""
+    if takes_residuals(fit, "conditional", "process"):
+        variances = level_variances(fit, "conditional")
+        own = estimated_variances(fit, "conditional", variances)
+        return float(fit.nobs - (own / variances).sum())
     evaluation = _evaluation(fit, "the hat trace")
     d = evaluation._padded(fit._D[fit._covariance.pairs])
     t = evaluation.totals.trace - np.trace(evaluation._quad_S, axis1=1, axis2=2)
@@ -30,6 +39,10 @@ def conditional_loglik(fit: LMMResult) -> float:
 
     The sum of squares e'R^-1 e of e = R V^-1 r is r'V^-1 r - sum_k D_k r'V^-1 V_k V^-1 r.
     """
+    if takes_residuals(fit, "conditional", "process"):
+        variances = level_variances(fit, "conditional")
+        e = residual_values(fit, "response", "conditional")
+        return float(-0.5 * (LOG_2PI + np.log(variances) + e**2 / variances).sum())
     evaluation = _evaluation(fit, "the conditional likelihood")
     d = evaluation._padded(fit._D[fit._covariance.pairs])
     squares = evaluation.problem.df - d @ evaluation.residual_quad
@@ -43,6 +56,9 @@ def conditional_loglik(fit: LMMResult) -> float:
 def caic(fit: LMMResult) -> float:
     """Conditional AIC; see `LMMResult.caic`."""
     n_residual = len(fit._estimates.theta) - fit._covariance.n_random
+    model = fit._residual_model
+    if model is not None and takes_residuals(fit, "conditional", "process"):
+        n_residual = model.parameters.n_variance + 1  # the process is one of the random effects
     return -2 * conditional_loglik(fit) + 2 * (hat_trace(fit) + n_residual)
 
 

@@ -139,7 +139,8 @@ def _with_refits(fit: LMMResult, found: Sets, refit: int | str) -> tuple[Sets, N
             continue
         move = fit._estimates.beta - new.beta
         cooks_d[k] = move @ inverse @ move / len(move) if len(move) else np.nan
-        covratio[k] = np.exp(np.linalg.slogdet(new.cov)[1] + size)
+        with np.errstate(invalid="ignore"):
+            covratio[k] = np.exp(np.linalg.slogdet(new.cov)[1] + size)
         dfbetas[k] = move / np.sqrt(np.diag(new.cov))
         theta[k] = fit._estimates.theta - new.theta
         refitted[k] = True

@@ -195,8 +195,10 @@ class AllEffects:
 
     def between(self, rows: NDArray[np.intp]) -> Array:
         """V^-1 between some rows, (k, k)."""
-        F = self._F[rows]
-        inner = np.eye(len(rows)) - F @ (F @ self._inverse).T
+        touched, local = np.unique(self._places[rows], return_inverse=True)
+        F = np.zeros((len(rows), len(touched)))
+        np.add.at(F, (np.arange(len(rows))[:, None], local.reshape(len(rows), -1)), self._own[rows])
+        inner = np.eye(len(rows)) - F @ self._inverse[np.ix_(touched, touched)] @ F.T
         return np.asarray(self._scale[rows, None] * inner * self._scale[rows])
 
 

@@ -74,15 +74,21 @@ class OneStep:
         move = np.where(known[:, None], deletion.move, 0.0)
         c = np.column_stack([move, np.ones(len(move))])
         quad = whole.quad - part.quad
-        quad_c = (quad @ c[:, None, :, None])[..., 0]
+        quad_c = np.einsum("bkij,bj->bki", quad, c)
         score, info, df = self._working(part, cov, c, quad, quad_c)
-        score, info = score @ self._J.T, self._J @ info @ self._J.T
+        score, info = score @ self._J.T, self._by_natural(info)
         change = _solved(info, score)  # theta without the group less theta
         change[~known | (df <= 0)] = np.nan
         theta = -(change @ self._theta.T)
         theta[:, self._lost] = np.nan
         by_working = change @ self._J
         return Step(theta, self._moved(part, deletion, cov, quad, quad_c, by_working))
+
+    def _by_natural(self, info: Array) -> Array:
+        """J info J' (b, n, n) of symmetric matrices (b, K + 1, K + 1), as two large products."""
+        n, K = self._J.shape
+        half = (info.reshape(-1, K) @ self._J.T).reshape(-1, K, n).swapaxes(1, 2)
+        return np.asarray((half.reshape(-1, K) @ self._J.T).reshape(-1, n, n))
 
     def _moved(
         self,
@@ -101,7 +107,7 @@ class OneStep:
         """
         by_D = change[:, :-1] - change[:, -1:] * self._d
         v = np.einsum("bk,bkp->bp", by_D, quad_c[..., :-1])
-        Q = np.einsum("bk,bkij->bij", by_D, quad[:, :, :-1, :-1], optimize=True)
+        Q = np.einsum("bk,bkij->bij", by_D, quad[:, :, :-1, :-1])
         Q += change[:, -1, None, None] * (self.whole.gram - part.gram)[:, :-1, :-1]
         moved = cov + cov @ Q @ cov
         ratio = inverse_and_determinant(moved)[1]
@@ -133,7 +139,7 @@ class OneStep:
         score = np.empty((b, K + 1))
         score[:, :K] = 0.5 * (rho - t)
         gram = whole.gram - part.gram
-        r2 = np.einsum("bi,bij,bj->b", c, gram, c)
+        r2 = ((gram @ c[:, :, None])[:, :, 0] * c).sum(axis=1)
         score[:, K] = 0.5 * (r2 - df) - score[:, :K] @ self._d
         joint = np.empty((b, K + 1, K + 1))
         joint[:, :K, :K] = info

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class Refit:
-    """Estimates without some rows; NaN where they have none.
+    """Estimates without some rows; NaN where they have none, of beta for all where for one.
 
     Attributes
     ----------
@@ -50,9 +50,9 @@ def refit_without(fit: LMMResult, rows: NDArray[np.intp]) -> Refit | None:
             return None
     if not new.converged:
         return None
-    beta = np.asarray(new.params.reindex(fit.x_names), dtype=np.float64)
-    cov = np.full((len(beta), len(beta)), np.nan)
-    if list(new.x_names) == list(fit.x_names):
-        cov = new._estimates.cov_beta
+    p = len(fit.x_names)
+    beta, cov = np.full(p, np.nan), np.full((p, p), np.nan)
+    if list(new.x_names) == list(fit.x_names):  # else coefficients mean other things
+        beta, cov = new._estimates.beta, new._estimates.cov_beta
     theta = np.asarray(new.theta.reindex(fit.theta_names), dtype=np.float64)
     return Refit(beta, cov, theta)
