@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from lmmfast.batch.by_result import LMMByResult
     from lmmfast.batch.many import fit_many
     from lmmfast.batch.many_result import ManyFits
-    from lmmfast.covariance.structures import D
+    from lmmfast.covariance.choices import D
     from lmmfast.errors import (
         ConvergenceError,
         ConvergenceWarning,
@@ -88,7 +88,7 @@ _HOMES = {
     "Unstructured": "lmmfast.residual.kinds",
     "VarExp": "lmmfast.residual.kinds",
     "VarPower": "lmmfast.residual.kinds",
-    "D": "lmmfast.covariance.structures",
+    "D": "lmmfast.covariance.choices",
     "LMMByResult": "lmmfast.batch.by_result",
     "LMMResult": "lmmfast.result",
     "ManyFits": "lmmfast.batch.many_result",

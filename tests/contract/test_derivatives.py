@@ -5,8 +5,9 @@ import pytest
 from samples import COVARIANCES, LEVELS, STRUCTURES, random_phi, sample
 from scipy.linalg import block_diag
 
+from lmmfast.covariance.choices import structure
 from lmmfast.covariance.structures import STRUCTURES as REGISTRY
-from lmmfast.covariance.structures import RandomStructure, structure
+from lmmfast.covariance.structures import RandomStructure
 from lmmfast.search.objective import Evaluation, Problem
 
 CORE = list(LEVELS.values())[-1]

@@ -18,6 +18,7 @@ from lmmfast.fitting.prepare import choose_covariance
 from lmmfast.fitting.residual import ResidualFit
 from lmmfast.grouping.clusters import gather
 from lmmfast.residual import kinds, registry
+from lmmfast.residual.kind import AT_THE_END, OFF_THE_END, Kind, Setting, TableKind
 from lmmfast.search.objective import Evaluation
 from lmmfast.search.scoring import Search
 
@@ -193,3 +194,27 @@ def test_long_clusters(n: int, m: int, q: int) -> None:
             a, b = getattr(got, part), getattr(wanted, part)
             size = 1e-11 * np.max(np.abs(b))
             np.testing.assert_allclose(a, b, rtol=1e-9, atol=size, err_msg=part)
+
+
+@pytest.mark.parametrize("kind", registry.KINDS.values(), ids=list(registry.KINDS))
+@pytest.mark.parametrize("margin", [AT_THE_END, OFF_THE_END])
+def test_natural_parameters_give_psi_back(kind: Kind, margin: float) -> None:
+    """Each structure has as many natural parameters and names as parameters, and a way back."""
+    T, bands = 4, 2
+    n = kind.n_psi(T, bands)
+    levels = ("a", "b", "c", "d")
+    setting = Setting("x", None, levels, T, n, unit=2.0, closest=0.5, report="range")
+    psi = kind.moderate(n)
+    natural = np.real(kind.natural(psi, setting))
+    assert len(natural) == len(kind.names(setting)) == len(psi) == n
+    np.testing.assert_allclose(kind.psi(natural, setting, margin), psi, rtol=1e-10)
+    assert kind.at_end(psi, setting) is None
+    if isinstance(kind, TableKind):
+        E = np.real(registry.TABLES[kind.name](psi, T))
+        assert all(len(start) == n for start in kind.starts(E, bands))
+
+
+def test_names_of_the_registry_are_those_of_the_core() -> None:
+    assert all(name == kind.name for name, kind in registry.KINDS.items())
+    compiled = core.residual_structures()
+    assert {n for n in registry.KINDS if compiled[n]["kind"] == "table"} == set(registry.TABLES)

@@ -11,7 +11,7 @@ import pytest
 from formulaic import Formula
 
 import lmmfast as lf
-from lmmfast.covariance.structures import D
+from lmmfast.covariance.choices import D
 from lmmfast.data.columns import read_column
 from lmmfast.data.keys import group_keys
 from lmmfast.design.design import check_finite

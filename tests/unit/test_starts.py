@@ -32,6 +32,10 @@ def data() -> pd.DataFrame:
 
 ALONE = {
     "AR1": lf.AR1("t"),
+    "ARMA": lf.ARMA11("t"),
+    "ARMA by": lf.ARMA11("t", by="arm"),
+    "linear": lf.SpatialLinear("x", nugget=True),
+    "rational quadratic": lf.SpatialRationalQuadratic("x", nugget=True),
     "CS": lf.HeterogeneousCS("t"),
     "CS by": lf.CompoundSymmetry(by="arm"),
     "Toeplitz": lf.HeterogeneousToeplitz("t", by="arm"),

@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lmmfast.arrays import Array, vech_pairs
-from lmmfast.covariance.structures import RandomStructure, Unstructured, structure
+from lmmfast.covariance.choices import structure
+from lmmfast.covariance.structures import RandomStructure, Unstructured
 from lmmfast.errors import FormulaError
 from lmmfast.residual.ends import End
 from lmmfast.residual.log_determinant import LogDeterminant

@@ -10,7 +10,7 @@ import numpy as np
 
 from lmmfast.arrays import Array
 from lmmfast.residual import registry
-from lmmfast.residual.kind import TableKind
+from lmmfast.residual.kind import DistanceKind, TableKind
 from lmmfast.residual.kinds.toeplitz import MAX_START_CORRELATION
 from lmmfast.residual.model import ResidualModel
 
@@ -128,7 +128,8 @@ def _distance_candidates(model: ResidualModel, u: Array, share: float) -> list[A
     if correlation.kind == "ar1":
         first = np.arctanh(np.sign(rho) * abs(rho) ** (1 / max(lag, 1.0)))
         return [np.array([first]), np.array([0.5]), np.array([-0.5])]
-    if correlation.kind == "linear":
+    kind = registry.KINDS[correlation.kind]
+    if isinstance(kind, DistanceKind) and kind.has_kinks:
         return _many_ranges(model)
     reach = np.log(lag / -np.log(np.clip(rho, 0.05, MAX_START_CORRELATION)))
     return [np.array([value]) for value in (reach, reach + 1.5, reach - 1.0)]

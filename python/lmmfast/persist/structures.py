@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NoReturn
 
+from lmmfast.covariance.choices import structure as random_structure
 from lmmfast.covariance.joint import JointCovariance
-from lmmfast.covariance.structures import structure as random_structure
 from lmmfast.covariance.terms import BlockCovariance, Term
 from lmmfast.errors import UnsupportedModelError
 from lmmfast.residual.layout import ResidualParameters, Stratum, VariancePart

@@ -152,11 +152,14 @@ class DistanceKind(Kind):
     ----------
     shortest : float
         Shortest range off the end, in median distances.
+    has_kinks : bool
+        Whether its slope jumps where the range passes a distance: the likelihood has many maxima.
     """
 
     name: str
     definition: Callable[[Values, Array], Values]
     shortest: float = SHORTEST
+    has_kinks: bool = False
 
     def n_psi(self, T: int, bands: int | None) -> int:  # noqa: D102
         return 1

@@ -223,7 +223,7 @@ class _Binder:
 
     def _coords(self, correlation: Correlation) -> tuple[Array, float, float]:
         """Coordinates (n, d), their unit, and the smallest distance of neighbours in that unit."""
-        if correlation.kind == "ar1":
+        if correlation.role == "positions":
             return self._whole_positions(correlation.columns[0]), 1.0, 1.0
         names = correlation.columns
         self._sort_within([self._numbers(name) for name in names])

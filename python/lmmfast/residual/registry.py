@@ -21,7 +21,7 @@ _KINDS: tuple[AR1Kind | DistanceKind | TableKind, ...] = (
     AR1Kind(),
     DistanceKind("exponential", exponential),
     DistanceKind("gaussian", gaussian),
-    DistanceKind("linear", linear, SHORTEST_SPHERE),
+    DistanceKind("linear", linear, SHORTEST_SPHERE, has_kinks=True),
     DistanceKind("matern32", matern32),
     DistanceKind("matern52", matern52),
     DistanceKind("rational_quadratic", rational_quadratic),

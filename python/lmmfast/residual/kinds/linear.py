@@ -46,6 +46,8 @@ class SpatialLinear(SpatialStructure):
     _kind = "linear"
 
     def __init__(self, *coords: Source, nugget: bool = False, by: Source | None = None) -> None:
+        if not coords:
+            raise ValueError("SpatialLinear needs a coordinate")
         if len(coords) > 1:
             raise UnsupportedModelError(
                 f"SpatialLinear takes one coordinate, not {len(coords)}: in a plane 1 - d / range "
