@@ -55,6 +55,19 @@ def add_predict(parser: argparse.ArgumentParser) -> None:
         "of the fit, out of conditional predictions",
     )
     parser.add_argument(
+        "--given",
+        type=Path,
+        metavar="FILE",
+        help="rows with a response of groups that the fit does not have: predictions of these "
+        "groups are conditional on them",
+    )
+    parser.add_argument(
+        "--interval",
+        choices=("confidence", "prediction"),
+        help="three columns more, with the endings _se, _low and _high: 95 %% intervals for what "
+        "is predicted, or for a new observation of it",
+    )
+    parser.add_argument(
         "--column", default="prediction", help="name of the new column (default: prediction)"
     )
     parser.add_argument(
@@ -77,7 +90,7 @@ def predict(arguments: argparse.Namespace) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        The rows, with a column of predictions.
+        The rows, with a column of predictions, and three of their errors if they are wanted.
 
     Raises
     ------
@@ -93,21 +106,36 @@ def predict(arguments: argparse.Namespace) -> pd.DataFrame:
     fit = load(arguments.model, trust=arguments.trust)
     if not isinstance(fit, LMMResult):
         raise DataError(f"{arguments.model}: holds many fits, which predict nothing")
-    data = read_table(arguments.data, _text_columns(fit, arguments.model), arguments.na)
-    if arguments.column in data:
+    text = _text_columns(fit, arguments.model)
+    data = read_table(arguments.data, text, arguments.na)
+    ends = ("", "_se", "_low", "_high") if arguments.interval else ("",)
+    names = [arguments.column + end for end in ends]
+    taken = next((name for name in names if name in data), None)
+    if taken is not None:
         raise DataError(
-            f"{arguments.data}: has a column {arguments.column!r} already: choose another name by "
-            "--column"
+            f"{arguments.data}: has a column {taken!r} already: choose another name by --column"
         )
+    given = None
+    if arguments.given is not None:
+        given = read_table(arguments.given, text, arguments.na)
     try:
         found = fit.predict(
-            data, arguments.level, arguments.new_levels, residual=arguments.residual
+            data,
+            arguments.level,
+            arguments.new_levels,
+            residual=arguments.residual,
+            interval=arguments.interval,
+            given=given,
         )
     except ValueError as error:
         if isinstance(error, DataError):
             raise
         raise DataError(str(error)) from None
-    data[arguments.column] = found
+    if arguments.interval:
+        found = found[["estimate", "std_error", "conf_low", "conf_high"]]
+        data[names] = found.to_numpy()
+    else:
+        data[arguments.column] = found
     return data
 
 

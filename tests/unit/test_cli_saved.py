@@ -45,6 +45,26 @@ def test_predict(folder, out, capsys):
     assert sorted(os.listdir(folder)) == sorted(["m.lmm", "new.csv", "sleep.csv", out])
 
 
+def test_given_rows_and_intervals(folder, capsys):
+    data = lf.datasets.sleepstudy()
+    before = data[data["Subject"] == "S308"].assign(Subject="new")
+    before.to_csv("before.csv", index=False)
+    after = pd.DataFrame({"Days": [10.0, 11.0], "Subject": ["new", "new"]})
+    after.to_csv("after.csv", index=False)
+    options = ["--given", "before.csv", "--interval", "prediction"]
+    assert main(["predict", "m.lmm", "after.csv", "-o", "o.csv", *options]) == 0
+    found = read(folder / "o.csv")
+    assert list(found)[2:] == ["prediction", "prediction_se", "prediction_low", "prediction_high"]
+    fit = lf.lmm(SLEEP, data)
+    want = fit.predict(after, given=before, interval="prediction").drop(columns="df")
+    np.testing.assert_allclose(found.iloc[:, 2:], want, rtol=1e-12)
+    same = fit.predict(after.assign(Subject="S308"), "conditional")
+    np.testing.assert_allclose(found["prediction"], same, rtol=1e-9)
+    found[["Days", "Subject", "prediction_low"]].to_csv("taken.csv", index=False)
+    assert main(["predict", "m.lmm", "taken.csv", *options]) == 1
+    assert "has a column 'prediction_low' already" in capsys.readouterr().err
+
+
 def test_predict_parquet_on_the_standard_output(folder, capsys):
     frame = pd.read_csv("new.csv").head(3)
     frame.to_parquet("new.parquet")

@@ -175,6 +175,27 @@ def test_arrays():
         arrays.predict(x, groups=WANTED["id"], Z=x, given={**given, "y": [1.0, 2.0, 3.0]})
 
 
+def test_scorers_of_fits_without_rows():
+    fit = fitted("slopes")
+    bare = fit.remove_data()
+    score = pickle.loads(pickle.dumps(bare.scorer()))
+    options = {"given": HISTORY, "interval": "prediction"}
+    got = score.frame(WANTED, **options)
+    pd.testing.assert_frame_equal(got, fit.predict(WANTED, **options))
+    strangers = WANTED.assign(id="nobody").drop(columns="w")
+    got = score.frame(strangers, interval="prediction")  # and no warning
+    with pytest.warns(lf.NewGroupsWarning), pytest.warns(lf.NewDataWarning):
+        want = fit.predict(strangers, "conditional", interval="prediction")
+    pd.testing.assert_frame_equal(got, want)
+    assert list(score.frame(strangers)) == ["estimate", "std_error", "df"]
+    with pytest.raises(lf.DataError, match="take the rows of the groups"):
+        score.frame(NEW)
+    with pytest.raises(lf.DataError, match="need a scorer of a fit without rows"):
+        fit.scorer().frame(WANTED)
+    population = bare.scorer("population").frame(NEW, interval="confidence")
+    pd.testing.assert_frame_equal(population, fit.predict(NEW, interval="confidence"))
+
+
 def visits(d, kind):
     """Visits as text, categories or dates, times as dates and durations."""
     names = "V" + d["visit"].astype(str)

@@ -7,7 +7,7 @@ changed: x'beta + c'V^-1 (y - X beta) with the covariances c and V of these rows
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -151,7 +151,7 @@ class GivenRows:
         return found
 
 
-def read_given(fit: LMMResult, own: Predictor, given: Any) -> GivenRows:
+def read_given(fit: LMMResult, own: Predictor, given: Any, warn: bool = True) -> GivenRows:
     """Read the rows of ``given``; those with a missing value are left out.
 
     Raises
@@ -166,6 +166,7 @@ def read_given(fit: LMMResult, own: Predictor, given: Any) -> GivenRows:
             "given= is for models with one grouping factor: append() the rows, or refit"
         )
     inputs, table, y = _open(fit, given)
+    inputs = replace(inputs, warn=warn)
     rows = own.read(
         table, "population", inputs.groups, inputs.Z, inputs.offset, warn=False, random=True
     )
@@ -173,7 +174,7 @@ def read_given(fit: LMMResult, own: Predictor, given: Any) -> GivenRows:
     if len(y) != n:
         raise DataError(f"given= has {len(y)} responses for {n} rows")
     usable = ~rows.left_out & ~np.isnan(y)
-    weights = weights_of(fit, table, inputs.weights, n)
+    weights = weights_of(fit, table, inputs, n)
     structured = not fit.residual.is_independent
     placed = place_rows(fit, table, inputs, usable) if structured else None
     some = np.flatnonzero(usable & ~np.isnan(weights)) if placed is None else placed.rows

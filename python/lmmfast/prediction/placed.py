@@ -33,6 +33,8 @@ class Inputs:
     offset: Any = None
     weights: Any = None
     at: Any = None
+    #: Whether to warn of groups that the fit did not have, and of weights that are not there.
+    warn: bool = True
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,7 +75,7 @@ def place_rows(
         A column that is not there, or of another kind than in the fit.
     """
     n = len(wanted)
-    weights = weights_of(fit, newdata, inputs.weights, n)
+    weights = weights_of(fit, newdata, inputs, n)
     columns = {name: _column(newdata, inputs.at, name) for name in used_columns(fit.residual)}
     missing = np.isnan(weights)
     for name, column in columns.items():
@@ -105,7 +107,7 @@ def _column(newdata: Any, at: Any, name: str) -> Column:
     )
 
 
-def weights_of(fit: LMMResult, newdata: Any, weights: Any, n: int) -> Array:
+def weights_of(fit: LMMResult, newdata: Any, inputs: Inputs, n: int) -> Array:
     """Weights (n,) of new rows: those given, the column of the fit if it is there, else one.
 
     Warns
@@ -118,13 +120,14 @@ def weights_of(fit: LMMResult, newdata: Any, weights: Any, n: int) -> Array:
     DataError
         Weights that are not positive numbers, or of another length.
     """
+    weights = inputs.weights
     name = getattr(fit.spec, "weights_name", None) if weights is None else weights
     table = open_table(newdata) if is_table(newdata) else None
     column: Column
     if name is None or (isinstance(name, str) and (table is None or name not in table.names)):
         if weights is not None:
             raise DataError(f"the new data have no column {name!r} of weights")
-        if fit.weighted and n:
+        if fit.weighted and n and inputs.warn:
             warnings.warn(
                 "the fit had weights, and the new rows have none: they are taken as one; give "
                 "weights=, or the column of the fit",

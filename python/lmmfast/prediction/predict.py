@@ -119,14 +119,16 @@ def predict(
     if newdata is None:
         return _of_the_rows(fit, level, residual, kind, wanted, given)
     own = predictor(fit, level, alone=given is not None)
-    own.warn_of_new_data(inputs.offset is not None, stacklevel=4)
-    known = None if given is None else read_given(fit, own, given)
+    if inputs.warn:
+        own.warn_of_new_data(inputs.offset is not None, stacklevel=4)
+    known = None if given is None else read_given(fit, own, given, inputs.warn)
     rows = own.read(
         newdata,
         new_levels,
         inputs.groups,
         inputs.Z,
         inputs.offset,
+        inputs.warn,
         random=True if wanted.interval == "prediction" or known is not None else None,
         given=None if known is None else known.groups,
     )
@@ -187,7 +189,7 @@ def new_targets(
     else:
         places, weights = None, np.ones(n)
         if wanted.interval == "prediction":
-            weights = weights_of(fit, newdata, inputs.weights, n)
+            weights = weights_of(fit, newdata, inputs, n)
         some = np.flatnonzero(~rows.left_out & ~np.isnan(weights))
         sds = np.broadcast_to(sds_of(fit, None, weights[some]), (len(some),))
     levels = [np.full(len(some), -1) for _ in fit._grouping]

@@ -10,6 +10,7 @@ from lmmfast.arguments import check_choice
 from lmmfast.arrays import Array
 from lmmfast.design.from_arrays import ArraySpec
 from lmmfast.errors import DataError
+from lmmfast.literals import Interval, Uncertainty
 from lmmfast.pickled import checked, with_version
 from lmmfast.prediction.new_rows import NEW_LEVELS, Predictor
 from lmmfast.prediction.one_row import OneRow, one_row
@@ -45,19 +46,37 @@ class Scorer:
     [450.3, 248.2]
     """
 
-    __slots__ = ("_one", "_predictor", "columns", "level", "new_levels")
+    __slots__ = ("_fit", "_one", "_predictor", "_residual", "columns", "level", "new_levels")
 
     level: str | list[str]
     new_levels: str
     columns: tuple[str, ...]
     _predictor: Predictor
     _one: OneRow | None
+    _fit: LMMResult | None
+    _residual: str
 
-    def __init__(self, predictor: Predictor, level: str | list[str], new_levels: str) -> None:
-        self._set(predictor, level, new_levels)
+    def __init__(
+        self,
+        predictor: Predictor,
+        level: str | list[str],
+        new_levels: str,
+        fit: LMMResult | None = None,
+        residual: str = "process",
+    ) -> None:
+        self._set(predictor, level, new_levels, fit, residual)
 
-    def _set(self, predictor: Predictor, level: str | list[str], new_levels: str) -> None:
+    def _set(
+        self,
+        predictor: Predictor,
+        level: str | list[str],
+        new_levels: str,
+        fit: LMMResult | None = None,
+        residual: str = "process",
+    ) -> None:
         for name, value in (
+            ("_fit", fit),
+            ("_residual", residual),
             ("_predictor", predictor),
             ("_one", one_row(predictor)),
             ("level", level),
@@ -94,6 +113,52 @@ class Scorer:
             Unknown column, unseen level of a factor, unknown group if ``new_levels="error"``.
         """
         return self._predictor.predict(rows, self.new_levels, groups, Z, offset, warn=False)
+
+    def frame(
+        self,
+        rows: Any,
+        *,
+        groups: Any = None,
+        Z: Any = None,
+        offset: Any = None,
+        given: Any = None,
+        interval: Interval | None = None,
+        alpha: float = 0.05,
+        uncertainty: Uncertainty = "beta",
+    ) -> pd.DataFrame:
+        """Predict rows with standard errors, of new groups from rows of theirs too.
+
+        Parameters
+        ----------
+        rows, groups, Z, offset, given, interval, alpha, uncertainty
+            As in `LMMResult.predict`; no warning of groups that the fit did not have.
+
+        Returns
+        -------
+        DataFrame
+            ``estimate``, ``std_error``, ``df``, and with ``interval`` ``conf_low``, ``conf_high``.
+
+        Raises
+        ------
+        DataError
+            The scorer of a fit that holds its rows, which a scorer does not: make it of what
+            `lmmfast.load` returns, or of ``fit.remove_data()``. Otherwise as `LMMResult.predict`.
+        """
+        from lmmfast.prediction.placed import Inputs
+        from lmmfast.prediction.predict import Wanted, predict
+
+        if self._fit is None:
+            raise DataError(
+                "standard errors and given= need a scorer of a fit without rows: "
+                "lf.load(path).scorer(), or fit.remove_data().scorer()"
+            )
+        inputs = Inputs(groups, Z, offset, warn=False)
+        wanted = Wanted(interval, True, alpha, uncertainty)
+        level: Any = self.level
+        found: Any = predict(
+            self._fit, rows, level, self.new_levels, inputs, self._residual, wanted, given
+        )
+        return found
 
     def one(self, /, **row: Any) -> float:
         """Predict one row of numbers and texts.
@@ -160,6 +225,8 @@ class Scorer:
                 "predictor": self._predictor,
                 "level": self.level,
                 "new_levels": self.new_levels,
+                "fit": self._fit,
+                "residual": self._residual,
             }
         )
 
@@ -174,7 +241,9 @@ def make_scorer(fit: LMMResult, level: Any, new_levels: str, residual: str) -> S
     check_choice("new_levels", new_levels, NEW_LEVELS)
     own = rowless_predictor(fit, level, residual, "a scorer")
     own.warn_of_new_data(has_offset=False, stacklevel=4)
-    return Scorer(own, level if isinstance(level, str) else list(level), new_levels)
+    bare = fit if fit._engine is None and fit._design is None else None
+    levels = level if isinstance(level, str) else list(level)
+    return Scorer(own, levels, new_levels, bare, residual)
 
 
 def _columns(predictor: Predictor) -> tuple[str, ...]:
