@@ -18,7 +18,7 @@ from lmmfast.engines.engine import totals_at
 from lmmfast.errors import ConvergenceError
 from lmmfast.residual.ends import End
 from lmmfast.search.objective import Evaluation
-from lmmfast.search.scoring import DECREMENT_ROUNDING, Point, Search, root_steps
+from lmmfast.search.scoring import DECREMENT_ROUNDING, FEW_ROWS, Point, Search, root_steps
 
 #: What the reason of a search without a maximum begins with.
 UNBOUNDED = "the likelihood grows without bound as "
@@ -43,6 +43,9 @@ WIGGLES, LOST_DIGITS = (1e-9, 3e-9, 1e-8), 1e-8
 ON_THE_WAY, ALL_OF_IT = 1e4, 1e10
 #: Variances of random effects this many times the residual one may show that it goes to zero.
 LARGE = 1e6
+#: Variances of random effects, relative to the residual one, where the log-likelihood may have its
+#: digits, if it has none beyond.
+HAS_DIGITS = (1e9, 1e8, 1e7)
 #: Evaluations for each end that is tried.
 EVALUATIONS = 60
 #: A search with a smaller decrement may be on a ridge that leads to a variance of zero.
@@ -108,6 +111,41 @@ def named(search: Search, point: Point, reason: str) -> str:
     if is_straight or _is_steady(since, higher - point.loglik):
         return UNBOUNDED + "the residual variance goes to zero"
     return reason
+
+
+def with_digits(search: Search, point: Point, reason: str) -> tuple[Point, str]:
+    """Go back from where next to nothing is left of the residual variance to where l has digits.
+
+    X'V^-1 X is ill-conditioned where fixed effects take what random effects leave.
+
+    Returns
+    -------
+    point : Point
+    reason : str
+        As given, or that rounding leaves too few digits.
+    """
+    is_small = search.problem.n_obs <= FEW_ROWS and point.D.size > 0
+    if reason != "converged" or not is_small or point.D.max() < HAS_DIGITS[-1]:
+        return point, reason
+    lost, size = _noise(search, point), max(1.0, abs(point.loglik))
+    if lost <= LOST_DIGITS * size:
+        return point, reason
+    for largest in HAS_DIGITS:
+        D = largest / point.D.max() * point.D
+        back = search.try_evaluate(search.covariance.moved(point.phi, D), "back to digits")
+        if back is None or abs(back.loglik - point.loglik) > 3 * lost + LEVEL:
+            continue
+        if _noise(search, back) <= LOST_DIGITS * size:
+            return back, reason
+    digits = int(np.clip(-np.log10(lost / size), 0, 15))
+    why = "the residual variance is too small beside those of random effects"
+    return point, f"rounding leaves the log-likelihood {digits} digits: {why}"
+
+
+def _noise(search: Search, point: Point) -> float:
+    """By how much rounding changes the log-likelihood."""
+    near = (search.covariance.moved(point.phi, (1 + part) * point.D) for part in WIGGLES)
+    return float(max(abs(_loglik(search, phi) - point.loglik) for phi in near))
 
 
 def _at_zero(search: Search, point: Point, phi: Array) -> Point | None:
