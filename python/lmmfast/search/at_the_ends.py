@@ -17,7 +17,9 @@ from lmmfast.arrays import Array
 from lmmfast.engines.engine import totals_at
 from lmmfast.errors import ConvergenceError
 from lmmfast.residual.ends import End
+from lmmfast.search.certificate import conclude
 from lmmfast.search.objective import Evaluation
+from lmmfast.search.optimum import Optimum
 from lmmfast.search.scoring import DECREMENT_ROUNDING, FEW_ROWS, Point, Search, root_steps
 
 #: What the reason of a search without a maximum begins with.
@@ -77,6 +79,12 @@ def settle(search: Search, point: Point, reason: str) -> tuple[Point, str]:
     return point, reason
 
 
+def finished(search: Search, point: Point, reason: str) -> tuple[Point, str]:
+    """Last look at the end of all searches: ridges, digits, and a likelihood that still rises."""
+    point, reason = with_digits(search, *off_the_ridge(search, point, reason))
+    return point, named(search, point, reason)
+
+
 def off_the_ridge(search: Search, point: Point, reason: str) -> tuple[Point, str]:
     """Find the maximum that a search without an end was near to, where a variance is zero.
 
@@ -91,13 +99,26 @@ def off_the_ridge(search: Search, point: Point, reason: str) -> tuple[Point, str
     zeros = search.covariance.with_zeros(point.phi)
     if point.D.size and (largest := point.D.max()) > ON_THE_WAY:
         zeros.insert(0, search.covariance.moved(point.phi, ALL_OF_IT / largest * point.D))
+    others = [point]
     for phi in zeros:
         if search.stopped:
             break
-        if (other := _at_zero(search, point, phi)) is not None:
+        other, is_maximum = _at_zero(search, point, phi)
+        if is_maximum:
             return other, "converged"
+        others.append(other)
+    # On the way from elsewhere along the same ridge, which is level but for rounding.
+    others = [p for p in others if _is_nearly_there(p)]
+    best = max(others, key=lambda p: p.loglik, default=point)
+    if _is_nearly_there(point) and best is not point and best.loglik - point.loglik < LEVEL:
+        return best, "converged"
     search.held = point.held
     return point, reason
+
+
+def _is_nearly_there(point: Point) -> bool:
+    """Whether the decrement of a point that no search ended at tells rounding alone."""
+    return point.decrement <= DECREMENT_ROUNDING and point.smallest_eigenvalue > -1e-4
 
 
 def named(search: Search, point: Point, reason: str) -> str:
@@ -111,6 +132,26 @@ def named(search: Search, point: Point, reason: str) -> str:
     if is_straight or _is_steady(since, higher - point.loglik):
         return UNBOUNDED + "the residual variance goes to zero"
     return reason
+
+
+def second_look(search: Search, optimum: Optimum) -> Optimum:
+    """Judge a compiled search over few rows that did not end, as those in Python are judged.
+
+    Parameters
+    ----------
+    search : Search
+        Of the same problem, without evaluations so far.
+    """
+    few = search.problem.n_obs <= FEW_ROWS and search.max_evaluations >= EVALUATIONS
+    if optimum.reason == "converged" or not few:
+        return optimum
+    search.trace.extend(optimum.trace)
+    search.begin_anew(EVALUATIONS)
+    point = search.try_evaluate(optimum.phi, "second look")
+    if point is None:
+        return optimum
+    point, reason = finished(search, point, optimum.reason)
+    return optimum if reason == optimum.reason else conclude(search, point, reason)
 
 
 def with_digits(search: Search, point: Point, reason: str) -> tuple[Point, str]:
@@ -148,15 +189,15 @@ def _noise(search: Search, point: Point) -> float:
     return float(max(abs(_loglik(search, phi) - point.loglik) for phi in near))
 
 
-def _at_zero(search: Search, point: Point, phi: Array) -> Point | None:
-    """The maximum where a variance is zero; None where it is lower, or not reached."""
+def _at_zero(search: Search, point: Point, phi: Array) -> tuple[Point, bool]:
+    """The end of a search where a variance is zero, and whether it is a maximum, not lower."""
     search.begin_anew(EVALUATIONS)
     other = search.try_evaluate(phi, "without a variance")
     if other is None:
-        return None
+        return point, False
     other, ending = root_steps(search, other)
     is_maximum = ending == "converged" or _is_all_of_it(search, other)
-    return other if is_maximum and point.loglik - other.loglik < LEVEL else None
+    return other, is_maximum and point.loglik - other.loglik < LEVEL
 
 
 def _is_all_of_it(search: Search, point: Point) -> bool:
