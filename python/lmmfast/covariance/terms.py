@@ -174,11 +174,15 @@ class BlockCovariance:
         return phi
 
     def with_zeros(self, phi: Array) -> list[Array]:
-        """Search parameters without the variances of one term."""
+        """Search parameters without one effect, or without one term."""
+        whole = [np.arange(self.q)[columns] for columns in self.columns]
+        single = [
+            effects[[k]] for effects in whole if len(effects) > 1 for k in range(len(effects))
+        ]
         out = []
-        for columns in self.columns:
+        for effects in [*single, *whole]:
             D = self.Lambda(phi) @ self.Lambda(phi).T
-            D[columns, columns] = 0.0
+            D[effects], D[:, effects] = 0.0, 0.0
             out.append(self.moved(phi, D))
         return out
 

@@ -34,6 +34,7 @@ from lmmfast.grouping.clusters import Clusters, gather
 from lmmfast.grouping.implicit_nesting import warn_of_implicit_nesting
 from lmmfast.limits import check_fixed_effects
 from lmmfast.result import LMMResult
+from lmmfast.search.at_the_ends import finished, second_look
 from lmmfast.search.estimates import make_problem
 from lmmfast.search.multistart import maximise
 from lmmfast.search.objective import Problem
@@ -190,7 +191,8 @@ def _maximise(
         if optimum is not None:
             for entry in optimum.trace:
                 log_evaluation(entry)
-            return optimum
+            search = Search(problem, covariance, data.engine, options.max_iter)
+            return second_look(search, optimum)
     search = Search(problem, covariance, data.engine, options.max_iter, callback)
     default = covariance.phi(np.eye(covariance.q))
     point = search.begin(default, "start" if start is None else "check")
@@ -200,7 +202,7 @@ def _maximise(
     if n_flat:
         point, reason = maximise(search, point, options.n_starts, root_steps)
     elif options.n_starts is None:
-        point, reason = climb_from_known_starts(search, point)
+        point, reason = finished(search, *climb_from_known_starts(search, point))
     else:
         point, reason = maximise(search, point, options.n_starts)
     return conclude_in_the_middle(search, point, reason, n_flat, data.basis)

@@ -17,8 +17,10 @@ from lmmfast.arrays import Array
 from lmmfast.engines.engine import totals_at
 from lmmfast.errors import ConvergenceError
 from lmmfast.residual.ends import End
+from lmmfast.search.certificate import conclude
 from lmmfast.search.objective import Evaluation
-from lmmfast.search.scoring import DECREMENT_ROUNDING, Point, Search, root_steps
+from lmmfast.search.optimum import Optimum
+from lmmfast.search.scoring import DECREMENT_ROUNDING, FEW_ROWS, Point, Search, root_steps
 
 #: What the reason of a search without a maximum begins with.
 UNBOUNDED = "the likelihood grows without bound as "
@@ -43,6 +45,9 @@ WIGGLES, LOST_DIGITS = (1e-9, 3e-9, 1e-8), 1e-8
 ON_THE_WAY, ALL_OF_IT = 1e4, 1e10
 #: Variances of random effects this many times the residual one may show that it goes to zero.
 LARGE = 1e6
+#: Variances of random effects, relative to the residual one, where the log-likelihood may have its
+#: digits, if it has none beyond.
+HAS_DIGITS = (1e9, 1e8, 1e7)
 #: Evaluations for each end that is tried.
 EVALUATIONS = 60
 #: A search with a smaller decrement may be on a ridge that leads to a variance of zero.
@@ -74,6 +79,12 @@ def settle(search: Search, point: Point, reason: str) -> tuple[Point, str]:
     return point, reason
 
 
+def finished(search: Search, point: Point, reason: str) -> tuple[Point, str]:
+    """Last look at the end of all searches: ridges, digits, and a likelihood that still rises."""
+    point, reason = with_digits(search, *off_the_ridge(search, point, reason))
+    return point, named(search, point, reason)
+
+
 def off_the_ridge(search: Search, point: Point, reason: str) -> tuple[Point, str]:
     """Find the maximum that a search without an end was near to, where a variance is zero.
 
@@ -88,13 +99,26 @@ def off_the_ridge(search: Search, point: Point, reason: str) -> tuple[Point, str
     zeros = search.covariance.with_zeros(point.phi)
     if point.D.size and (largest := point.D.max()) > ON_THE_WAY:
         zeros.insert(0, search.covariance.moved(point.phi, ALL_OF_IT / largest * point.D))
+    others = [point]
     for phi in zeros:
         if search.stopped:
             break
-        if (other := _at_zero(search, point, phi)) is not None:
+        other, is_maximum = _at_zero(search, point, phi)
+        if is_maximum:
             return other, "converged"
+        others.append(other)
+    # On the way from elsewhere along the same ridge, which is level but for rounding.
+    others = [p for p in others if _is_nearly_there(p)]
+    best = max(others, key=lambda p: p.loglik, default=point)
+    if _is_nearly_there(point) and best is not point and best.loglik - point.loglik < LEVEL:
+        return best, "converged"
     search.held = point.held
     return point, reason
+
+
+def _is_nearly_there(point: Point) -> bool:
+    """Whether the decrement of a point that no search ended at tells rounding alone."""
+    return point.decrement <= DECREMENT_ROUNDING and point.smallest_eigenvalue > -1e-4
 
 
 def named(search: Search, point: Point, reason: str) -> str:
@@ -110,15 +134,70 @@ def named(search: Search, point: Point, reason: str) -> str:
     return reason
 
 
-def _at_zero(search: Search, point: Point, phi: Array) -> Point | None:
-    """The maximum where a variance is zero; None where it is lower, or not reached."""
+def second_look(search: Search, optimum: Optimum) -> Optimum:
+    """Judge a compiled search over few rows that did not end, as those in Python are judged.
+
+    Parameters
+    ----------
+    search : Search
+        Of the same problem, without evaluations so far.
+    """
+    few = search.problem.n_obs <= FEW_ROWS and search.max_evaluations >= EVALUATIONS
+    if optimum.reason == "converged" or not few:
+        return optimum
+    search.trace.extend(optimum.trace)
+    search.begin_anew(EVALUATIONS)
+    point = search.try_evaluate(optimum.phi, "second look")
+    if point is None:
+        return optimum
+    point, reason = finished(search, point, optimum.reason)
+    return optimum if reason == optimum.reason else conclude(search, point, reason)
+
+
+def with_digits(search: Search, point: Point, reason: str) -> tuple[Point, str]:
+    """Go back from where next to nothing is left of the residual variance to where l has digits.
+
+    X'V^-1 X is ill-conditioned where fixed effects take what random effects leave.
+
+    Returns
+    -------
+    point : Point
+    reason : str
+        As given, or that rounding leaves too few digits.
+    """
+    is_small = search.problem.n_obs <= FEW_ROWS and point.D.size > 0
+    if reason != "converged" or not is_small or point.D.max() < HAS_DIGITS[-1]:
+        return point, reason
+    lost, size = _noise(search, point), max(1.0, abs(point.loglik))
+    if lost <= LOST_DIGITS * size:
+        return point, reason
+    for largest in HAS_DIGITS:
+        D = largest / point.D.max() * point.D
+        back = search.try_evaluate(search.covariance.moved(point.phi, D), "back to digits")
+        if back is None or abs(back.loglik - point.loglik) > 3 * lost + LEVEL:
+            continue
+        if _noise(search, back) <= LOST_DIGITS * size:
+            return back, reason
+    digits = int(np.clip(-np.log10(lost / size), 0, 15))
+    why = "the residual variance is too small beside those of random effects"
+    return point, f"rounding leaves the log-likelihood {digits} digits: {why}"
+
+
+def _noise(search: Search, point: Point) -> float:
+    """By how much rounding changes the log-likelihood."""
+    near = (search.covariance.moved(point.phi, (1 + part) * point.D) for part in WIGGLES)
+    return float(max(abs(_loglik(search, phi) - point.loglik) for phi in near))
+
+
+def _at_zero(search: Search, point: Point, phi: Array) -> tuple[Point, bool]:
+    """The end of a search where a variance is zero, and whether it is a maximum, not lower."""
     search.begin_anew(EVALUATIONS)
     other = search.try_evaluate(phi, "without a variance")
     if other is None:
-        return None
+        return point, False
     other, ending = root_steps(search, other)
     is_maximum = ending == "converged" or _is_all_of_it(search, other)
-    return other if is_maximum and point.loglik - other.loglik < LEVEL else None
+    return other, is_maximum and point.loglik - other.loglik < LEVEL
 
 
 def _is_all_of_it(search: Search, point: Point) -> bool:

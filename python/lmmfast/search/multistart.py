@@ -14,7 +14,7 @@ import numpy as np
 from lmmfast.arrays import Array
 from lmmfast.engines.engine import totals_at
 from lmmfast.errors import ConvergenceError
-from lmmfast.search.at_the_ends import is_unbounded, named, off_the_ridge
+from lmmfast.search.at_the_ends import finished, is_unbounded
 from lmmfast.search.objective import Evaluation
 from lmmfast.search.scoring import FEW_ROWS, ROUGH_TOLERANCE, Point, Search
 from lmmfast.search.scoring import climb as climb_variances
@@ -99,8 +99,7 @@ def maximise(
         lost += ending != "converged"
         if search.stopped or lost >= (MOST_LOST if reason == "converged" else LOST):
             break
-    best, reason = off_the_ridge(search, best, reason)
-    return best, named(search, best, reason)
+    return finished(search, best, reason)
 
 
 def _is_worth_it(other: Point, best: Point, reason: str) -> bool:
