@@ -47,14 +47,14 @@ STAGES = {
         f"{FORMULA}:FormulaDesign.__init__",
     ],
     "clusters found": [f"{FITTING}:gather"],
-    "working basis": [f"{FITTING}:choose_basis"],
+    "working basis": ["lmmfast.fitting.settle:choose_basis"],
     "columns made from the frame": [f"{FORMULA}:FormulaDesign.batch"],
     "packing": ["lmmfast.packing.compress:compress_once"],
     "search: all passes": [f"{FITTING}:compiled_maximise"],
     "basis, packing and search in the core": [f"{CORE}.fit_rows"],
     "rows handed to the core": ["lmmfast.design.from_arrays:ArrayDesign.batch"],
     "checks": [f"{FITTING}:check_clusters", f"{FITTING}:choose_covariance", f"{FITTING}:_problem"],
-    "certificate": [f"{FITTING}:certify", "lmmfast.fitting.small:certify"],
+    "certificate": ["lmmfast.fitting.judge:certify", "lmmfast.fitting.small:certify"],
     "result": ["lmmfast.fitting.small:read_optimum", "lmmfast.result:LMMResult.__init__"],
 }
 FORMULA_STAGES = {

@@ -61,7 +61,7 @@ def from_frame(job: dict[str, Any], threads: list[int], best: Best) -> dict[str,
 
 def one_pass(packed: Any, threads: list[int], best: Best) -> dict[str, Any]:
     """Seconds of an evaluation and bandwidth of memory, right after each other."""
-    from lmmfast.engines.engine import MomentsEngine
+    from lmmfast.engines.moments import MomentsEngine
 
     Lambda = 0.7 * np.eye(packed.q)
     return {

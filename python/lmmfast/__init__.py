@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from lmmfast import datasets
     from lmmfast._build_info import build_info
+    from lmmfast.api import fit, lmm
     from lmmfast.batch.by import lmm_by
     from lmmfast.batch.by_result import LMMByResult
     from lmmfast.batch.many import fit_many
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
         TooLargeError,
         UnsupportedModelError,
     )
-    from lmmfast.fitting.pipeline import fit, lmm
     from lmmfast.inference.comparison import compare
     from lmmfast.persist.files import load
     from lmmfast.residual.structures import (
@@ -85,9 +85,9 @@ _HOMES = {
     "LMMByResult": "lmmfast.batch.by_result",
     "LMMResult": "lmmfast.result",
     "ManyFits": "lmmfast.batch.many_result",
-    "fit": "lmmfast.fitting.pipeline",
+    "fit": "lmmfast.api",
     "fit_many": "lmmfast.batch.many",
-    "lmm": "lmmfast.fitting.pipeline",
+    "lmm": "lmmfast.api",
     "load": "lmmfast.persist.files",
     "lmm_by": "lmmfast.batch.by",
     "build_info": "lmmfast._build_info",

@@ -140,7 +140,7 @@ def _positive(text: str) -> int:
 
 
 def _fit(arguments: argparse.Namespace) -> int:
-    from lmmfast.fitting.pipeline import lmm
+    from lmmfast.api import lmm
 
     options: dict[str, Any] = {} if arguments.max_iter is None else {"max_iter": arguments.max_iter}
     data = read_table(arguments.data, _group_columns(arguments.formula), arguments.na)

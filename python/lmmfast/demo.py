@@ -38,7 +38,7 @@ def load() -> pd.DataFrame:
 
 def fit_all(data: pd.DataFrame) -> Fits:
     """Fit both models by ML and REML; keys are ("intercept" or "slope", method)."""
-    from lmmfast.fitting.pipeline import lmm
+    from lmmfast.api import lmm
 
     return {
         (model, method): lmm(formula, data, reml=method == "REML")

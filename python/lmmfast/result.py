@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, overload
 import numpy as np
 from numpy.typing import NDArray
 
+from lmmfast.arguments import check_choice
 from lmmfast.arrays import Array
 from lmmfast.covariance.random import natural_names
 from lmmfast.covariance.terms import BlockCovariance
@@ -26,6 +27,7 @@ from lmmfast.handed_out import HandedOut
 from lmmfast.implied import implied
 from lmmfast.inference.denominators import Denominators
 from lmmfast.inference.hypotheses import LinearTest, linear_test, read_hypothesis
+from lmmfast.inference.kept import kept_denominators
 from lmmfast.inference.methods import Method, denominators
 from lmmfast.inference.totals import InferenceTotals, inference_totals
 from lmmfast.inference.wald import coefficient_table, two_sided_p
@@ -290,7 +292,8 @@ class LMMResult:
         """
         view = self.__copy__()
         view._method = Method(ddf, information, vcov, cluster)
-        view.__dict__.pop("_denominators", None)
+        for known in ("_denominators", "_df"):
+            view.__dict__.pop(known, None)
         _ = view._cov_beta  # refused now, and not when a table is asked for
         return view
 
@@ -468,7 +471,7 @@ class LMMResult:
         """Covariance matrix of the fixed effects (p, p)."""
         return self._denominators.cov if self._method.adjusts_errors else self._estimates.cov_beta
 
-    @property
+    @cached_property
     def _df(self) -> Array:
         """Degrees of freedom of each coefficient (p,)."""
         return np.array([self._denominators.df(row) for row in np.eye(len(self.x_names))])
@@ -596,7 +599,7 @@ class LMMResult:
         if known is not None:
             return np.asarray(known.expected)
         engine = self._need(self._engine, "the information of theta")
-        average = getattr(engine, "average_information", False)
+        average = engine.traits.average_information
         totals = engine.totals(self._Lambda, with_kr=self._problem.reml or average)
         evaluation = Evaluation(self._problem, totals)
         with np.errstate(all="ignore"):
@@ -965,7 +968,7 @@ class LMMResult:
 
     def _factors_at(self, level: str) -> list[int]:
         """Grouping factors whose effects belong to a level of prediction."""
-        prediction.check_choice("level", level, prediction.LEVELS)
+        check_choice("level", level, prediction.LEVELS)
         return [0] if level == "conditional" else []
 
     @cached_property
@@ -1029,7 +1032,7 @@ class LMMResult:
 
     def _grouped_rows(self, within: str | None) -> implied.GroupedRows:
         """Groups within which pairs of rows are looked at."""
-        prediction.check_choice("within", within or self.group_name, (self.group_name,))
+        check_choice("within", within or self.group_name, (self.group_name,))
         return implied.grouped_rows(self)
 
     def _factor_columns(
@@ -1568,7 +1571,15 @@ class LMMResult:
         bare = self.__copy__()
         bare._design = bare._clusters = bare._engine = bare._residual_model = None
         bare._fingerprints = None
+        bare.__dict__.update(self._conclusions_without_rows())
         return bare
+
+    def _conclusions_without_rows(self) -> dict[str, Any]:
+        """What a fit without rows has instead of sums by group and a column of clusters."""
+        if not self._method.needs_rows:
+            return {}
+        kept = kept_denominators(self._method.vcov, self._cov_beta, self._df)
+        return {"_method": replace(self._method, cluster=None), "_denominators": kept}
 
     def _compute_what_needs_data(self) -> None:
         """Fill the caches that a fit without data is to keep."""
@@ -1589,7 +1600,7 @@ class LMMResult:
         if self._engine is not None:
             self._compute_what_needs_data()
         data = ("_design", "_clusters", "_engine", "_residual_model", "_fingerprints")
-        state = {**self.__dict__, **dict.fromkeys(data)}
+        state = {**self.__dict__, **dict.fromkeys(data), **self._conclusions_without_rows()}
         state.pop("_factor_effects", None)  # it holds the lookups of groups
         return with_version(state)
 

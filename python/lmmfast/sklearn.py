@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lmmfast.api import fit as fit_arrays
 from lmmfast.arrays import Array
 from lmmfast.errors import DataError
-from lmmfast.fitting.pipeline import fit as fit_arrays
 
 try:
     from sklearn.base import BaseEstimator, RegressorMixin

@@ -10,8 +10,8 @@ import numpy as np
 import lmmfast
 from lmmfast._dispatch import usable_levels
 from lmmfast.covariance.terms import BlockCovariance
-from lmmfast.engines.engine import Totals, unflatten
 from lmmfast.engines.reference import ReferenceEngine
+from lmmfast.engines.totals import Totals, unflatten
 from lmmfast.packing.compress import BatchSums, aligned_zeros
 
 LEVELS = {level: importlib.import_module(f"lmmfast._core_{level}") for level in usable_levels()}

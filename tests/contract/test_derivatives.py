@@ -45,7 +45,7 @@ class Case:
 
     def at(self, Lambda, kr=False) -> Evaluation:
         """Evaluation at a root of D that need not be triangular."""
-        from lmmfast.engines.engine import unflatten
+        from lmmfast.engines.totals import unflatten
 
         q, p1 = self.data.q, self.data.p1
         flat = CORE.evaluate(self.packed, q, p1, Lambda, self.sums.perp, kr, 1)

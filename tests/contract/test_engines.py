@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from samples import COVARIANCES, LEVELS, assert_totals, random_phi, sample
 
-from lmmfast.engines.engine import Totals
+from lmmfast.engines.totals import Totals
 
 CORES = list(LEVELS.values())
 cores = pytest.mark.parametrize("core", CORES, ids=list(LEVELS))

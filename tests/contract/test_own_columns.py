@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from samples import LEVELS, Sample, assert_totals
 
-from lmmfast.engines.engine import unflatten
+from lmmfast.engines.totals import unflatten
 
 cores = pytest.mark.parametrize("core", list(LEVELS.values()), ids=list(LEVELS))
 SIZES = [3, 8, 1, 5, 2, 2, 7, 4, 6, 31, 5, 3]

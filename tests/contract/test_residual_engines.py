@@ -12,7 +12,8 @@ from residual_samples import MARKOV, STRUCTURES, longitudinal
 import lmmfast as lf
 from lmmfast._dispatch import core
 from lmmfast.design.from_formula import FormulaDesign
-from lmmfast.fitting.pipeline import Options, choose_covariance
+from lmmfast.fitting.options import Options
+from lmmfast.fitting.prepare import choose_covariance
 from lmmfast.fitting.residual import ResidualFit
 from lmmfast.grouping.clusters import gather
 from lmmfast.residual import definitions, structures

@@ -6,7 +6,7 @@ import pytest
 from samples import LEVELS, Sample, assert_totals
 
 import lmmfast
-from lmmfast.engines.engine import unflatten
+from lmmfast.engines.totals import unflatten
 
 cores = pytest.mark.parametrize("core", list(LEVELS.values()), ids=list(LEVELS))
 
@@ -123,7 +123,7 @@ def unshared(monkeypatch):
 
     def fit(data, **options):
         with monkeypatch.context() as patch:
-            patch.setattr("lmmfast.engines.engine.MomentsEngine.evaluated", Unshared())
+            patch.setattr("lmmfast.engines.moments.MomentsEngine.evaluated", Unshared())
             return lmmfast.lmm(FORMULA, data, **options)
 
     return fit
@@ -133,7 +133,7 @@ class Unshared:
     """In the place of the plan: the clusters themselves."""
 
     def __get__(self, engine, owner=None):
-        from lmmfast.engines.engine import Evaluated
+        from lmmfast.engines.moments import Evaluated
 
         return Evaluated(engine.clusters.blocks)
 
@@ -149,7 +149,7 @@ def assert_same_fit(a, b, tolerance=1e-10):
 @pytest.fixture
 def shared(monkeypatch):
     """Put clusters together even where a few passes over all of them cost less."""
-    monkeypatch.setattr("lmmfast.engines.engine.MomentsEngine.expected_passes", MANY_PASSES)
+    monkeypatch.setattr("lmmfast.engines.moments.MomentsEngine.expected_passes", MANY_PASSES)
 
 
 @pytest.mark.usefixtures("shared")

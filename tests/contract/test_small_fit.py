@@ -167,7 +167,7 @@ def small(monkeypatch):
 
     def fit(call):
         with monkeypatch.context() as m:
-            m.setattr(fitting, "_prepare", fail)
+            m.setattr(fitting, "prepare", fail)
             return call()
 
     return fit

@@ -229,7 +229,7 @@ def test_interruption(csv, capsys, monkeypatch):
     def interrupt(*args, **kwargs):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("lmmfast.fitting.pipeline.lmm", interrupt)
+    monkeypatch.setattr("lmmfast.api.lmm", interrupt)
     assert main(["fit", SLEEP, csv]) == 130
     assert "interrupted" in error_of(capsys)
 

@@ -54,9 +54,8 @@ TASKS = {
 }
 
 
-@pytest.mark.parametrize("wait", [0.3, 1.2])
-@pytest.mark.parametrize("kind", TASKS)
-def test_ctrl_c(kind, wait):
+def interrupted(kind, wait):
+    """How many seconds Ctrl-C took, and whether the next fit was the same."""
     m, task = TASKS[kind]
     done = subprocess.run(
         [sys.executable, "-c", SCRIPT.format(m=m, task=task, wait=wait)],
@@ -66,5 +65,16 @@ def test_ctrl_c(kind, wait):
     )
     assert done.returncode == 0, done.stderr
     late, same = done.stdout.split()
-    assert float(late) < 1.0
-    assert same == "True"
+    return float(late), same == "True"
+
+
+@pytest.mark.parametrize("wait", [0.3, 1.2])
+@pytest.mark.parametrize("kind", TASKS)
+def test_ctrl_c(kind, wait):
+    """Within a second in one of three tries: the machine may be busy with something else."""
+    for _ in range(3):
+        late, same = interrupted(kind, wait)
+        assert same
+        if late < 1.0:
+            return
+    pytest.fail(f"{late:.1f} s")

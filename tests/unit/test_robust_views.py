@@ -1,5 +1,7 @@
 """What users ask of robust variances, and what is refused."""
 
+import pickle
+
 import numpy as np
 import pytest
 
@@ -75,3 +77,48 @@ def test_a_cluster_that_carries_a_coefficient_alone():
         view = fit.inference(vcov=kind)
         assert np.isfinite(view.bse).all()
         assert view.bse["first"] < fit.bse["first"]
+
+
+def test_one_cluster_is_refused(fit):
+    with pytest.raises(lf.DataError, match="at least two clusters"):
+        fit.inference(vcov="CR1", cluster=np.zeros(180))
+
+
+@pytest.mark.parametrize("kind", ["CR0", "CR1p", "CR2", "CR3"])
+def test_what_two_clusters_cannot_tell_is_nan(kind):
+    data = lf.datasets.orthodont()
+    fit = lf.lmm("distance ~ age * Sex + (age | Subject)", data)
+    view = fit.inference(vcov=kind, cluster=(data["Sex"] == "Male").to_numpy())
+    assert view.bse.isna().all()  # each sex carries its line alone
+    assert view.pvalues.isna().all()
+    assert np.isnan(view.test(np.eye(4)[1:3]).p_value)
+    assert view.anova()["statistic"].isna().all()
+
+
+def test_more_functions_than_clusters():
+    data = lf.datasets.sleepstudy().query("Subject in ['S308', 'S309', 'S310']")
+    fit = lf.lmm("Reaction ~ poly(Days, 4) + (1 | Subject)", data)
+    found = fit.inference(vcov="CR2").test(np.eye(5)[1:])
+    assert found.df_num == 4
+    assert np.isnan(found.p_value)
+
+
+@pytest.mark.parametrize("kind", ["CR0", "CR2"])
+def test_without_fixed_effects(kind):
+    fit = lf.lmm("Reaction ~ 0 + (1 | Subject)", lf.datasets.sleepstudy())
+    view = fit.inference(vcov=kind)
+    assert view.tidy().empty
+    assert "Fixed effects\nnone" in str(view.summary())
+
+
+@pytest.mark.parametrize("options", [{"vcov": "CR2"}, {"ddf": "between-within"}])
+def test_without_rows_coefficients_stay_and_sums_go(fit, options):
+    view = fit.inference(**options)
+    for bare in (view.remove_data(), pickle.loads(pickle.dumps(view))):
+        np.testing.assert_array_equal(bare.tidy(), view.tidy())
+        assert bare.test("Days = 10").p_value == view.test("Days = 10").p_value
+    many = np.repeat(np.arange(18), 10)
+    clustered = fit.inference(vcov="CR2", cluster=many)
+    assert len(pickle.dumps(clustered)) < 12_000
+    with pytest.raises(lf.DataError, match="several coefficients"):
+        clustered.remove_data().test(np.eye(2))

@@ -232,3 +232,25 @@ def test_sums_that_are_not_kept_are_made_when_they_are_asked_for(monkeypatch):
         fit.inference("kenward-roger").tidy(), kept.inference("kenward-roger").tidy()
     )
     np.testing.assert_array_equal(errors_first, kept.theta_se)
+
+
+def test_a_mean_alone_has_nothing_to_be_compared_with(fit):
+    with pytest.raises(lf.DataError, match="one mean alone"):
+        fit.emmeans("age").pairs()
+    table = fit.emmeans("age", by="Sex").test()
+    assert list(table["df_num"]) == [0, 0]
+    assert table["p_value"].isna().all()
+
+
+def test_joint_tests_leave_out_what_is_not_estimable():
+    data = lf.datasets.orthodont()
+    data["part"] = np.where(data["age"] > 9, "late", "early")
+    data = data[(data["Sex"] == "Female") | (data["part"] == "early")]
+    with pytest.warns(lf.RankWarning):
+        fit = lf.lmm("distance ~ Sex * part + (1 | Subject)", data)
+    means = fit.emmeans(["Sex", "part"])
+    assert means.frame["estimate"].isna().sum() == 1
+    assert means.test()["df_num"].item() == 2
+    within = fit.emmeans("Sex", by="part").pairs().test().set_index("part")
+    assert np.isnan(within.loc["late", "p_value"])
+    assert 0 < within.loc["early", "p_value"] < 1

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from lmmfast.design.design import warn_of_missing_rows
 from lmmfast.errors import LmmWarning
-from lmmfast.fitting.pipeline import Options
+from lmmfast.fitting.options import Options
 from lmmfast.literals import Identifiable, Missing, RankDeficient
 
 if TYPE_CHECKING:

@@ -21,7 +21,9 @@ from lmmfast.covariance.terms import BlockCovariance
 from lmmfast.data.batch import Batch
 from lmmfast.design.from_formula import FormulaDesign
 from lmmfast.errors import LmmError
-from lmmfast.fitting.pipeline import Options, choose_covariance, fit_design
+from lmmfast.fitting.options import Options
+from lmmfast.fitting.pipeline import fit_design
+from lmmfast.fitting.prepare import choose_covariance
 from lmmfast.formula.parse import ParsedFormula
 from lmmfast.grouping.clusters import gather_segments
 from lmmfast.grouping.segments import Segments

@@ -30,13 +30,9 @@ from lmmfast.errors import (
     UnsupportedModelError,
 )
 from lmmfast.fitting.identify import check_clusters, residual_sums
-from lmmfast.fitting.pipeline import (
-    Options,
-    Prepared,
-    fit_design,
-    prepare_design,
-    warn_of_empty_effects,
-)
+from lmmfast.fitting.options import Options
+from lmmfast.fitting.pipeline import fit_design, warn_of_empty_effects
+from lmmfast.fitting.prepare import Prepared, prepare_design
 from lmmfast.grouping.clusters import Clusters, gather
 from lmmfast.literals import Identifiable, RankDeficient
 from lmmfast.packing.basis import SAMPLE_ROWS, Basis

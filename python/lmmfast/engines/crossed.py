@@ -18,7 +18,8 @@ from lmmfast._dispatch import core
 from lmmfast.arrays import Array, vech_pairs
 from lmmfast.engines.crossed_exact import all_of_T, expected_information
 from lmmfast.engines.crossed_roots import MOST_EFFECTS, OrthogonalFactors, root_rows
-from lmmfast.engines.engine import Totals, Working
+from lmmfast.engines.engine import BaseEngine, Traits, Working
+from lmmfast.engines.totals import Totals
 from lmmfast.errors import TooLargeError
 from lmmfast.grouping.levels import Levels
 from lmmfast.limits import most_dense, most_sparse
@@ -33,7 +34,7 @@ FLOOR = 3e-8
 STIFF = 1e4
 
 
-class CrossedEngine:
+class CrossedEngine(BaseEngine):
     """Totals of crossed grouping factors, at a cost that is free of the number of rows.
 
     Parameters
@@ -50,8 +51,6 @@ class CrossedEngine:
 
     name = "crossed"
     n_designs = None
-    #: `Totals.info` is the average information, unless ``kr`` is asked for and affordable.
-    average_information = True
     #: Up to how many effects ``totals(…, with_kr=True)`` is exact.
     exact_limit = 2000
 
@@ -71,7 +70,17 @@ class CrossedEngine:
         self._n_obs, self._reml = levels.n, True
 
     @property
-    def decrement_tolerance(self) -> float:
+    def traits(self) -> Traits:
+        """What a search may expect of it."""
+        return Traits(
+            average_information=True,
+            n_effects=self.n_effects,
+            decrement_tolerance=self._decrement_tolerance(),
+            loses_digits=self.n_effects > MOST_EFFECTS,
+            goes_back_to_rows=self.n_effects <= MOST_EFFECTS,
+        )
+
+    def _decrement_tolerance(self) -> float:
         """Newton decrement at which a search may end.
 
         Its root is the distance to the maximum in standard errors, which are sqrt(2 / m) of a
@@ -86,11 +95,6 @@ class CrossedEngine:
     def n_effects(self) -> int:
         """Number of effects of all levels."""
         return int(self.system.n_effects)
-
-    @property
-    def loses_digits(self) -> bool:
-        """Whether what is left of y comes from cross-products even where that is very little."""
-        return self.n_effects > MOST_EFFECTS
 
     def for_problem(self, keep: NDArray[np.intp], n_obs: int, reml: bool) -> CrossedEngine:
         """Return the engine for one problem: what average information depends on.

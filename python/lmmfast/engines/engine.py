@@ -1,82 +1,72 @@
-"""Engines: anything that turns a relative root of D into totals."""
+"""Engines: anything that turns a relative root of D into totals, and what it says of itself."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
-from lmmfast._dispatch import core
 from lmmfast.arrays import Array
 from lmmfast.covariance.terms import BlockCovariance
-from lmmfast.packing.compress import CompressedClusters
+from lmmfast.engines.totals import Totals
 
 
 @dataclass(frozen=True)
-class Totals:
-    """Sums over clusters at Vdot = V / sigma2, in the working basis; totals of two sets add.
-
-    With K = q (q + 1) / 2 entries of vech(Ddot) and A = [X y] (n, p + 1), see
-    docs/algorithm.md, section 2.
+class Traits:
+    """What a search may expect of an engine.
 
     Attributes
     ----------
-    logdet : float
-        Sum of log|Vdot_i|.
-    gram : ndarray (p + 1, p + 1)
-        Sum of A_i' Vdot_i^-1 A_i.
-    trace : ndarray (K,)
-        Sum of tr(Vdot_i^-1 dV_k).
-    quad : ndarray (K, p + 1, p + 1)
-        Sum of A_i' Vdot_i^-1 dV_k Vdot_i^-1 A_i.
-    info : ndarray (K, K)
-        Sum of tr(Vdot_i^-1 dV_k Vdot_i^-1 dV_l) / 2, or what stands for it: see `average`.
-    kr : ndarray (K, K, p + 1, p + 1) or None
-        Sum of A_i' Vdot_i^-1 dV_k Vdot_i^-1 dV_l Vdot_i^-1 A_i.
-    average : bool
-        Whether ``info`` is the average of the observed and the expected information at the beta
-        and sigma2 of this point: Gilmour, Thompson and Cullis (1995), Biometrics 51, 1440-1450.
-    shift : ndarray (p,) or None
-        The totals are of A = [X, y - X shift]; None: zeros.
+    average_information : bool
+        Its ``info`` is the average information, which depends on the response and on the problem,
+        unless ``kr`` is asked for and affordable.
+    n_effects : int or None
+        Number of crossed effects; None: clusters are independent.
+    decrement_tolerance : float or None
+        Newton decrement at which a search may end; None: that of the search.
+    loses_digits : bool
+        Sums of squares come from cross-products even where next to nothing of them is left, and the
+        certificate is to say what rounding leaves of the log-likelihood.
+    goes_back_to_rows : bool
+        Where cross-products leave next to nothing it takes sums of squares of the rows themselves.
     """
 
-    logdet: float
-    gram: Array
-    trace: Array
-    quad: Array
-    info: Array
-    kr: Array | None = None
-    average: bool = False
-    shift: Array | None = None
-
-    def __add__(self, other: Totals) -> Totals:
-        """Totals of both sets of clusters."""
-        return Totals(
-            self.logdet + other.logdet,
-            self.gram + other.gram,
-            self.trace + other.trace,
-            self.quad + other.quad,
-            self.info + other.info,
-            None if self.kr is None or other.kr is None else self.kr + other.kr,
-            self.average or other.average,
-        )
+    average_information: bool = False
+    n_effects: int | None = None
+    decrement_tolerance: float | None = None
+    loses_digits: bool = False
+    goes_back_to_rows: bool = False
 
 
-def unflatten(flat: Array, q: int, p1: int, with_kr: bool) -> Totals:
-    """Views into the flat buffer of the kernels, in the order of the C++ `engines/totals.hpp`."""
-    K = q * (q + 1) // 2
-    shapes: list[tuple[int, ...]] = [(1,), (K,), (K, K), (p1, p1), (K, p1, p1)]
-    if with_kr:
-        shapes.append((K, K, p1, p1))
-    ends = np.cumsum([int(np.prod(shape)) for shape in shapes])
-    parts = np.split(flat, ends[:-1])
-    logdet, trace, info, gram, quad, *kr = (
-        part.reshape(shape) for part, shape in zip(parts, shapes, strict=True)
-    )
-    return Totals(float(logdet[0]), gram, trace, quad, info, kr[0] if kr else None)
+class BaseEngine:
+    """What an engine says of itself where it has nothing special to say."""
+
+    name: str
+    n_designs: Any = None
+
+    @property
+    def traits(self) -> Traits:
+        """What a search may expect of it."""
+        return Traits()
+
+    def for_problem(self, keep: NDArray[np.intp], n_obs: int, reml: bool) -> Any:
+        """Return the engine for one problem, where ``info`` depends on it.
+
+        Parameters
+        ----------
+        keep : ndarray of int
+            Columns of X in use.
+        n_obs : int
+        reml : bool
+        """
+        return self
+
+    def start(self, keep: NDArray[np.intp]) -> Array | None:
+        """D relative to sigma2 (q, q) to start from; None: the identity matrix."""
+        return None
 
 
 class Engine(Protocol):
@@ -87,6 +77,10 @@ class Engine(Protocol):
     @property
     def n_designs(self) -> int | None:
         """Number of designs that clusters were put together by; None: they were not."""
+
+    @property
+    def traits(self) -> Traits:
+        """What a search may expect of it."""
 
     def totals(self, Lambda: Array, with_kr: bool = False) -> Totals:
         """Totals at Ddot = Lambda Lambda'."""
@@ -122,6 +116,16 @@ class LevelsEngine(Protocol):
     n_designs: None
 
     @property
+    def traits(self) -> Traits:
+        """What a search may expect of it."""
+
+    def for_problem(self, keep: NDArray[np.intp], n_obs: int, reml: bool) -> LevelsEngine:
+        """Return the engine for one problem: see `BaseEngine.for_problem`."""
+
+    def start(self, keep: NDArray[np.intp]) -> Array | None:
+        """D relative to sigma2 to start from: see `BaseEngine.start`."""
+
+    @property
     def gram(self) -> Array:
         """A'WA, (p + 1, p + 1)."""
 
@@ -144,6 +148,10 @@ class ResidualEngine(Protocol):
 
     name: str
 
+    @property
+    def traits(self) -> Traits:
+        """What a search may expect of it."""
+
     def at(self, kappa: Array) -> Engine:
         """Return the engine at working parameters kappa (n_params,)."""
 
@@ -153,83 +161,3 @@ class WhiteningEngine(Engine, Protocol):
 
     def whitened(self, Lambda: Array, c: Array) -> Array:
         """L^-1 A c (n,) with Vdot_i = L L', rows in the order of the clusters."""
-
-
-class Evaluated(NamedTuple):
-    """What a pass goes over: the clusters, or less with the same totals.
-
-    Attributes
-    ----------
-    blocks : ndarray (n_blocks, n_fields, 8)
-        As in `CompressedClusters`.
-    counts : ndarray (n_blocks, 8) or None
-        For how many clusters of its design each one stands; None: for itself.
-    n_designs : int or None
-        Number of different R_i.
-    z_in_x : list of int
-        As in `CompressedClusters`.
-    """
-
-    blocks: Array
-    counts: Array | None = None
-    n_designs: int | None = None
-    z_in_x: Sequence[int] = ()
-
-
-class MomentsEngine:
-    """Compressed clusters, Woodbury, lanes and threads: cost free of the number of rows.
-
-    Parameters
-    ----------
-    share : bool
-        Whether clusters of one design may be put together (docs/algorithm.md, eq. 2.16).
-    """
-
-    name = "moments"
-    # Over many clusters a search takes three to six.
-    expected_passes = 3
-
-    def __init__(self, clusters: CompressedClusters, n_threads: int, share: bool = True) -> None:
-        self.clusters = clusters
-        self.n_threads = n_threads
-        self._share = share
-
-    @cached_property
-    def evaluated(self) -> Evaluated:
-        """What passes go over; planned when the first one is wanted."""
-        c = self.clusters
-        shared = None
-        if self._share:
-            shared = core.share(c.blocks, c.q, c.p1, c.m, self.n_threads, self.expected_passes)
-        return Evaluated(c.blocks, z_in_x=c.z_in_x) if shared is None else Evaluated(*shared)
-
-    @property
-    def n_designs(self) -> int | None:
-        """Number of designs that clusters were put together by; None: they were not."""
-        return self.evaluated.n_designs
-
-    def totals(self, Lambda: Array, with_kr: bool = False) -> Totals:
-        """Totals at Ddot = Lambda Lambda'."""
-        c, (blocks, counts, _, z_in_x) = self.clusters, self.evaluated
-        flat = core.evaluate(
-            blocks, c.q, c.p1, Lambda, c.perp, with_kr, self.n_threads, counts, z_in_x
-        )
-        return unflatten(flat, c.q, c.p1, with_kr)
-
-    def random_effects(self, Lambda: Array, root: Array, c: Array) -> Array:
-        """Predictions of root u (m, q), where b = Lambda u, for c = (-beta, 1)."""
-        data = self.clusters
-        return np.asarray(
-            core.random_effects(
-                data.blocks, data.q, data.p1, data.m, Lambda, root, c, self.n_threads
-            )
-        )
-
-    def random_effects_cov(self, Lambda: Array, root: Array) -> Array:
-        """Var(root u | y) / sigma2, (m, q, q)."""
-        data = self.clusters
-        return np.asarray(
-            core.random_effects_covariance(
-                data.blocks, data.q, data.p1, data.m, Lambda, root, self.n_threads
-            )
-        )

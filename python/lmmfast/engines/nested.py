@@ -14,7 +14,8 @@ import numpy as np
 
 from lmmfast._dispatch import core
 from lmmfast.arrays import Array
-from lmmfast.engines.engine import Totals, Working, unflatten
+from lmmfast.engines.engine import BaseEngine, Working
+from lmmfast.engines.totals import Totals, unflatten
 from lmmfast.errors import DataError
 from lmmfast.grouping.levels import Codes, Levels
 from lmmfast.grouping.unit_order import UnitOrder, order_units
@@ -75,7 +76,7 @@ class NestedUnits:
         )
 
 
-class NestedEngine:
+class NestedEngine(BaseEngine):
     """Factors in a chain, independent residuals: cost linear in the units of all levels.
 
     Parameters

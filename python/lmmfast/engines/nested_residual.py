@@ -14,9 +14,11 @@ import numpy as np
 
 from lmmfast._dispatch import core
 from lmmfast.arrays import Array
-from lmmfast.engines.engine import Totals, Working
+from lmmfast.engines.dense import DenseEngine
+from lmmfast.engines.engine import BaseEngine, Working
+from lmmfast.engines.markov import MarkovEngine, suits_markov
 from lmmfast.engines.patterns import in_lanes
-from lmmfast.engines.residual_base import DenseEngine, MarkovEngine, add_local, suits_markov
+from lmmfast.engines.totals import Totals, add_local
 from lmmfast.grouping.levels import Codes, Levels
 from lmmfast.grouping.unit_order import UnitOrder, order_units
 from lmmfast.packing.compress import aligned_zeros
@@ -45,7 +47,7 @@ class NestedRows(NamedTuple):
     centre: list[Array]
 
 
-class NestedResidualEngine:
+class NestedResidualEngine(BaseEngine):
     """Factors in a chain, residuals with a structure within the innermost units.
 
     Parameters

@@ -8,12 +8,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lmmfast.arrays import Array, vech_pairs
-from lmmfast.engines.engine import Totals
+from lmmfast.engines.engine import BaseEngine
+from lmmfast.engines.totals import Totals
 from lmmfast.residual.dense import residual_covariance
 from lmmfast.residual.model import ResidualModel
 
 
-class ReferenceEngine:
+class ReferenceEngine(BaseEngine):
     """Form each V_i (n_i, n_i) and invert it. Cost O(sum n_i^3).
 
     Parameters

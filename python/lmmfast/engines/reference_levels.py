@@ -7,12 +7,13 @@ import copy
 import numpy as np
 
 from lmmfast.arrays import Array, vech_pairs
-from lmmfast.engines.engine import Totals
+from lmmfast.engines.engine import BaseEngine
 from lmmfast.engines.reference import ReferenceEngine
+from lmmfast.engines.totals import Totals
 from lmmfast.grouping.levels import Levels
 
 
-class LevelsReferenceEngine:
+class LevelsReferenceEngine(BaseEngine):
     """Form V of all rows and invert it. Cost O(n^3).
 
     Parameters

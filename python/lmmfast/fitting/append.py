@@ -24,9 +24,11 @@ from lmmfast.data.tables import is_table, open_table
 from lmmfast.design.design import Design
 from lmmfast.design.from_arrays import ArrayDesign, ArraySpec
 from lmmfast.design.from_formula import FormulaDesign
-from lmmfast.engines.engine import MomentsEngine
+from lmmfast.engines.moments import MomentsEngine
 from lmmfast.errors import DataError, UnsupportedModelError
-from lmmfast.fitting.pipeline import Options, fit_prepared, prepared
+from lmmfast.fitting.options import Options
+from lmmfast.fitting.pipeline import fit_prepared
+from lmmfast.fitting.prepare import prepared
 from lmmfast.grouping.clusters import gather
 from lmmfast.packing.basis import Basis, adds_up_to_one, take_sample
 from lmmfast.packing.compress import CompressedClusters

@@ -5,24 +5,23 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from lmmfast._threads import n_threads
 from lmmfast.arrays import Array
 from lmmfast.covariance.terms import BlockCovariance
 from lmmfast.design.design import Design, check_finite
-from lmmfast.engines.engine import LevelsEngine, Totals, Working
-from lmmfast.engines.reference_levels import LevelsReferenceEngine
-from lmmfast.errors import DataError, UnsupportedModelError
+from lmmfast.engines.choose import engine_of_factors
+from lmmfast.engines.engine import LevelsEngine
+from lmmfast.engines.totals import Totals
+from lmmfast.errors import DataError
 from lmmfast.fitting.identify import check_joint_information, check_response, refusal, residual_sums
 from lmmfast.fitting.redundancy import conclude_in_the_middle
+from lmmfast.fitting.settle import settle
 from lmmfast.fitting.start import given_start
 from lmmfast.grouping.levels import Levels
-from lmmfast.limits import check_reference
-from lmmfast.packing.basis import Basis, choose_basis
-from lmmfast.packing.compress import better_basis
+from lmmfast.packing.basis import Basis
 from lmmfast.residual.model import ResidualModel
-from lmmfast.search.estimates import independent_columns, make_problem
+from lmmfast.search.estimates import make_problem
 from lmmfast.search.multistart import maximise
 from lmmfast.search.objective import Problem
 from lmmfast.search.optimum import Optimum
@@ -30,7 +29,7 @@ from lmmfast.search.scoring import Point, Search, root_steps
 from lmmfast.search.scoring import climb as climb_variances
 
 if TYPE_CHECKING:
-    from lmmfast.fitting.pipeline import Options
+    from lmmfast.fitting.options import Options
 
 # Variances this many times sigma2 suggest that the random effects can fit y exactly.
 SUSPICIOUS = 1e8
@@ -63,46 +62,28 @@ class LevelsFit:
         self, design: Design, levels: Levels, random: BlockCovariance, options: Options
     ) -> None:
         self.design, self.levels, self.covariance, self.options = design, levels, random, options
-        self._pack()
-        if len(self.keep) >= design.n_obs:
-            raise DataError(
-                f"{len(self.keep)} fixed effects for {design.n_obs} rows: there must be more rows"
-            )
+        self.engine, self.basis, self.keep = settle(design, self._pack)
         check_response(design, self.engine.gram, self.keep, self.basis.y_size)
         self.problem: Problem = make_problem(
             self.keep, design.n_obs, options.reml, self.basis, self.engine.log_weights
         )
-        if hasattr(self.engine, "for_problem"):
-            self.engine = self.engine.for_problem(self.keep, design.n_obs, options.reml)
+        self.engine = self.engine.for_problem(self.keep, design.n_obs, options.reml)
 
-    def _pack(self) -> None:
-        """Take the rows in, in a basis in which dropped columns of X have no part."""
-        excluded = np.empty(0, dtype=np.intp)
-        basis = choose_basis(self.design, excluded)
-        for attempt in range(4):
-            self.basis: Basis = basis
-            try:
-                self.engine = choose_engine(self.levels, self._working, self.options)
-            except DataError:
-                check_finite(self.design)
-                raise
-            gram = self.engine.gram
-            self.keep: NDArray[np.intp] = independent_columns(gram[:-1, :-1], basis)
-            dropped = np.setdiff1d(np.arange(len(gram) - 1), self.keep)
-            better = better_basis(gram, basis) if attempt < 2 else None
-            if len(basis.involved(dropped)):
-                excluded = np.union1d(excluded, dropped)
-                basis = choose_basis(self.design, excluded)
-            elif better is not None:
-                basis = better
-            else:
-                return
+    def _pack(self, basis: Basis) -> tuple[LevelsEngine, Array, Basis]:
+        """Take the rows in, in a basis."""
 
-    def _working(self, rows: Any) -> tuple[Array, Array, Array | None]:
-        """Rows in the working basis."""
-        if self.design.random_access and not isinstance(rows, slice):
-            return self.basis.working(self.design.batch(slice(None)), rows, self.options.n_jobs)
-        return self.basis.working(self.design.batch(rows), n_jobs=self.options.n_jobs)
+        def working(rows: Any) -> tuple[Array, Array, Array | None]:
+            if self.design.random_access and not isinstance(rows, slice):
+                return basis.working(self.design.batch(slice(None)), rows, self.options.n_jobs)
+            return basis.working(self.design.batch(rows), n_jobs=self.options.n_jobs)
+
+        threads = n_threads(self.options.n_jobs)
+        try:
+            engine = engine_of_factors(self.levels, working, self.options.engine, threads)
+        except DataError:
+            check_finite(self.design)
+            raise
+        return engine, engine.gram, basis
 
     def _check_something_left(self) -> None:
         """Refuse a response that fixed and random effects together fit exactly.
@@ -112,7 +93,7 @@ class LevelsFit:
         NotIdentifiableError
         """
         size, nothing = FREE_EFFECTS, NOTHING_LEFT
-        if not getattr(self.engine, "loses_digits", True):
+        if self.engine.traits.goes_back_to_rows:
             size, nothing = FREE_EFFECTS_FROM_ROWS, NOTHING_LEFT_FROM_ROWS
         total, free, freer = (self._totals(variance) for variance in (0.0, size, 10 * size))
         if not np.isfinite([free.logdet, freer.logdet]).all():
@@ -166,7 +147,7 @@ class LevelsFit:
         about fixed effects alone, unless the engine goes back to the rows.
         """
         engine = self.engine
-        if reason != "converged" or not getattr(engine, "loses_digits", False):
+        if reason != "converged" or not engine.traits.loses_digits:
             return reason
         evaluation, rows = point.evaluation, np.append(self.keep, -1)
         whole = evaluation.c @ engine.gram[np.ix_(rows, rows)] @ evaluation.c
@@ -181,9 +162,9 @@ class LevelsFit:
 
     def _first_point(self, search: Search, random_names: list[str]) -> tuple[Point, int]:
         """Evaluate the first point, and count the directions in which the data tell nothing."""
-        D = np.eye(self.covariance.q)
-        if hasattr(self.engine, "start") and self.options.start is None:
-            D = self.engine.start(self.keep)
+        D = self.engine.start(self.keep) if self.options.start is None else None
+        if D is None:
+            D = np.eye(self.covariance.q)
         point = search.begin(self.covariance.phi(D), "start")
         names = [*random_names, "var(Residual)"]
         m, identifiable = max(self.levels.counts), self.options.identifiable
@@ -194,38 +175,3 @@ class LevelsFit:
             start = given_start(self.covariance, self.basis, self.options.start)
             point = search.evaluate(start, "start")
         return point, n_flat
-
-
-def choose_engine(levels: Levels, working: Working, options: Options) -> LevelsEngine:
-    """Choose how V is factorised: by whether the factors are nested, or as the user says.
-
-    Raises
-    ------
-    UnsupportedModelError
-        The engine asked for cannot fit the model.
-    TooLargeError
-        There is not enough memory for it.
-    """
-    wanted = options.engine
-    if wanted == "reference":
-        check_reference(levels.n, sum(len(columns) for columns in levels.columns))
-        A, Z, weights = working(slice(0, levels.n))
-        return LevelsReferenceEngine(A, Z, weights, levels)
-    if wanted in ("moments", "dense", "markov"):
-        raise UnsupportedModelError(
-            f"engine={wanted!r} is for a single grouping factor, and there are "
-            f"{', '.join(map(repr, levels.names))}: choose 'auto', 'nested' or 'crossed'"
-        )
-    threads = n_threads(options.n_jobs)
-    if wanted != "crossed" and levels.chain is not None:
-        from lmmfast.engines.nested import build_nested
-
-        return build_nested(levels, working, threads)
-    if wanted == "nested":
-        raise UnsupportedModelError(
-            f"engine='nested' is for factors of which each is nested in the one before, but "
-            f"{', '.join(map(repr, levels.names))} are crossed: choose 'auto' or 'crossed'"
-        )
-    from lmmfast.engines.crossed import build_crossed
-
-    return build_crossed(levels, working, threads)

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from lmmfast._threads import n_threads
 from lmmfast.arrays import Array
 from lmmfast.covariance.terms import BlockCovariance
 from lmmfast.design.design import Design
-from lmmfast.engines.nested_residual import build_nested_residual
-from lmmfast.engines.reference import ReferenceEngine
-from lmmfast.engines.reference_levels import LevelsReferenceEngine
+from lmmfast.engines.choose import engine_of_nested_structure
 from lmmfast.errors import UnsupportedModelError
 from lmmfast.fitting.residual import ResidualFit
 from lmmfast.grouping.clusters import gather
@@ -19,7 +16,7 @@ from lmmfast.grouping.levels import Levels
 from lmmfast.search.scoring import Search
 
 if TYPE_CHECKING:
-    from lmmfast.fitting.pipeline import Options
+    from lmmfast.fitting.options import Options
 
 
 class NestedResidualFit(ResidualFit):
@@ -54,20 +51,13 @@ class NestedResidualFit(ResidualFit):
         super().__init__(design, clusters, random, options)
 
     def _choose_engine(self, A: Array, Z: Array, weights: Array | None) -> Any:
-        if self.options.engine == "reference":
-            rows = self.model.rows
-            levels = replace(self.levels, codes=tuple(codes[rows] for codes in self.levels.codes))
-            residuals = ReferenceEngine(A, Z, weights, self.model.ptr, self.model)
-            return LevelsReferenceEngine(A, Z, weights, levels, residuals)
-        if self.options.engine not in ("auto", "nested", "dense", "markov"):
-            raise UnsupportedModelError(
-                f"engine={self.options.engine!r} does not know {self.model.structure} within "
-                "nested factors: choose 'auto', 'dense' or 'markov'"
-            )
-        wanted = "auto" if self.options.engine == "nested" else self.options.engine
-        threads = n_threads(self.options.n_jobs)
-        return build_nested_residual(
-            self.levels, self._rows_in_basis, self.model, threads, engine=wanted
+        return engine_of_nested_structure(
+            (A, Z, weights),
+            self._rows_in_basis,
+            self.levels,
+            self.model,
+            self.options.engine,
+            n_threads(self.options.n_jobs),
         )
 
     def _rows_in_basis(self, rows: Any) -> tuple[Array, Array, Array | None]:

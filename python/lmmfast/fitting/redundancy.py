@@ -285,7 +285,7 @@ def _residual_room(covariance: JointCovariance, tail: Array) -> float:
 
 
 def _wants_kr(search: Search) -> bool:
-    return search.problem.reml or bool(getattr(search.engine, "average_information", False))
+    return search.problem.reml or search.engine.traits.average_information
 
 
 def _user_scale(search: Search, point: Point, basis: Basis) -> tuple[Array, Array, float]:

@@ -15,7 +15,9 @@ from lmmfast.data.frame import as_float
 from lmmfast.data.tables import row_index, single_column
 from lmmfast.design.design import Design
 from lmmfast.errors import DataError
-from lmmfast.fitting.pipeline import Options, fit_design, fit_prepared, prepare_engine
+from lmmfast.fitting.options import Options
+from lmmfast.fitting.pipeline import fit_design, fit_prepared
+from lmmfast.fitting.prepare import prepare_engine
 from lmmfast.packing.basis import suit_response, take_sample
 from lmmfast.search.scoring import floor_eigenvalues
 

@@ -13,24 +13,23 @@ from lmmfast.arrays import Array
 from lmmfast.covariance.joint import JointCovariance
 from lmmfast.covariance.terms import BlockCovariance
 from lmmfast.design.design import Design, check_finite
+from lmmfast.engines.choose import engine_of_structure
+from lmmfast.engines.dense import DenseEngine
 from lmmfast.engines.engine import ResidualEngine, totals_at
-from lmmfast.engines.reference import ReferenceEngine
-from lmmfast.engines.residual_base import DenseEngine, MarkovEngine, suits_markov
 from lmmfast.errors import (
     ConvergenceError,
-    DataError,
     NotIdentifiableError,
-    UnsupportedModelError,
 )
 from lmmfast.fitting.identify import check_joint_information, check_response
 from lmmfast.fitting.redundancy import conclude_in_the_middle
+from lmmfast.fitting.settle import settle
 from lmmfast.fitting.start import given_residual_starts
 from lmmfast.fitting.start_residual import inside, start_params
 from lmmfast.grouping.clusters import Clusters
-from lmmfast.packing.basis import Basis, choose_basis
+from lmmfast.packing.basis import Basis
 from lmmfast.residual import definitions
 from lmmfast.residual.model import ResidualModel, bind
-from lmmfast.search.estimates import independent_columns, make_problem
+from lmmfast.search.estimates import make_problem
 from lmmfast.search.multistart import maximise
 from lmmfast.search.objective import Evaluation, Problem
 from lmmfast.search.optimum import Optimum
@@ -38,7 +37,11 @@ from lmmfast.search.residual_search import climb, climb_roughly
 from lmmfast.search.scoring import EXACT_START_ROWS, Point, Search
 
 if TYPE_CHECKING:
-    from lmmfast.fitting.pipeline import Options
+    from lmmfast.fitting.options import Options
+
+
+#: A (n, p + 1), Z (n, q) and weights (n,) or None, in a working basis.
+WorkingRows = tuple[Array, Array, Array | None]
 
 
 class ResidualFit:
@@ -62,15 +65,9 @@ class ResidualFit:
         self.design, self.options = design, options
         self.model: ResidualModel = bind(design.residual, design.residual_columns, clusters)
         self.clusters = replace(clusters, order=_order(self.model, clusters))
-        A, Z, weights = self._A, self._Z, self._weights = self._working()
-        p1 = A.shape[1]
-        gram = A.T @ (A if weights is None else A * weights[:, None])
-        self.keep = independent_columns(gram[: p1 - 1, : p1 - 1], self.basis)
-        if len(self.keep) >= design.n_obs:
-            raise DataError(
-                f"{len(self.keep)} fixed effects for {design.n_obs} rows: there must be more rows"
-            )
-        check_response(design, gram, self.keep, self.basis.y_size)
+        rows, self.basis, self.keep = settle(design, self._working)
+        A, Z, weights = self._A, self._Z, self._weights = rows
+        check_response(design, cross_products(A, weights), self.keep, self.basis.y_size)
         self.engine = self._choose_engine(A, Z, weights)
         log_weights = 0.0 if weights is None else float(np.log(weights).sum())
         self.problem: Problem = make_problem(
@@ -83,25 +80,16 @@ class ResidualFit:
         )
 
     def _choose_engine(self, A: Array, Z: Array, weights: Array | None) -> ResidualEngine:
-        return choose_engine(A, Z, weights, self.model, self.options)
+        threads = n_threads(self.options.n_jobs)
+        return engine_of_structure(A, Z, weights, self.model, self.options.engine, threads)
 
-    def _working(self) -> tuple[Array, Array, Array | None]:
-        """Rows in a working basis in which dropped columns have no part; sets the basis."""
-        excluded = np.empty(0, dtype=np.intp)
+    def _working(self, basis: Basis) -> tuple[WorkingRows, Array, Basis]:
+        """Rows in a working basis."""
         rows = self.model.rows if self.clusters.order is not None else slice(0, self.design.n_obs)
-        while True:
-            self.basis: Basis = choose_basis(self.design, excluded)
-            batch = self.design.batch(rows)
-            A, Z, weights = self.basis.working(batch, n_jobs=self.options.n_jobs)
-            if not (np.isfinite(A).all() and np.isfinite(Z).all()):
-                check_finite(self.design)
-            X = A[:, :-1]
-            gram = X.T @ (X if weights is None else X * weights[:, None])
-            keep = independent_columns(gram, self.basis)
-            dropped = np.setdiff1d(np.arange(X.shape[1]), keep)
-            if len(self.basis.involved(dropped)) == 0:
-                return A, Z, weights
-            excluded = np.union1d(excluded, dropped)
+        A, Z, weights = basis.working(self.design.batch(rows), n_jobs=self.options.n_jobs)
+        if not (np.isfinite(A).all() and np.isfinite(Z).all()):
+            check_finite(self.design)
+        return (A, Z, weights), cross_products(A, weights), basis
 
     def maximise(self, callback: Any, random_names: list[str]) -> Optimum:
         """Search for the maximum.
@@ -145,7 +133,14 @@ class ResidualFit:
             some = np.linspace(0, model.m - 1, size).astype(np.intp)
             part, rows = model.part(some)
             weights = None if self._weights is None else self._weights[rows]
-            engine = choose_engine(self._A[rows], self._Z[rows], weights, part, self.options)
+            engine = engine_of_structure(
+                self._A[rows],
+                self._Z[rows],
+                weights,
+                part,
+                self.options.engine,
+                n_threads(self.options.n_jobs),
+            )
             n_rows = len(rows)
         problem = replace(self.problem, n_obs=n_rows)
         return Search(problem, self.covariance, engine)
@@ -275,35 +270,6 @@ def _order(model: ResidualModel, clusters: Clusters) -> Any:
     return model.rows.astype(np.int64)
 
 
-def choose_engine(
-    A: Array,
-    Z: Array,
-    weights: Array | None,
-    model: ResidualModel,
-    options: Options,
-) -> ResidualEngine:
-    """Choose how V is factorised: by the size of the clusters, or as the user says.
-
-    Raises
-    ------
-    UnsupportedModelError
-        The engine asked for does not know the structure.
-    """
-    wanted = options.engine
-    if wanted == "reference":
-        return ReferenceEngine(A, Z, weights, model.ptr, model)
-    threads = n_threads(options.n_jobs)
-    if wanted == "moments":
-        raise UnsupportedModelError(
-            f"engine='moments' is for independent residuals, not for {model.structure}: choose "
-            "'auto' or 'dense'"
-        )
-    markov = suits_markov(model)
-    if wanted == "markov" and markov is None:
-        raise UnsupportedModelError(
-            f"engine='markov' is for AR1 and for OU and SpatialExponential in one coordinate, not "
-            f"for {model.structure}"
-        )
-    if wanted == "markov" or (wanted == "auto" and markov):
-        return MarkovEngine(A, Z, weights, model, threads)
-    return DenseEngine(A, Z, weights, model, threads)
+def cross_products(A: Array, weights: Array | None) -> Array:
+    """A'WA."""
+    return np.asarray(A.T @ (A if weights is None else A * weights[:, None]))

@@ -13,7 +13,7 @@ from lmmfast._dispatch import core
 from lmmfast._threads import one_thread
 from lmmfast.covariance.terms import BlockCovariance
 from lmmfast.design.design import Design
-from lmmfast.engines.engine import MomentsEngine
+from lmmfast.engines.moments import MomentsEngine
 from lmmfast.grouping.clusters import Clusters
 from lmmfast.packing.basis import SAMPLE_ROWS, Basis
 from lmmfast.packing.compress import CompressedClusters
@@ -25,7 +25,7 @@ from lmmfast.search.optimum import MOST_EVALUATIONS, compiled_terms, is_compiled
 from lmmfast.search.scoring import log_evaluation, logger
 
 if TYPE_CHECKING:
-    from lmmfast.fitting.pipeline import Options
+    from lmmfast.fitting.options import Options
 
 
 def is_small(design: Design, covariance: BlockCovariance, options: Options) -> bool:

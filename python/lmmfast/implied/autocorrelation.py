@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
+from lmmfast.arguments import check_choice
 from lmmfast.arrays import Array
 from lmmfast.data.columns import read_column
 from lmmfast.data.frame import as_float
@@ -45,8 +46,8 @@ def acf(
     """Return lag, pairs, empirical, std_error, fitted; see `LMMResult.acf`."""
     import pandas as pd
 
-    _check(kind, ("correlation", "semivariogram"), "kind")
-    _check(residuals, ("marginal", "normalized"), "residuals")
+    check_choice("kind", kind, ("correlation", "semivariogram"))
+    check_choice("residuals", residuals, ("marginal", "normalized"))
     if max_lag is not None and not 0 < max_lag < np.inf:
         raise ValueError(f"max_lag={max_lag!r} must be positive and finite")
     if bins is not None and not (isinstance(bins, int | np.integer) and 1 <= bins <= MOST_BINS):
@@ -71,11 +72,6 @@ def acf(
             "fitted": sums.fitted[used] / sums.n[used],
         }
     )
-
-
-def _check(value: str, choices: tuple[str, ...], name: str) -> None:
-    if value not in choices:
-        raise ValueError(f"{name}={value!r}: choose one of {', '.join(map(repr, choices))}")
 
 
 # -- what lags are differences of ------------------------------------------------------------------

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from lmmfast.arguments import check_choice
 from lmmfast.arrays import Array
 from lmmfast.errors import DataError, UnsupportedModelError
 from lmmfast.grouping.levels import Levels
@@ -147,8 +148,8 @@ def grouped_rows(fit: LevelsResult, within: str | None) -> GroupedRows:
     levels = levels_of(fit)
     names, rows = levels.names, row_order(fit)
     order = sorted(range(len(names)), key=lambda k: (levels.counts[k], k))
-    if within is not None and within not in names:
-        raise ValueError(f"within={within!r}: choose one of {', '.join(map(repr, names))}")
+    if within is not None:
+        check_choice("within", within, names)
     factor = order[-1] if within is None else names.index(within)
     block = levels.codes[order[0]][rows]
     model = fit._residual_model

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from lmmfast.arguments import check_choice
 from lmmfast.arrays import Array
-from lmmfast.inference.wald import two_sided_p
+from lmmfast.inference.wald import f_tail, two_sided_p
 
 #: Absolute error and seed of the integrals of the multivariate t distribution.
 INTEGRAL_ERROR = 1e-5
@@ -60,7 +61,7 @@ def adjusted_p(family: Family, method: str) -> Array:
     if method == "sidak":
         return np.asarray(-np.expm1(k * np.log1p(-p)))
     if method == "scheffe":
-        return _f_tail(family.t**2 / family.rank, family.rank, family.df)
+        return f_tail(family.t**2 / family.rank, family.rank, family.df)
     if method == "tukey":
         return _tukey_tail(np.sqrt(2) * np.abs(family.t), family.n_means, family.df)
     if method == "dunnettx":
@@ -117,8 +118,7 @@ def check_adjustment(method: str, is_pairwise: bool) -> None:
     ------
     ValueError
     """
-    if method not in ADJUSTMENTS:
-        raise ValueError(f"adjust={method!r}: choose one of {', '.join(map(repr, ADJUSTMENTS))}")
+    check_choice("adjust", method, ADJUSTMENTS)
     if method == "tukey" and not is_pairwise:
         raise ValueError(
             "adjust='tukey' is for all pairwise differences: choose 'sidak' or 'mvt' for others"
@@ -131,13 +131,6 @@ def _holm(p: Array) -> Array:
     out = np.empty_like(p)
     out[order] = np.minimum(1.0, np.maximum.accumulate(scaled))
     return out
-
-
-def _f_tail(F: Array, r: int, df: Array) -> Array:
-    from scipy.special import chdtrc, fdtrc
-
-    finite = np.where(np.isinf(df), 1.0, df)
-    return np.where(np.isinf(df), chdtrc(r, r * F), fdtrc(r, finite, F))
 
 
 def _tukey_tail(q: Array, n_means: float, df: Array) -> Array:

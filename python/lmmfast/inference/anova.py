@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from lmmfast.arrays import Array
-from lmmfast.data.batch import CHUNK
 from lmmfast.errors import DataError, UnsupportedModelError
 from lmmfast.inference.denominators import FTest
+from lmmfast.inference.fixed_rows import chunks_of_X
 from lmmfast.inference.fixed_terms import FixedColumn, FixedTerms, fixed_terms
 
 if TYPE_CHECKING:
@@ -53,16 +53,11 @@ def _is_part(terms: FixedTerms, smaller: str, larger: str) -> bool:
 
 def _table(fit: LMMResult, hypotheses: dict[str, Array]) -> pd.DataFrame:
     import pandas as pd
-    from scipy.special import chdtrc, fdtrc
 
     rows = []
     for L in hypotheses.values():
         found: FTest = fit._denominators.test(L, L @ fit._estimates.beta)
-        if np.isinf(found.df_denom):
-            p_value = chdtrc(found.df_num, found.df_num * found.statistic)
-        else:
-            p_value = fdtrc(found.df_num, found.df_denom, found.statistic)
-        rows.append((found.df_num, found.df_denom, found.statistic, float(p_value)))
+        rows.append((found.df_num, found.df_denom, found.statistic, found.p_value))
     columns = ["df_num", "df_denom", "statistic", "p_value"]
     return pd.DataFrame(rows, index=list(hypotheses), columns=columns)
 
@@ -101,12 +96,8 @@ def cross_products(fit: LMMResult) -> Array:
     DataError
         A fit that holds no rows.
     """
-    design = fit._need(fit._design, "hypotheses of type 1 and 2")
-    p = len(fit._keep)
-    XX = np.zeros((p, p))
-    for start in range(0, design.n_obs, CHUNK):
-        batch = design.batch(slice(start, min(start + CHUNK, design.n_obs))).as_float()
-        X = np.column_stack([batch.X[j] for j in fit._keep])
+    XX = np.zeros((len(fit._keep),) * 2)
+    for _, X in chunks_of_X(fit, fit._keep, "hypotheses of type 1 and 2"):
         XX += X.T @ X
     return XX
 

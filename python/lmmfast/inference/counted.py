@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lmmfast.arrays import Array
-from lmmfast.data.batch import CHUNK
 from lmmfast.errors import UnsupportedModelError
 from lmmfast.inference.denominators import FTest, wald_f
+from lmmfast.inference.fixed_rows import chunks_of_X
 
 if TYPE_CHECKING:
     from lmmfast.result import LMMResult
@@ -112,17 +112,13 @@ def nested_codes(fit: LMMResult) -> list[Codes]:
 
 def constant_within(fit: LMMResult, codes: list[Codes]) -> NDArray[np.bool_]:
     """Whether each column of X is constant within the levels of each factor, (p, n_factors)."""
-    design = fit._need(fit._design, "degrees of freedom by counting")
     first = [np.zeros(int(code.max()) + 1, dtype=np.int64) for code in codes]
     for own, code in zip(first, codes, strict=True):
         own[code[::-1]] = np.arange(len(code))[::-1]
     out = np.ones((len(fit.x_names), len(codes)), dtype=bool)
-    columns = [np.empty(fit.nobs) for _ in fit.x_names]
-    for start in range(0, fit.nobs, CHUNK):
-        rows = slice(start, min(start + CHUNK, fit.nobs))
-        X = design.batch(rows).as_float().X
-        for column, j in zip(columns, fit._keep, strict=True):
-            column[rows] = X[j]
+    columns = np.empty((len(fit.x_names), fit.nobs))
+    for rows, X in chunks_of_X(fit, fit._keep, "degrees of freedom by counting"):
+        columns[:, rows] = X.T
     for j, x in enumerate(columns):
         for k, (own, code) in enumerate(zip(first, codes, strict=True)):
             out[j, k] = np.array_equal(x, x[own[code]])

@@ -8,6 +8,7 @@ from typing import Protocol
 import numpy as np
 
 from lmmfast.arrays import Array
+from lmmfast.inference.wald import f_tail
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,11 @@ class FTest:
     statistic: float
     df_num: int
     df_denom: float
+
+    @property
+    def p_value(self) -> float:
+        """Probability of a larger F under the hypothesis."""
+        return float(f_tail(self.statistic, self.df_num, self.df_denom))
 
 
 class Denominators(Protocol):

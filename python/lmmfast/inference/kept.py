@@ -6,7 +6,25 @@ import numpy as np
 
 from lmmfast.arrays import Array
 from lmmfast.errors import DataError
-from lmmfast.inference.denominators import FTest
+from lmmfast.inference.counted import CountedDenominators
+from lmmfast.inference.denominators import Denominators, FTest
+
+
+def kept_denominators(vcov: str, cov: Array, by_coefficient: Array) -> Denominators:
+    """Return conclusions of a method that needs rows, from what it said of each coefficient.
+
+    Parameters
+    ----------
+    vcov : str
+        The covariance matrix, as `LMMResult.inference` calls it. With "model" the degrees of
+        freedom were counted, and those of all functions follow from those of the coefficients.
+    cov : ndarray (p, p)
+    by_coefficient : ndarray (p,)
+        Degrees of freedom.
+    """
+    if vcov == "model":
+        return CountedDenominators(cov, by_coefficient)
+    return KeptDenominators(cov, by_coefficient, f"robust tests ({vcov})")
 
 
 class KeptDenominators:

@@ -146,6 +146,11 @@ class MarginalMeans:
         check_adjustment(adjust, pairwise)
         labels, functions = [], []
         for rows in self._groups():
+            if len(rows) < 2 and not isinstance(method, Mapping):
+                raise DataError(
+                    f"there is one mean alone, {self._names(rows)[0] or 'of all rows'}: no others "
+                    "to compare it with"
+                )
             weights = _contrasts(method, self._names(rows))
             for name, row in weights.items():
                 labels.append({"contrast": name, **self.labels.loc[rows[0], self.by].to_dict()})
@@ -168,20 +173,29 @@ class MarginalMeans:
         return [" ".join(map(_short, row)) for row in own.itertuples(index=False, name=None)]
 
     def test(self) -> pd.DataFrame:
-        """Test that all of them are zero, of means that all are equal: F by value of ``by``."""
+        """Test that all of them are zero, of means that all are equal: F by value of ``by``.
+
+        Of those that are estimable; NaN where these leave nothing to test.
+        """
         import pandas as pd
-        from scipy.special import chdtrc, fdtrc
 
         out = []
         for rows in self._groups():
-            L = self.L[rows] if self.n_means is not None else np.diff(self.L[rows], axis=0)
-            values, vectors = np.linalg.svd(L)[1:]
-            L = vectors[: int((values > RANK * values[0]).sum())]
-            found: FTest = self.fit._denominators.test(L, L @ self.fit._estimates.beta)
-            F, k, df = found.statistic, found.df_num, found.df_denom
-            p = chdtrc(k, k * F) if np.isinf(df) else fdtrc(k, df, F)
+            known = self.L[rows][np.isfinite(self.L[rows]).all(axis=1)]
+            L = _basis_of_rows(known if self.n_means is not None else np.diff(known, axis=0))
+            found = FTest(np.nan, 0, np.nan)
+            if len(L):
+                found = self.fit._denominators.test(L, L @ self.fit._estimates.beta)
             by = self.labels.loc[rows[0], self.by].to_dict()
-            out.append({**by, "df_num": k, "df_denom": df, "statistic": F, "p_value": float(p)})
+            out.append(
+                {
+                    **by,
+                    "df_num": found.df_num,
+                    "df_denom": found.df_denom,
+                    "statistic": found.statistic,
+                    "p_value": found.p_value,
+                }
+            )
         return pd.DataFrame(out)
 
     def __repr__(self) -> str:
@@ -228,6 +242,14 @@ def marginal_means(
         if weight != 0:
             L[place[key]] += weight * row
     return MarginalMeans(fit, labels, L, within, alpha)
+
+
+def _basis_of_rows(L: Array) -> Array:
+    """Orthonormal rows that span those of L (k, p): fewer, where they depend on each other."""
+    if not L.size:
+        return np.zeros((0, L.shape[1]))
+    values, vectors = np.linalg.svd(L)[1:]
+    return np.asarray(vectors[: int((values > RANK * values[0]).sum())])
 
 
 def _short(value: Any) -> str:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from lmmfast.arguments import check_choice
 from lmmfast.arrays import Array
 from lmmfast.covariance.joint import JointCovariance
 from lmmfast.errors import ConvergenceError, UnsupportedModelError
@@ -61,8 +62,8 @@ class Method:
     cluster: Any = None
 
     def __post_init__(self) -> None:
-        _check("ddf", self.ddf, DDF)
-        _check("vcov", self.vcov, tuple(COVARIANCES))
+        check_choice("ddf", self.ddf, DDF)
+        check_choice("vcov", self.vcov, tuple(COVARIANCES))
         if self.cluster is not None and self.vcov == "model":
             raise ValueError("cluster= is for robust variances: choose vcov='CR2', for instance")
         if self.vcov != "model" and self.ddf.startswith("kenward-roger"):
@@ -71,7 +72,7 @@ class Method:
                 "ddf='satterthwaite', 'between-within', 'residual' or 'normal'"
             )
         if self.information is not None:
-            _check("information", self.information, INFORMATION)
+            check_choice("information", self.information, INFORMATION)
 
     @property
     def needs_totals(self) -> bool:
@@ -79,14 +80,14 @@ class Method:
         return self.ddf == "satterthwaite" or self.ddf.startswith("kenward-roger")
 
     @property
+    def needs_rows(self) -> bool:
+        """Whether it needs the rows, of which derivatives of the likelihood are not enough."""
+        return self.vcov != "model" or self.ddf in COUNTED
+
+    @property
     def adjusts_errors(self) -> bool:
         """Whether standard errors are not those of (X'V^-1 X)^-1."""
         return self.vcov != "model" or self.ddf.startswith("kenward-roger")
-
-
-def _check(option: str, value: object, choices: tuple[str, ...]) -> None:
-    if value not in choices:
-        raise ValueError(f"{option}={value!r}: choose one of {', '.join(map(repr, choices))}")
 
 
 def denominators(fit: LMMResult, method: Method) -> Denominators:

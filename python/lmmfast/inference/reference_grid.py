@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from lmmfast.arguments import check_choice
 from lmmfast.arrays import Array
-from lmmfast.data.batch import CHUNK
 from lmmfast.errors import DataError
 from lmmfast.formula.spec import FormulaSpec
+from lmmfast.inference.fixed_rows import chunks_of_X
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -142,14 +143,12 @@ def _rows(fit: LMMResult, frame: pd.DataFrame) -> Array:
 
 def _dependence(fit: LMMResult, dropped: Any) -> Array:
     """Coefficients of the columns that were dropped by those in use, (p, n_dropped)."""
-    design = fit._need(fit._design, "marginal means")
     p = len(fit._keep)
     XX, XD = np.zeros((p, p)), np.zeros((p, len(dropped)))
-    for start in range(0, design.n_obs, CHUNK):
-        batch = design.batch(slice(start, min(start + CHUNK, design.n_obs))).as_float()
-        X = np.column_stack([batch.X[j] for j in fit._keep])
+    for _, both in chunks_of_X(fit, [*fit._keep, *dropped], "marginal means"):
+        X = both[:, :p]
         XX += X.T @ X
-        XD += X.T @ np.column_stack([batch.X[j] for j in dropped])
+        XD += X.T @ both[:, p:]
     return np.asarray(np.linalg.solve(XX, XD), dtype=np.float64)
 
 
@@ -165,8 +164,7 @@ def grid_weights(fit: LMMResult, grid: ReferenceGrid, specs: list[str], weights:
     ValueError
         Another word.
     """
-    if weights not in WEIGHTS:
-        raise ValueError(f"weights={weights!r}: choose one of {', '.join(map(repr, WEIGHTS))}")
+    check_choice("weights", weights, WEIGHTS)
     averaged = [name for name in grid.factors if name not in specs]
     raw = np.ones(len(grid.frame))
     if weights != "equal" and averaged:

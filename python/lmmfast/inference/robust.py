@@ -13,6 +13,7 @@ from functools import cached_property
 import numpy as np
 
 from lmmfast.arrays import Array
+from lmmfast.errors import DataError
 from lmmfast.inference.cluster_sums import ClusterSums
 from lmmfast.inference.denominators import FTest, wald_f
 
@@ -22,6 +23,11 @@ ALONE = 1e-8
 #: Below this leverage powers are series, of terms down to rounding.
 LOW_LEVERAGE = 0.05
 ROUNDING = 1e-17
+#: A variance below this part of the model's is rounding.
+NO_VARIANCE = 1e-20
+#: What is left of a difference below this part of its terms, and an eigenvalue below this part of
+#: the largest, are rounding.
+SINGULAR = 1e-12
 
 
 def adjustments(information: Array, power: float) -> tuple[Array, int]:
@@ -65,6 +71,14 @@ def _series(information: Array, power: float, largest: float) -> Array:
     return out
 
 
+def _is_singular(cov: Array) -> bool:
+    scale = np.sqrt(np.diag(cov))
+    if not (scale > 0).all():
+        return True
+    values = np.linalg.eigvalsh(cov / np.outer(scale, scale))
+    return bool(values[0] <= SINGULAR * values[-1])
+
+
 class Robust:
     """A cluster-robust covariance matrix, with degrees of freedom under the fitted V.
 
@@ -78,9 +92,19 @@ class Robust:
     ----------
     n_alone : int
         Clusters that carry a coefficient alone: CR2 and CR3 leave that direction out.
+
+    Raises
+    ------
+    DataError
+        One cluster alone, whose scores sum to zero whatever the data.
     """
 
     def __init__(self, sums: ClusterSums, kind: str) -> None:
+        if len(sums.score) < 2:
+            raise DataError(
+                f"vcov={kind!r} needs at least two clusters, and all rows are in one: use "
+                "vcov='model', or finer clusters (cluster=)"
+            )
         self._sums, self._kind = sums, kind
         power = {"CR2": -0.5, "CR3": -1.0}.get(kind, 0.0)
         self._adjust, self.n_alone = adjustments(sums.information, power)  # T_i
@@ -91,18 +115,27 @@ class Robust:
         """The factor of CR1 and its kin."""
         m, p = self._sums.score.shape
         n = self._sums.n_obs
-        return {
-            "CR1": m / (m - 1),
-            "CR1p": m / (m - p) if m > p else np.nan,
-            "CR1S": m * (n - 1) / ((m - 1) * (n - p)),
-        }.get(self._kind, 1.0)
+        if self._kind == "CR1":
+            return m / (m - 1)
+        if self._kind == "CR1p":
+            return m / (m - p) if m > p else np.nan
+        if self._kind == "CR1S":
+            return m * (n - 1) / ((m - 1) * (n - p))
+        return 1.0
 
     @cached_property
     def cov(self) -> Array:
-        """The covariance matrix, (p, p)."""
+        """The covariance matrix, (p, p).
+
+        NaN for coefficients that a cluster carries alone and nothing else estimates: their scores
+        are zero in all clusters, but for rounding.
+        """
         scores = np.einsum("iab,ib->ia", self._adjust, self._sums.score)
         root = self._sums.root
-        return np.asarray(self._scale * root @ (scores.T @ scores) @ root.T)
+        cov = np.asarray(self._scale * root @ (scores.T @ scores) @ root.T)
+        unknown = np.diag(cov) <= NO_VARIANCE * np.square(root).sum(axis=1)
+        cov[unknown], cov[:, unknown] = np.nan, np.nan
+        return cov
 
     def df(self, weights: Array) -> float:
         """Satterthwaite's degrees of freedom of weights'beta, (p,) of them."""
@@ -110,13 +143,22 @@ class Robust:
         h, d = h[:, :, 0], d[:, 0, 0]
         K = h.T @ h
         trace = d.sum() - np.trace(K)
+        if not trace > SINGULAR * d.sum():  # nothing but rounding
+            return np.nan
         trace2 = (d * d).sum() - 2 * (d * (h * h).sum(axis=1)).sum() + (K * K).sum()
         return float(trace**2 / trace2)
 
     def test(self, L: Array, difference: Array) -> FTest:
-        """Hotelling's T^2 with the degrees of freedom of Pustejovsky and Tipton (HTZ)."""
+        """Hotelling's T^2 with the degrees of freedom of Pustejovsky and Tipton (HTZ).
+
+        NaN where the clusters are too few for so many functions: the covariance matrix of these is
+        singular then.
+        """
         q = len(L)
-        statistic = wald_f(L @ self.cov @ L.T, difference)
+        cov = L @ self.cov @ L.T
+        if q >= len(self._sums.score) or not np.isfinite(cov).all() or _is_singular(cov):
+            return FTest(np.nan, q, np.nan)
+        statistic = wald_f(cov, difference)
         if q == 1:
             return FTest(statistic, 1, self.df(L[0]))
         eta = self._eta(L)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from lmmfast.arguments import check_choice
 from lmmfast.arrays import Array
 from lmmfast.errors import ConvergenceError
 from lmmfast.inference.denominators import inverse_of_information
@@ -29,10 +30,8 @@ def theta_intervals(fit: LMMResult, alpha: float, method: str, information: str)
     """Return estimate, std_error, conf_low, conf_high; see `LMMResult.conf_int_theta`."""
     import pandas as pd
 
-    if method not in METHODS:
-        raise ValueError(f"method={method!r}: choose 'wald'")
-    if information not in INFORMATION:
-        raise ValueError(f"information={information!r}: choose 'observed' or 'expected'")
+    check_choice("method", method, METHODS)
+    check_choice("information", information, INFORMATION)
     z = normal_quantile(alpha)
     names, values, scales, J = _effect_rows(fit)
     theta = fit.theta_names

@@ -21,7 +21,7 @@ import numpy as np
 
 from lmmfast.arrays import Array
 from lmmfast.covariance.joint import JointCovariance
-from lmmfast.engines.engine import Totals
+from lmmfast.engines.totals import Totals
 from lmmfast.errors import ConvergenceError
 from lmmfast.inference.second_order import SecondOrder, second_order
 from lmmfast.residual.structures import ResidualStructure

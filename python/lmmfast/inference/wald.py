@@ -59,6 +59,15 @@ def two_sided_p(statistic: NDArray[np.floating[Any]], df: Array) -> Array:
     return 2 * np.where(np.isinf(df), ndtr(below), stdtr(finite, below))
 
 
+def f_tail(statistic: Any, df_num: Any, df_denom: Any) -> Any:
+    """Return the upper tail of F distributions; ``df_denom`` may be infinite (chi-square)."""
+    from scipy.special import chdtrc, fdtrc
+
+    finite = np.where(np.isinf(df_denom), 1.0, df_denom)
+    chisq = chdtrc(df_num, df_num * np.asarray(statistic))
+    return np.where(np.isinf(df_denom), chisq, fdtrc(df_num, finite, statistic))
+
+
 def coefficient_table(
     params: pd.Series[float], bse: pd.Series[float], alpha: float, df: Array | None = None
 ) -> pd.DataFrame:

@@ -14,6 +14,7 @@ from lmmfast.data.batch import CHUNK
 from lmmfast.engines.engine import WhiteningEngine
 from lmmfast.errors import TooLargeError
 from lmmfast.implied.implied import Group
+from lmmfast.inference.fixed_rows import columns_of_X
 from lmmfast.prediction.predict import whitened_columns
 
 if TYPE_CHECKING:
@@ -63,8 +64,8 @@ def whitened_rows(fit: LMMResult) -> Iterator[WhitenedRows]:
 def _columns(fit: LMMResult, rows: Any) -> tuple[Any, Array]:
     """A batch of rows, and its columns X and y - X beta (k, p + 1)."""
     batch = fit._need(fit._design, "robust variances").batch(rows).as_float()
-    X = np.column_stack([batch.X[j] for j in fit._keep]) if len(fit._keep) else None
-    assert X is not None and batch.y is not None
+    assert batch.y is not None
+    X = columns_of_X(batch, fit._keep, len(batch.y))
     r = batch.y - X @ fit._estimates.beta
     if batch.offset is not None:
         r = r - batch.offset
@@ -93,7 +94,9 @@ def _of_structure(fit: LMMResult) -> Iterator[WhitenedRows]:
     basis, keep = fit._basis, fit._keep
     sigma = np.sqrt(fit._unit)
     one = np.eye(len(fit._c))
-    working = np.column_stack([engine.whitened(fit._Lambda, one[j]) for j in keep])
+    working = np.empty((len(model.rows), len(keep)))
+    for place, j in enumerate(keep):
+        working[:, place] = engine.whitened(fit._Lambda, one[j])
     X = working @ np.linalg.inv(basis.x_map(keep)) / sigma  # working columns are X times the map
     r = basis.y_scale * engine.whitened(fit._Lambda, fit._c) / sigma
     yield WhitenedRows(model.rows, X, r)

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from lmmfast.fitted import Fitted, FittedFactor, FromRows, InferenceChoice, WorkingOptimum
-from lmmfast.inference.counted import CountedDenominators
-from lmmfast.inference.kept import KeptDenominators
-from lmmfast.inference.methods import COUNTED, Method
+from lmmfast.inference.kept import kept_denominators
+from lmmfast.inference.methods import Method
 from lmmfast.prediction.effects import LevelsResult
 from lmmfast.result import LMMResult
 from lmmfast.search.estimates import Estimates
 from lmmfast.search.objective import Problem
-
-if TYPE_CHECKING:
-    from lmmfast.inference.denominators import Denominators
 
 
 def fitted_of(fit: LMMResult, effects: bool = True) -> Fitted:
@@ -120,7 +116,7 @@ def _factors(fit: LMMResult, effects: bool) -> tuple[FittedFactor, ...]:
 
 def _inference(fit: LMMResult) -> InferenceChoice:
     method = fit._method
-    if method.vcov == "model" and method.ddf not in COUNTED:
+    if not method.needs_rows:
         return InferenceChoice(method.ddf, method.vcov, method.information)
     return InferenceChoice(
         method.ddf, method.vcov, method.information, cov=fit._cov_beta, df=fit._df
@@ -212,11 +208,4 @@ def _set_from_rows(result: Any, fitted: Fitted) -> None:
     if rows.mean_variances is not None:
         known["_mean_variances"] = rows.mean_variances
     if choice.cov is not None and choice.df is not None:
-        known["_denominators"] = _kept(choice)
-
-
-def _kept(choice: InferenceChoice) -> Denominators:
-    assert choice.cov is not None and choice.df is not None
-    if choice.vcov == "model":
-        return CountedDenominators(choice.cov, choice.df)
-    return KeptDenominators(choice.cov, choice.df, f"robust tests ({choice.vcov})")
+        known["_denominators"] = kept_denominators(choice.vcov, choice.cov, choice.df)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from lmmfast.arguments import check_choice
 from lmmfast.arrays import Array
 from lmmfast.errors import UnsupportedModelError
 from lmmfast.inference.wald import normal_quantile
@@ -113,12 +114,12 @@ def _panels(fit: LMMResult, factor: str | None, effect: str | None) -> list[Pane
     if not fit.terms:
         raise UnsupportedModelError("the fit has no random effects to draw")
     factors = list(dict.fromkeys(term.group for term in fit.terms))
-    if factor is not None and factor not in factors:
-        raise ValueError(f"factor={factor!r}: choose one of {', '.join(map(repr, factors))}")
+    if factor is not None:
+        check_choice("factor", factor, factors)
     chosen = factors if factor is None else [factor]
     names = list(dict.fromkeys(n for t in fit.terms if t.group in chosen for n in t.names))
-    if effect is not None and effect not in names:
-        raise ValueError(f"effect={effect!r}: choose one of {', '.join(map(repr, names))}")
+    if effect is not None:
+        check_choice("effect", effect, names)
     effects: Any = fit.random_effects
     covariances: Any = fit.random_effects_cov
     found = []

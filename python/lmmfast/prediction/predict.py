@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from lmmfast.arguments import check_choice
 from lmmfast.arrays import Array
 from lmmfast.data.batch import CHUNK, Batch
 from lmmfast.errors import UnsupportedModelError
@@ -419,9 +420,3 @@ def _indexed(fit: LMMResult, values: Array) -> Array | pd.Series[float]:
     import pandas as pd
 
     return pd.Series(values, index=index)
-
-
-def check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
-    """Raise a ValueError for a value that is not among the choices."""
-    if value not in choices:
-        raise ValueError(f"{name}={value!r}: choose one of {', '.join(map(repr, choices))}")

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from lmmfast.arguments import check_choice
 from lmmfast.arrays import Array
 from lmmfast.design.from_arrays import ArraySpec
 from lmmfast.errors import DataError
@@ -235,7 +236,7 @@ class Scorer:
 
 def make_scorer(fit: LMMResult, level: Any, new_levels: str, residual: str) -> Scorer:
     """Make the scorer of a fit; see `LMMResult.scorer`."""
-    from lmmfast.prediction.predict import check_choice, rowless_predictor
+    from lmmfast.prediction.predict import rowless_predictor
 
     check_choice("new_levels", new_levels, NEW_LEVELS)
     own = rowless_predictor(fit, level, residual, "a scorer")

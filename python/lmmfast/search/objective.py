@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lmmfast.arrays import Array
-from lmmfast.engines.engine import Totals
+from lmmfast.engines.totals import Totals
 from lmmfast.errors import ConvergenceError
 
 LOG_2PI = float(np.log(2 * np.pi))

@@ -9,7 +9,8 @@ from lmmfast._dispatch import core
 from lmmfast.arrays import Array
 from lmmfast.covariance.random import CompoundSymmetry, Diagonal, Identity, Unstructured
 from lmmfast.covariance.terms import BlockCovariance
-from lmmfast.engines.engine import Engine, MomentsEngine
+from lmmfast.engines.engine import Engine
+from lmmfast.engines.moments import MomentsEngine
 from lmmfast.search.objective import Problem
 
 #: Structures that the compiled search knows, by their ``name``.

@@ -148,7 +148,7 @@ class Search:
     @property
     def tolerance(self) -> float:
         """Newton decrement at which the search is over."""
-        own: float | None = getattr(self.engine, "decrement_tolerance", None)
+        own = self.engine.traits.decrement_tolerance
         if own is not None:
             return own
         linear = self.covariance.longest_steps is None
@@ -157,8 +157,7 @@ class Search:
     @property
     def learns(self) -> bool:
         """Whether steps correct the Hessian, because none that is exact is at hand."""
-        average = bool(getattr(self.engine, "average_information", False))
-        return average or self.covariance.longest_steps is not None
+        return self.engine.traits.average_information or self.covariance.longest_steps is not None
 
     def evaluate(self, phi: Array, step: str, since: Point | None = None) -> Point:
         """Totals, likelihood and derivatives at phi; one entry of the trace.
@@ -208,7 +207,8 @@ class Search:
         So too for few crossed effects: average information depends on the response, and could
         hide what the design tells apart.
         """
-        few = getattr(self.engine, "n_effects", np.inf) <= EXACT_START_EFFECTS
+        n_effects = self.engine.traits.n_effects
+        few = n_effects is not None and n_effects <= EXACT_START_EFFECTS
         self.with_kr = few or (self.kr_is_affordable and self.problem.n_obs <= EXACT_START_ROWS)
         point = self.evaluate(phi, step)
         self.with_kr = False
@@ -260,7 +260,7 @@ class Search:
     @property
     def kr_is_affordable(self) -> bool:
         """Whether the block of second-order sums is of use and fits into memory with ease."""
-        if getattr(self.engine, "average_information", False):
+        if self.engine.traits.average_information:
             return False
         if self.covariance.longest_steps is not None and not self.problem.reml:
             return False  # without it the information is exact too
