@@ -39,7 +39,7 @@ STRAIGHT = 0.02
 ROUNDING, SAME = 1e-7, 1e-11
 #: Parts of the way onward over which the log-likelihood changes by rounding alone, and how much of
 #: it that may be.
-WIGGLES, LOST_DIGITS = (1e-9, 3e-9, 1e-8), 1e-8
+WIGGLES, LOST_DIGITS = (1e-9, 3e-9, 1e-8, 3e-8, 1e-7), 1e-8
 #: Variances of random effects this many times the residual one are on the way to all of it, and
 #: this many times are all of it.
 ON_THE_WAY, ALL_OF_IT = 1e4, 1e10
