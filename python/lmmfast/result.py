@@ -63,6 +63,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
     from lmmfast.inference.marginal_means import MarginalMeans
+    from lmmfast.likelihood.at_point import LikelihoodPoint
     from lmmfast.prediction.scorer import Scorer
     from lmmfast.report.summary import Summary
 
@@ -1037,6 +1038,45 @@ class LMMResult:
             self._check_data()
             return None if self._design is None else response_sum(self._design)
         return None
+
+    def at(self, theta: Any = None, beta: Any = None) -> LikelihoodPoint:
+        """Evaluate the likelihood of this model for these data at any parameters.
+
+        Parameters
+        ----------
+        theta : array (n_theta,), mapping or Series, optional
+            Variance parameters in the order of ``theta``, or by name. Default: the estimates.
+        beta : array (p,), mapping or Series, optional
+            Coefficients, by maximum likelihood. Default: their estimate at theta.
+
+        Returns
+        -------
+        LikelihoodPoint
+            ``llf``, ``score``, ``information("expected" | "observed")`` of beta and theta,
+            ``V(group)``.
+
+        Raises
+        ------
+        DataError
+            Parameters out of their range, another number of them, a fit that holds no data.
+        UnsupportedModelError
+            ``beta`` of a restricted likelihood, which is free of it.
+
+        Examples
+        --------
+        >>> import lmmfast as lf
+        >>> fit = lf.lmm("Yield ~ 1 + (1 | Batch)", lf.datasets.dyestuff(), reml=False)
+        >>> here = fit.at({"var(Intercept|Batch)": 1000.0, "var(Residual)": 2500.0})
+        >>> round(here.llf, 4)
+        -163.7478
+        >>> print(here.score.round(6).to_string())
+        Intercept              -0.000000
+        var(Intercept|Batch)    0.000505
+        var(Residual)           0.000007
+        """
+        from lmmfast.likelihood.at_point import at_point
+
+        return at_point(self, self.theta if theta is None else theta, beta)
 
     # -- random effects --------------------------------------------------------------------------
 

@@ -20,13 +20,17 @@ if TYPE_CHECKING:
 ROOM = {AT_THE_END: 1e-12, OFF_THE_END: 1e-3}
 
 
-def given_start(covariance: BlockCovariance, basis: Basis, start: Any) -> Array:
+def given_start(
+    covariance: BlockCovariance, basis: Basis, start: Any, what: str = "start"
+) -> Array:
     """Root parameters (n_params,) at the user's variance parameters.
 
     Parameters
     ----------
     start : LMMResult or array (n_params + 1,)
         A fit of the same model, or its ``theta``.
+    what : str
+        What it is called in messages.
 
     Raises
     ------
@@ -34,13 +38,15 @@ def given_start(covariance: BlockCovariance, basis: Basis, start: Any) -> Array:
         Not as many finite numbers as the model has parameters, or a residual variance that is not
         positive.
     """
-    theta = _theta(start, covariance.n_params + 1)
+    theta = _theta(start, covariance.n_params + 1, what)
     if theta[-1] <= 0:
-        raise DataError("the residual variance in start, its last entry, must be positive")
+        raise DataError(f"the residual variance in {what}, its last entry, must be positive")
     return covariance.phi(_relative(covariance, basis, theta[:-1], float(theta[-1])))
 
 
-def given_residual_starts(covariance: JointCovariance, basis: Basis, start: Any) -> list[Array]:
+def given_residual_starts(
+    covariance: JointCovariance, basis: Basis, start: Any, what: str = "start"
+) -> list[Array]:
     """Search parameters at the user's parameters of D and of the residuals.
 
     Where parameters are at the end of their range, which a search cannot leave if the likelihood is
@@ -59,11 +65,11 @@ def given_residual_starts(covariance: JointCovariance, basis: Basis, start: Any)
     DataError
         As `given_start`, or a parameter of the residuals out of its range.
     """
-    theta = _theta(start, covariance.n_params + 1)
+    theta = _theta(start, covariance.n_params + 1, what)
     k = covariance.n_random
     starts = []
     for margin, room in ROOM.items():
-        kappa, sigma2 = working(covariance.residual, theta[k:], margin)
+        kappa, sigma2 = working(covariance.residual, theta[k:], margin, what)
         D = _relative(covariance.random, basis, theta[:k], sigma2)
         phi = np.append(covariance.random.phi(D), covariance.residual.phi(kappa))
         starts.append(covariance.well_inside(phi, room))
@@ -71,7 +77,7 @@ def given_residual_starts(covariance: JointCovariance, basis: Basis, start: Any)
     return starts[:1] if same else starts
 
 
-def _theta(start: Any, n: int) -> Array:
+def _theta(start: Any, n: int, what: str) -> Array:
     from lmmfast.result import LMMResult
 
     theta = start.theta if isinstance(start, LMMResult) else start
@@ -82,7 +88,7 @@ def _theta(start: Any, n: int) -> Array:
     except (TypeError, ValueError):
         theta = np.empty(0)
     if theta.shape != (n,) or not np.isfinite(theta).all():
-        raise DataError(f"start must be {n} finite numbers, like fit.theta of this model")
+        raise DataError(f"{what} must be {n} finite numbers, like fit.theta of this model")
     return np.asarray(theta)
 
 

@@ -17,7 +17,8 @@ from lmmfast.residual.layout import ResidualParameters, Stratum
 class _Values:
     """Reported values in their order, with their names for messages."""
 
-    def __init__(self, parameters: ResidualParameters, values: Array) -> None:
+    def __init__(self, parameters: ResidualParameters, values: Array, what: str) -> None:
+        self.what = what
         self.names = [natural.name for natural in parameters.names()]
         self.scales = [natural.scale for natural in parameters.names()]
         self.values, self.at = values, 0
@@ -32,7 +33,7 @@ class _Values:
             low, high = _RANGES[scale]
             if not low <= value <= high:
                 limits = f"from {low:g} to {high:g}" if high < np.inf else f"{low:g} or more"
-                raise DataError(f"start has {name} = {value:g}: it must be {limits}")
+                raise DataError(f"{self.what} has {name} = {value:g}: it must be {limits}")
         return self.values[part]
 
 
@@ -46,7 +47,10 @@ _RANGES = {
 
 
 def working(
-    parameters: ResidualParameters, values: Array, margin: float = AT_THE_END
+    parameters: ResidualParameters,
+    values: Array,
+    margin: float = AT_THE_END,
+    what: str = "start",
 ) -> tuple[Array, float]:
     """Working parameters and sigma2 of natural parameters.
 
@@ -56,6 +60,8 @@ def working(
         In the order of ``parameters.names()``.
     margin : {AT_THE_END, OFF_THE_END}
         How near to the ends of their ranges correlations may be.
+    what : str
+        What the values are called in messages.
 
     Returns
     -------
@@ -68,13 +74,14 @@ def working(
         A value out of its range, variances that are zero, covariances that are no covariance
         matrix. It names the parameter.
     """
-    kappa, own = np.zeros(parameters.n_params), _Values(parameters, values)
+    kappa, own = np.zeros(parameters.n_params), _Values(parameters, values, what)
     heads = [(stratum, *_stratum(parameters, stratum, own)) for stratum in parameters.strata]
     _variance_models(parameters, own, kappa)
     n = len(values) - own.at
     totals = own.take(n) + _process_variances(parameters, heads, n)
     if not (totals > 0).all():
-        raise DataError(f"start has {own.names[-n]} = {totals[0]:g}: variances must be positive")
+        name = own.names[-n]
+        raise DataError(f"{own.what} has {name} = {totals[0]:g}: variances must be positive")
     if parameters.level_part is not None:
         kappa[parameters.level_part.params] = 0.5 * np.log(totals[1:] / totals[0])
     for stratum, nugget, reported in heads:
@@ -103,7 +110,7 @@ def _variance_models(parameters: ResidualParameters, own: _Values, kappa: Array)
         elif part is not parameters.level_part:
             ratios = own.take(n)
             if not (ratios > 0).all():
-                raise DataError(f"start has {own.names[own.at - n]} = 0: it must be positive")
+                raise DataError(f"{own.what} has {own.names[own.at - n]} = 0: it must be positive")
             kappa[part.params] = np.log(ratios)
 
 

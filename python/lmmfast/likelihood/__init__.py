@@ -1,0 +1,1 @@
+"""The likelihood of a model away from its maximum."""
