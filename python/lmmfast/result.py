@@ -1078,6 +1078,44 @@ class LMMResult:
 
         return at_point(self, self.theta if theta is None else theta, beta)
 
+    def simulate(self, n: int = 1, seed: Any = None, *, conditional: bool = False) -> Array:
+        """Draw responses from the fitted model, for the rows used.
+
+        Parameters
+        ----------
+        n : int
+            Number of responses.
+        seed : int, Generator or None
+            As of ``numpy.random.default_rng``; the same seed gives the same responses.
+        conditional : bool
+            With the predicted random effects rather than new ones.
+
+        Returns
+        -------
+        ndarray (nobs, n)
+            In the order of the rows used: what `refit` takes a column of, and `lmmfast.fit_many`
+            all of. Offsets are part of it.
+
+        Raises
+        ------
+        DataError
+            A fit that holds no data, ``n`` that is no positive whole number.
+        TooLargeError
+            More numbers than memory is for; with a correlation of the residuals more than 5000
+            rows of a cluster.
+
+        Examples
+        --------
+        >>> import lmmfast as lf
+        >>> fit = lf.lmm("Yield ~ 1 + (1 | Batch)", lf.datasets.dyestuff())
+        >>> y = fit.simulate(seed=1)
+        >>> fit.refit(y[:, 0]).nobs
+        30
+        """
+        from lmmfast.likelihood.simulate import simulate
+
+        return simulate(self, n, seed, conditional)
+
     # -- random effects --------------------------------------------------------------------------
 
     @cached_property
