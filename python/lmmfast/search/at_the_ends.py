@@ -140,10 +140,15 @@ def _is_nearly_there(point: Point) -> bool:
 
 def named(search: Search, point: Point, reason: str) -> str:
     """Say that the residual variance goes to zero where the log-likelihood still rises with D."""
-    if is_unbounded(reason) or not point.D.size or point.D.max() < LARGE:
+    # Beside residual structures D is relative to one of several variances, which may vanish alone.
+    is_structured = search.covariance.longest_steps is not None
+    is_judged = is_unbounded(reason) or (is_structured and reason == "converged")
+    if is_judged or not point.D.size or point.D.max() < LARGE:
         return reason
     D, top = point.D, point.loglik
-    if D.max() > NO_DIGITS:  # what is left of the residual variance is rounding: look before that
+    if (
+        D.max() > NO_DIGITS and not is_structured
+    ):  # what is left of the residual variance is rounding: look before that
         D = ALL_OF_IT / D.max() * D
         top = _loglik(search, search.covariance.moved(point.phi, D))
     scaled = (search.covariance.moved(point.phi, np.exp(2 * k) * D) for k in (-2, -1, 1))
@@ -187,6 +192,7 @@ def with_digits(search: Search, point: Point, reason: str) -> tuple[Point, str]:
         As given, or that rounding leaves too few digits.
     """
     is_small = search.problem.n_obs <= FEW_ROWS and point.D.size > 0
+    is_small &= search.covariance.longest_steps is None
     if reason != "converged" or not is_small or point.D.max() < HAS_DIGITS[-1]:
         return point, reason
     lost, size = _noise(search, point), max(1.0, abs(point.loglik))
