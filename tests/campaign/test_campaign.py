@@ -13,8 +13,8 @@ import lmmfast as lf
 
 MENDED = (
     *(119, 150, 229, 542, 610, 724, 1257, 1356, 3461),  # variances of zero; lost information
-    *(1874, 3397, 4226, 4334, 5045, 7304, 9585, 9702, 9989),  # on the way to an end, or on a ridge
-    *(1052, 2405, 2696, 3780, 4095, 6350, 8580),  # no maximum, or no digits left
+    *(1874, 3397, 4226, 4334, 5045, 5733, 7304, 9585, 9702, 9989),  # near an end, or on a ridge
+    *(1052, 2405, 2696, 3780, 4095, 6350, 8580, 11546, 12201),  # no maximum, or no digits left
     *(995, 4375, 5325),  # other maxima
 )
 

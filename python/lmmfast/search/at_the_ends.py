@@ -41,10 +41,12 @@ ROUNDING, SAME = 1e-7, 1e-11
 #: it that may be.
 WIGGLES, LOST_DIGITS = (1e-9, 3e-9, 1e-8, 3e-8, 1e-7), 1e-8
 #: Variances of random effects this many times the residual one are on the way to all of it, and
-#: this many times are all of it.
-ON_THE_WAY, ALL_OF_IT = 1e4, 1e10
+#: this many times are all of it, and this many times leave the residual one no digits.
+ON_THE_WAY, ALL_OF_IT, NO_DIGITS = 1e4, 1e10, 1e15
 #: Variances of random effects this many times the residual one may show that it goes to zero.
 LARGE = 1e6
+#: A decrement that only rounding keeps from falling further.
+BY_ROUNDING = 1e-12
 #: Variances of random effects, relative to the residual one, where the log-likelihood may have its
 #: digits, if it has none beyond.
 HAS_DIGITS = (1e9, 1e8, 1e7)
@@ -82,7 +84,22 @@ def settle(search: Search, point: Point, reason: str) -> tuple[Point, str]:
 def finished(search: Search, point: Point, reason: str) -> tuple[Point, str]:
     """Last look at the end of all searches: ridges, digits, and a likelihood that still rises."""
     point, reason = with_digits(search, *off_the_ridge(search, point, reason))
+    if reason == "converged" and search.problem.n_obs <= FEW_ROWS:
+        reason = _judged_by_rounding(search, point)
     return point, named(search, point, reason)
+
+
+def _judged_by_rounding(search: Search, point: Point) -> str:
+    """Say "converged", or that rounding, which alone kept a decrement up, leaves too few digits."""
+    if point.decrement < BY_ROUNDING:
+        return "converged"
+    near = (point.phi + part * point.scale for part in WIGGLES)
+    lost = max(abs(_loglik(search, phi) - point.loglik) for phi in near)
+    size = max(1.0, abs(point.loglik))
+    if not LOST_DIGITS * size < lost < np.inf:
+        return "converged"
+    digits = int(np.clip(-np.log10(lost / size), 0, 15))
+    return f"rounding leaves the log-likelihood {digits} digits: V is ill-conditioned"
 
 
 def off_the_ridge(search: Search, point: Point, reason: str) -> tuple[Point, str]:
@@ -123,13 +140,22 @@ def _is_nearly_there(point: Point) -> bool:
 
 def named(search: Search, point: Point, reason: str) -> str:
     """Say that the residual variance goes to zero where the log-likelihood still rises with D."""
-    if is_unbounded(reason) or not point.D.size or point.D.max() < LARGE:
+    # Beside residual structures D is relative to one of several variances, which may vanish alone.
+    is_structured = search.covariance.longest_steps is not None
+    is_judged = is_unbounded(reason) or (is_structured and reason == "converged")
+    if is_judged or not point.D.size or point.D.max() < LARGE:
         return reason
-    scaled = (search.covariance.moved(point.phi, np.exp(2 * k) * point.D) for k in (-2, -1, 1))
+    D, top = point.D, point.loglik
+    if (
+        D.max() > NO_DIGITS and not is_structured
+    ):  # what is left of the residual variance is rounding: look before that
+        D = ALL_OF_IT / D.max() * D
+        top = _loglik(search, search.covariance.moved(point.phi, D))
+    scaled = (search.covariance.moved(point.phi, np.exp(2 * k) * D) for k in (-2, -1, 1))
     lowest, lower, higher = (_loglik(search, phi) for phi in scaled)
-    before, since = lower - lowest, point.loglik - lower
+    before, since = lower - lowest, top - lower
     is_straight = since > RISING and abs(since - before) < STRAIGHT * since
-    if is_straight or _is_steady(since, higher - point.loglik):
+    if is_straight or _is_steady(since, higher - top):
         return UNBOUNDED + "the residual variance goes to zero"
     return reason
 
@@ -166,6 +192,7 @@ def with_digits(search: Search, point: Point, reason: str) -> tuple[Point, str]:
         As given, or that rounding leaves too few digits.
     """
     is_small = search.problem.n_obs <= FEW_ROWS and point.D.size > 0
+    is_small &= search.covariance.longest_steps is None
     if reason != "converged" or not is_small or point.D.max() < HAS_DIGITS[-1]:
         return point, reason
     lost, size = _noise(search, point), max(1.0, abs(point.loglik))
