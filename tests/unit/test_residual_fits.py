@@ -404,7 +404,7 @@ def test_arma_covariances_of_other_visits(data: pd.DataFrame) -> None:
         ]
     )
     np.testing.assert_allclose(V, expected, rtol=1e-12)
-    with pytest.raises(lf.DataError, match="goes over 9 places"):
+    with pytest.raises(lf.DataError, match="go over 9 places"):
         fit.implied_covariance(at=pd.DataFrame({"visit": [1, 9], "arm": "A"}))
 
 

@@ -201,23 +201,28 @@ class Placing:
         if correlation is None or correlation.kind not in registry.TABLES:
             return None
         if correlation.role == "positions":
-            return self._table_positions(correlation.columns[0], values)
+            return self._table_positions(correlation.columns[0], values, new)
         if correlation.columns:
             (name,) = correlation.columns
             return self._codes(name, values[name])
         return np.full(n, self.parameters.T) if new else np.arange(n)
 
-    def _table_positions(self, name: str, values: Mapping[str, NDArray[Any]]) -> Index:
-        """Whole numbers from the least that the fit has, as positions of a table."""
+    def _table_positions(self, name: str, values: Mapping[str, NDArray[Any]], new: bool) -> Index:
+        """Whole numbers as positions of a table, of which differences matter.
+
+        Beside rows of the fit from the least that it has, else from their own least.
+        """
         place = self._whole_numbers(name, values[name])
         levels, T = self.known[name].levels, self.parameters.T
         assert levels is not None
-        if not self.known[name].is_factor:
+        if not new:
+            place = place - (place.min() if len(place) else 0.0)
+        elif not self.known[name].is_factor:
             place = place - float(levels.min())
         if len(place) and (place.min() < 0 or place.max() >= T):
             raise DataError(
-                f"{self.structure} is known over the {T} places of {name!r} from {levels.min()} on "
-                "that the data go over, and new rows lie beside them"
+                f"the new rows go over {max(place.max() + 1, -place.min()):g} places of {name!r}, "
+                f"but {self.structure} is known over the {T} of the data alone"
             )
         return place.astype(np.intp)
 
