@@ -14,6 +14,7 @@ from lmmfast.data.columns import Column
 from lmmfast.design.design import Design
 from lmmfast.errors import DataError
 from lmmfast.formula.spec import FormulaSpec
+from lmmfast.inference.likelihood_ratio import Reference
 from lmmfast.inference.nesting import cautions, covariance_nested
 from lmmfast.result import LMMResult
 
@@ -26,7 +27,7 @@ _BEYOND = 1e-8
 _ROUNDING = 1e-6
 
 
-def compare(*fits: Any) -> pd.DataFrame:
+def compare(*fits: Any, test: str = "chisq", n_sim: int = 10_000, seed: Any = 1) -> pd.DataFrame:
     """Compare fits to the same rows of the same response.
 
     Parameters
@@ -34,6 +35,15 @@ def compare(*fits: Any) -> pd.DataFrame:
     *fits : LMMResult, or one list or dict of them
         In the order in which they are to be tested: each against the one before it. The keys of a
         dict are the names.
+    test : {"chisq", "mixture", "exact"}
+        Where p is from: the chi-squared distribution; where one more random effect has a variance
+        of zero in the smaller model, half chi-squared with the degrees of freedom of its
+        covariances and half with one more (Stram and Lee 1994); or, of a single variance by REML
+        against none (``groups="g", residual=lmmfast.Independent()``), draws from the exact
+        distribution (Crainiceanu and Ruppert 2004, as RLRsim). Others are tested by chi-squared,
+        and the note says so.
+    n_sim, seed
+        Number of draws of "exact", and their seed as of ``numpy.random.default_rng``.
 
     Returns
     -------
@@ -57,7 +67,7 @@ def compare(*fits: Any) -> pd.DataFrame:
     p is from the chi-squared distribution. Where the smaller model puts a variance on the boundary
     of its range, at zero, the statistic tends to be smaller than that and p is conservative: for
     one more variance, about twice too large (Self and Liang 1987, JASA 82, 605-610; Stram and Lee
-    1994, Biometrics 50, 1171-1177). The note says so.
+    1994, Biometrics 50, 1171-1177). The note says so; ``test="mixture"`` corrects it.
 
     Nesting is decided from the columns of X, the random-effects terms of each grouping factor (all
     terms of the smaller model must be in the larger one) and the residual structures:
@@ -79,13 +89,14 @@ def compare(*fits: Any) -> pd.DataFrame:
     """
     import pandas as pd
 
+    reference = Reference(test, n_sim, seed)
     named = _named(fits)
     first = next(iter(named))
     for name in named:
         _check_comparable(first, name, named)
     rows, previous = [], None
     for fit in named.values():
-        rows.append((*_numbers(fit), *_test(previous, fit)))
+        rows.append((*_numbers(fit), *_test(previous, fit, reference)))
         previous = fit
     columns = [*_NUMBERS, "chisq", "df", "p", "note"]
     table = pd.DataFrame(rows, index=list(named), columns=columns)
@@ -247,7 +258,7 @@ def _determined(R_small: Array, R_big: Array) -> bool:
 # -- likelihood-ratio tests ------------------------------------------------------------------------
 
 
-def _test(before: LMMResult | None, fit: LMMResult) -> Test:
+def _test(before: LMMResult | None, fit: LMMResult, reference: Reference) -> Test:
     """chisq, df, p and the note."""
     failed = "" if fit.converged else "not converged"
     if before is None:
@@ -259,13 +270,12 @@ def _test(before: LMMResult | None, fit: LMMResult) -> Test:
         reason = "no test: the larger model has the lower llf"
     if not reason:
         notes = cautions(small, big)
+    p = np.nan
+    if not reason:
+        chisq = max(chisq, 0.0)
+        p, notes = reference.p_value(small, big, chisq, df, notes)
     text = "; ".join(part for part in (failed, reason, *notes) if part)
-    if reason:
-        return np.nan, None, np.nan, text
-    from scipy.special import chdtrc
-
-    chisq = max(chisq, 0.0)
-    return chisq, df, float(chdtrc(df, chisq)), text
+    return (np.nan, None, p, text) if reason else (chisq, df, p, text)
 
 
 def _why_not(small: LMMResult, big: LMMResult) -> str:

@@ -1,0 +1,83 @@
+"""Distributions of likelihood-ratio statistics, also where a variance is on its boundary.
+
+Self and Liang (1987), Journal of the American Statistical Association 82, 605-610; Stram and Lee
+(1994), Biometrics 50, 1171-1177: with q correlated effects and one more, the statistic is a mixture
+of chi-squared distributions with q and q + 1 degrees of freedom, half each.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from lmmfast.arguments import check_choice
+from lmmfast.errors import DataError
+from lmmfast.inference.exact_rlrt import exact_p, why_not_exact
+from lmmfast.inference.nesting import ZERO_VARIANCE, effects
+
+if TYPE_CHECKING:
+    from lmmfast.result import LMMResult
+
+TESTS = ("chisq", "mixture", "exact")
+
+
+@dataclass(frozen=True)
+class Reference:
+    """How p-values of likelihood-ratio statistics are found; see `lmmfast.compare`."""
+
+    test: str = "chisq"
+    n_sim: int = 10_000
+    seed: Any = 1
+
+    def __post_init__(self) -> None:
+        check_choice("test", self.test, TESTS)
+        if not isinstance(self.n_sim, int | np.integer) or not 100 <= self.n_sim <= 10**8:
+            raise DataError(f"n_sim={self.n_sim!r}: give a whole number from 100 to 10^8")
+
+    def p_value(
+        self, small: LMMResult, big: LMMResult, chisq: float, df: int, notes: list[str]
+    ) -> tuple[float, list[str]]:
+        """Return the p-value of a statistic, and notes on it.
+
+        Parameters
+        ----------
+        notes : list of str
+            Why the chi-squared distribution does not hold.
+        """
+        from scipy.special import chdtrc
+
+        usual = float(chdtrc(df, chisq))
+        if self.test == "chisq":
+            return usual, notes
+        others = [note for note in notes if note != ZERO_VARIANCE]
+        if self.test == "exact":
+            reason = why_not_exact(small, big)
+            if not reason:
+                p, error = exact_p(big, chisq, self.n_sim, self.seed)
+                return p, [*others, f"exact: {self.n_sim:,} draws, standard error {error:.2g}"]
+            notes = [*notes, f"chi-squared: {reason}"]
+            return usual, notes
+        if ZERO_VARIANCE not in notes:
+            return usual, notes
+        q = correlated_with(small, big)
+        if q is None:
+            return usual, [*notes, "chi-squared: the mixture is known for one more effect alone"]
+        both = (float(chdtrc(k, chisq)) if k else float(chisq <= 0.0) for k in (q, q + 1))
+        return 0.5 * sum(both), [*others, f"half chi-squared({q}), half chi-squared({q + 1})"]
+
+
+def correlated_with(small: LMMResult, big: LMMResult) -> int | None:
+    """How many effects the one effect that a model has more is correlated with; None: not one."""
+    more = effects(big) - effects(small)
+    same_rest = len(big.x_names) == len(small.x_names) and str(big.residual) == str(small.residual)
+    if len(more) != 1 or effects(small) - effects(big) or not same_rest:
+        return None
+    ((group, name),) = more
+    host = next(t for t in big.terms if t.group == group and name in t.names)
+    if len(host.names) == 1:
+        return 0
+    if host.structure.name == "unstructured":
+        return len(host.names) - 1
+    return 0 if host.structure.name == "diagonal" else None
