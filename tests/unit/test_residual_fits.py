@@ -424,3 +424,12 @@ def test_implied_covariances_do_not_cut_whole_numbers(data: pd.DataFrame, make: 
     fit = lf.lmm("y ~ arm", data, groups="id", residual=make("visit"))
     with pytest.raises(lf.DataError, match=r"needs whole numbers|no level 1\.5"):
         fit.implied_covariance(at=pd.DataFrame({"visit": [1, 1.5]}))
+
+
+def test_compound_symmetry_of_more_rows_than_any_group(data: pd.DataFrame) -> None:
+    fit = lf.lmm("y ~ t + arm", data, groups="id", residual=lf.CompoundSymmetry())
+    most = int(data.groupby("id").size().max())
+    rows = pd.DataFrame({"t": np.arange(most + 1.0)})
+    assert fit.implied_covariance(at=rows.iloc[:most]).shape == (most, most)
+    with pytest.raises(lf.DataError, match=f"groups of {most} rows at most"):
+        fit.implied_covariance(at=rows)

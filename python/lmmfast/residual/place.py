@@ -205,7 +205,14 @@ class Placing:
         if correlation.columns:
             (name,) = correlation.columns
             return self._codes(name, values[name])
-        return np.full(n, self.parameters.T) if new else np.arange(n)
+        if new:
+            return np.full(n, self.parameters.T)
+        if n > self.parameters.T:
+            raise DataError(
+                f"{self.structure} is known for groups of {self.parameters.T} rows at most, as the "
+                f"data have them, and not for {n}"
+            )
+        return np.arange(n)
 
     def _table_positions(self, name: str, values: Mapping[str, NDArray[Any]], new: bool) -> Index:
         """Whole numbers as positions of a table, of which differences matter.
