@@ -172,6 +172,8 @@ def _answer_baseline(fit: LMMResult) -> str:
 
 
 def _answer_slope(fits: Fits) -> Iterator[str]:
+    from lmmfast.inference.comparison import compare
+
     slope, plain = fits["slope", "REML"], fits["intercept", "REML"]
     sd = slope.varcorr.sd["log_time"]
     yield "\n".join(["Random intercept and slope, REML", *slope.varcorr.lines()])
@@ -182,21 +184,15 @@ def _answer_slope(fits: Fits) -> Iterator[str]:
         f"{slope.params['log_time']:.2f}, is too small to be told from the spread of the levels "
         "with 2 or 3 titres an infant."
     )
-    statistic = 2 * (fits["slope", "ML"].llf - fits["intercept", "ML"].llf)
+    test = compare(fits["intercept", "ML"], fits["slope", "ML"], test="mixture").iloc[1]
     yield _paragraph(
         f"Prefer the random intercept alone: AIC {plain.aic:.1f} against {slope.aic:.1f} (REML), "
-        f"and the likelihood ratio of the ML fits, {statistic:.2f}, gives p = "
-        f"{mixture_p(statistic):.2f}. A variance of zero lies on the boundary, so p is from the "
+        f"and the likelihood ratio of the ML fits, {test['chisq']:.2f}, gives p = "
+        f"{test['p']:.2f}. A variance of zero lies on the boundary, so p is from the "
         "equal mixture of chi-squared with 1 and 2 degrees of freedom (Stram and Lee 1994, "
         "Biometrics 50, 1171-1177), an approximation. The two answers above hardly depend on this "
         "choice: compare the four fits."
     )
-
-
-def mixture_p(statistic: float) -> float:
-    """P-value from the equal mixture of chi-squared with 1 and 2 degrees of freedom."""
-    one = math.erfc(math.sqrt(max(statistic, 0.0) / 2))
-    return 0.5 * one + 0.5 * math.exp(-max(statistic, 0.0) / 2)
 
 
 def _estimate(fit: LMMResult, name: str) -> tuple[float, float, float]:

@@ -76,15 +76,6 @@ def test_fits_88_ascii_columns(text):
     assert text.isascii()
 
 
-def test_mixture_p():
-    from scipy.stats import chi2
-
-    for statistic in (0.0, 0.5536, 4.0, 30.0):
-        expected = (chi2.sf(statistic, 1) + chi2.sf(statistic, 2)) / 2
-        assert demo.mixture_p(statistic) == pytest.approx(expected, rel=1e-12)
-    assert demo.mixture_p(-1e-12) == 1.0
-
-
 def test_command_writes_the_picture(tmp_path, capsys, text):
     from matplotlib.image import imread
 
