@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -117,15 +117,19 @@ class DenseEngine(ResidualEngineBase):
             self._nu(stratum),
         )
 
+    def _by_stratum(self) -> Iterator[tuple[Stratum, list[tuple[Any, ...]]]]:
+        """Strata that have rows, with what sums need of the buckets of each."""
+        for k, stratum in enumerate(self.model.parameters.strata):
+            own = [bucket for bucket in self.buckets if bucket.stratum == k]
+            if own:
+                table = self._table(stratum)
+                yield stratum, [self._of_bucket(bucket, table) for bucket in own]
+
     def totals(self, Lambda: Array, with_kr: bool = False) -> Totals:
         """Totals at Ddot = Lambda Lambda'."""
         totals = self._zero(with_kr)
         Lambda = np.ascontiguousarray(Lambda)
-        for k, stratum in enumerate(self.model.parameters.strata):
-            table = self._table(stratum)
-            buckets = [self._of_bucket(b, table) for b in self.buckets if b.stratum == k]
-            if not buckets:
-                continue
+        for stratum, buckets in self._by_stratum():
             flat, failed = core.dense_totals_of_buckets(
                 buckets, self._variance_kappa(), self._nu(stratum), Lambda, with_kr, self.n_threads
             )
@@ -139,11 +143,7 @@ class DenseEngine(ResidualEngineBase):
         K = self._K_D + self.model.parameters.n_params
         out = np.zeros((len(W), K, K))
         Lambda = np.ascontiguousarray(Lambda)
-        for k, stratum in enumerate(self.model.parameters.strata):
-            table = self._table(stratum)
-            buckets = [self._of_bucket(b, table) for b in self.buckets if b.stratum == k]
-            if not buckets:
-                continue
+        for stratum, buckets in self._by_stratum():
             flat, failed = core.dense_contracted(
                 buckets, self._variance_kappa(), self._nu(stratum), Lambda, W, self.n_threads
             )

@@ -18,7 +18,7 @@ from lmmfast.errors import TooLargeError
 from lmmfast.implied.implied import Group, V, rows_at
 from lmmfast.inference.adjusted_scores import AdjustedScores
 from lmmfast.inference.cluster_sums import cluster_codes
-from lmmfast.inference.fixed_rows import columns_of_X
+from lmmfast.inference.whitened_rows import with_residual
 
 if TYPE_CHECKING:
     from lmmfast.result import LMMResult
@@ -80,14 +80,9 @@ def _whitened(
     fit: LMMResult, rows: NDArray[np.intp], places: NDArray[np.intp]
 ) -> tuple[Array, Array, Array]:
     """Rows of X and residuals of a cluster whitened by V = L L', and L."""
-    batch = fit._need(fit._design, "robust variances").batch(rows).as_float()
-    assert batch.y is not None
-    X = columns_of_X(batch, fit._keep, len(rows))
-    r = batch.y - X @ fit._estimates.beta
-    if batch.offset is not None:
-        r = r - batch.offset
+    A = with_residual(fit, rows)[1]
     L = np.asarray(np.linalg.cholesky(_covariance(fit, places)), dtype=np.float64)
-    white = np.asarray(np.linalg.solve(L, np.column_stack([X, r])), dtype=np.float64)
+    white = np.asarray(np.linalg.solve(L, A), dtype=np.float64)
     return white[:, :-1], white[:, -1], L
 
 

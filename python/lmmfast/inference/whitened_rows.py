@@ -61,8 +61,8 @@ def whitened_rows(fit: LMMResult) -> Iterator[WhitenedRows]:
     return _of_clusters(fit)
 
 
-def _columns(fit: LMMResult, rows: Any) -> tuple[Any, Array]:
-    """A batch of rows, and its columns X and y - X beta (k, p + 1)."""
+def with_residual(fit: LMMResult, rows: Any) -> tuple[Any, Array]:
+    """Return a batch of rows, and its columns X and y - X beta (k, p + 1)."""
     batch = fit._need(fit._design, "robust variances").batch(rows).as_float()
     assert batch.y is not None
     X = columns_of_X(batch, fit._keep, len(batch.y))
@@ -81,7 +81,7 @@ def _of_clusters(fit: LMMResult) -> Iterator[WhitenedRows]:
         last = max(last, first + 1)
         places = np.arange(ptr[first], ptr[last])
         rows = places if clusters.order is None else clusters.order[places]
-        batch, A = _columns(fit, rows)
+        batch, A = with_residual(fit, rows)
         A = whitened_columns(fit, batch, ptr[first : last + 1] - ptr[first], A)
         yield WhitenedRows(rows, A[:, :-1], A[:, -1])
         first = last
@@ -114,7 +114,7 @@ def _of_blocks(fit: LMMResult) -> Iterator[WhitenedRows]:
                 f"together, {len(places):,} here and {MAX_BLOCK:,} at most"
             )
         rows = order[places]
-        A = _columns(fit, rows)[1]
+        A = with_residual(fit, rows)[1]
         L = np.linalg.cholesky(fit._implied(Group("block", None, places, None)))
         A = np.linalg.solve(L, A)
         yield WhitenedRows(rows, A[:, :-1], A[:, -1])

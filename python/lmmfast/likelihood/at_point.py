@@ -75,16 +75,18 @@ class LikelihoodPoint:
         if kind not in ("expected", "observed"):
             raise ValueError(f"kind={kind!r}: choose 'expected' or 'observed'")
         at = self._at
-        beta = None if at.reml else np.asarray(self.beta, dtype=np.float64)
-        own = at.expected() if kind == "expected" else at.observed(beta)
         p, k = len(self.beta), len(self.theta)
         out = np.zeros((p + k, p + k))
         out[:p, :p] = np.linalg.inv(at.estimates.cov_beta)
-        out[p:, p:] = own
-        if kind == "observed" and not at.reml:
-            assert beta is not None
-            out[:p, p:] = at.cross(beta)
-            out[p:, :p] = out[:p, p:].T
+        if kind == "expected":
+            out[p:, p:] = at.expected()
+        else:
+            rows = at.observed(None if at.reml else np.asarray(self.beta, dtype=np.float64))
+            own = rows[:, -k:]
+            out[p:, p:] = 0.5 * (own + own.T)
+            if not at.reml:
+                out[p:, :p] = rows[:, :p]
+                out[:p, p:] = rows[:, :p].T
         names = [*self.beta.index, *self.theta.index]
         return pd.DataFrame(out, index=names, columns=names)
 
@@ -242,8 +244,13 @@ class _Point:
         J = self._jacobian()
         return np.asarray(J @ evaluation.joint_info(D) @ J.T)
 
+    def scores(self, beta: Array | None) -> Array:
+        """Derivatives by the coefficients, of ML, then by theta."""
+        by_beta = np.empty(0) if self.reml else self.beta_score(beta)
+        return np.concatenate([by_beta, self.score(beta)])
+
     def observed(self, beta: Array | None) -> Array:
-        """Observed information about theta at a beta, by central differences of the score."""
+        """Minus the derivatives of `scores` by theta, from central differences, a row for each."""
         steps = STEP / np.sqrt(np.maximum(np.diag(self._rough_information()), 1e-300))
         rows = []
         for k, step in enumerate(steps):
@@ -251,30 +258,16 @@ class _Point:
             for side in (step, -step, step / 2, -step / 2):
                 moved = self.theta.copy()
                 moved[k] += side
-                ends.append(_Point(self.fit, moved).score(beta))
+                ends.append(_Point(self.fit, moved).scores(beta))
             wide, narrow = (ends[0] - ends[1]) / (2 * step), (ends[2] - ends[3]) / step
-            rows.append((4 * narrow - wide) / 3)  # Richardson
-        H = -np.array(rows)
-        return 0.5 * (H + H.T)
+            rows.append((wide - 4 * narrow) / 3)  # Richardson
+        return np.array(rows)
 
     def _rough_information(self) -> Array:
         """Information of about the right size."""
         D = (self.Lambda @ self.Lambda.T)[self.covariance.pairs]
         J = self._jacobian()
         return np.asarray(J @ self.evaluation.joint_info(D) @ J.T)
-
-    def cross(self, beta: Array) -> Array:
-        """Observed information of beta with theta, (p, n_theta): of ML, by differences."""
-        steps = STEP / np.sqrt(np.maximum(np.diag(self._rough_information()), 1e-300))
-        columns = []
-        for k, step in enumerate(steps):
-            ends = []
-            for side in (step, -step):
-                moved = self.theta.copy()
-                moved[k] += side
-                ends.append(_Point(self.fit, moved).beta_score(beta))
-            columns.append((ends[0] - ends[1]) / (2 * step))
-        return -np.array(columns).T.reshape(len(beta), len(steps))
 
     def beta_score(self, beta: Array | None) -> Array:
         """Derivatives of the log-likelihood by beta."""
@@ -302,16 +295,13 @@ def at_point(fit: LMMResult, theta: Any, beta: Any) -> LikelihoodPoint:
             "the restricted likelihood has no beta, which it is free of: fit with reml=False, or "
             "leave beta= out"
         )
-    score = own.score(given)
     names, theta_names = fit.x_names, fit.theta_names
-    parts, labels = [score], [*theta_names]
-    if not own.reml:
-        parts, labels = [own.beta_score(given), score], [*names, *theta_names]
+    labels = theta_names if own.reml else [*names, *theta_names]
     return LikelihoodPoint(
         theta=pd.Series(own.theta, index=theta_names),
         beta=pd.Series(own.estimates.beta if given is None else given, index=names),
         llf=own.loglik(given),
-        score=pd.Series(np.concatenate(parts), index=labels),
+        score=pd.Series(own.scores(given), index=labels),
         _at=own,
     )
 

@@ -12,7 +12,7 @@ from lmmfast.data.batch import CHUNK
 from lmmfast.errors import DataError, TooLargeError
 from lmmfast.implied.implied import R, rows_at
 from lmmfast.limits import memory_limit
-from lmmfast.prediction.rows_used import residual_sds
+from lmmfast.prediction.rows_used import design_of, over_rows, residual_sds, sds_of
 
 if TYPE_CHECKING:
     from lmmfast.result import LMMResult
@@ -32,33 +32,26 @@ def simulate(fit: LMMResult, n: int, seed: Any, conditional: bool) -> Array:
             "at a time"
         )
     rng = np.random.default_rng(seed)
+    level = "conditional" if conditional else "population"
     out = _errors(fit, n, rng)
-    effects = None if conditional else [_effects(fit, k, n, rng) for k in range(_n_factors(fit))]
-    design: Any = fit._need(fit._design, "simulations")
-    for start in range(0, fit.nobs, CHUNK):
-        rows = slice(start, min(start + CHUNK, fit.nobs))
-        batch = design.batch(rows).as_float()
-        out[rows] += _mean(fit, batch, rows)[:, None]
-        if effects is None:
-            out[rows] += fit._row_effects("conditional")(batch.Z, rows)[:, None]
-            continue
-        for k, b in enumerate(effects):
-            columns, codes = _factor(fit, k, rows)
-            for place, column in enumerate(columns):
-                out[rows] += batch.Z[column][:, None] * b[codes, place]
+    out += over_rows(fit, level, lambda batch, mean, rows: mean)[:, None]
+    if not conditional and fit.terms:
+        _add_effects(fit, out, rng)
     return out
 
 
-def _n_factors(fit: LMMResult) -> int:
-    return len(fit._factor_columns(np.arange(1))) if fit.terms else 0
-
-
-def _mean(fit: LMMResult, batch: Any, rows: slice) -> Array:
-    """X beta and the offset."""
-    mean = np.zeros(rows.stop - rows.start)
-    for j, b in zip(fit._keep, fit._estimates.beta, strict=True):
-        mean += batch.X[j] * b
-    return mean if batch.offset is None else mean + batch.offset
+def _add_effects(fit: LMMResult, out: Array, rng: np.random.Generator) -> None:
+    """Add Z b of new random effects b to each column of out (n_obs, n)."""
+    n_factors = len(fit._factor_columns(np.arange(1)))
+    effects = [_effects(fit, k, out.shape[1], rng) for k in range(n_factors)]
+    design = design_of(fit)
+    for start in range(0, fit.nobs, CHUNK):
+        rows = slice(start, min(start + CHUNK, fit.nobs))
+        Z = design.batch(rows).as_float().Z
+        for k, b in enumerate(effects):
+            columns, codes = _factor(fit, k, rows)
+            for place, column in enumerate(columns):
+                out[rows] += Z[column][:, None] * b[codes, place]
 
 
 def _factor(fit: LMMResult, factor: int, rows: slice) -> tuple[NDArray[np.intp], Any]:
@@ -83,19 +76,11 @@ def _errors(fit: LMMResult, n: int, rng: np.random.Generator) -> Array:
     """Residuals (n_obs, n)."""
     out = rng.standard_normal((fit.nobs, n))
     model = fit._residual_model
-    if model is None:
-        design: Any = fit._need(fit._design, "simulations")
-        out *= fit.sigma
-        for start in range(0, fit.nobs, CHUNK):
-            rows = slice(start, min(start + CHUNK, fit.nobs))
-            weights = design.batch(rows).as_float().weights
-            if weights is not None:
-                out[rows] /= np.sqrt(weights)[:, None]
-        return out
-    if model.parameters.correlation is None:
-        sds = residual_sds(fit)
-        assert sds is not None
-        return out * sds[:, None]
+    if model is None or model.parameters.correlation is None:
+        sds: Any = residual_sds(fit)
+        if sds is None:
+            sds = sds_of(fit, None, design_of(fit).batch(slice(0, fit.nobs)).weights)
+        return out * np.reshape(sds, (-1, 1))
     order = fit._row_order()
     for cluster, (first, last) in enumerate(zip(model.ptr[:-1], model.ptr[1:], strict=True)):
         if last - first > MOST_ROWS:
