@@ -28,6 +28,11 @@ struct Results {
             std::fill_n(a->mutable_data(), a->size(), std::numeric_limits<double>::quiet_NaN());
         for (IndexArray* a : {&status, &ranks, &evaluations}) std::fill_n(a->mutable_data(), a->size(), 0);
     }
+
+    py::dict dict() const {
+        return py::dict("numbers"_a = numbers, "beta"_a = beta, "S_inv_root"_a = S_inv_root, "D"_a = D,
+                        "status"_a = status, "ranks"_a = ranks, "evaluations"_a = evaluations);
+    }
 };
 
 // Where one response's results go; no Python objects, so that threads may use it.
@@ -92,9 +97,55 @@ py::dict fit_responses(const MatrixArray& data, int q, int p1, Index n_clusters,
         maximise_each(responses, problem, covariance, options, n_threads, interrupt,
                       [&](Index k, const Optimum& found) { rows.write(k, found); });
     });
-    return py::dict("numbers"_a = results.numbers, "beta"_a = results.beta,
-                    "S_inv_root"_a = results.S_inv_root, "D"_a = results.D, "status"_a = results.status,
-                    "ranks"_a = results.ranks, "evaluations"_a = results.evaluations);
+    return results.dict();
+}
+
+// Responses of which Q'y and the sums beside Z are known, of a design that is known to tell the variances
+// apart: `design` (n_clusters, R and Q'X), `projected` (n_responses, n_clusters, q), `perp` (n_responses,
+// p + 1, p + 1), `counts` and `z_in_x` as in ManyResponses.
+py::dict fit_projected(const MatrixArray& design, const MatrixArray& projected, const MatrixArray& perp,
+                       const MatrixArray& constants, const TermList& terms, Index n_obs, bool reml,
+                       const std::optional<MatrixArray>& start, int max_evaluations, int n_threads,
+                       const std::optional<MatrixArray>& counts, const std::vector<int>& z_in_x) {
+    const RandomCovariance covariance(random_terms(terms));
+    require(projected.ndim() == 3 && design.ndim() == 2 && perp.ndim() == 3, "dimensions differ");
+    const int q = covariance.q(), p1 = static_cast<int>(perp.shape(2));
+    const Index n = projected.shape(0);
+    ManyResponses responses;
+    responses.layout = {q, p1};
+    responses.n_clusters = projected.shape(1);
+    require(q >= 1 && p1 >= 1 && p1 <= max_p1 && projected.shape(2) == q && constants.size() == n,
+            "projected must be (n_responses, n_clusters, q)");
+    require(perp.shape(0) == n && perp.shape(1) == p1, "perp must be (n_responses, p + 1, p + 1)");
+    require(design.shape(0) == responses.n_clusters && design.shape(1) == responses.design_size(),
+            "design must hold R and Q'X of each cluster");
+    require(!counts || counts->size() == responses.n_clusters, "counts must have an entry for each cluster");
+    require(!start || start->size() == covariance.n_params(), "start must have n_params entries");
+    require(z_in_x.empty() || static_cast<int>(z_in_x.size()) == q, "z_in_x must be empty or name q columns");
+    for (const int x : z_in_x) require(x >= 0 && x < p1 - 1, "z_in_x must be columns of X");
+    Problem problem;
+    for (int j = 0; j + 1 < p1; ++j) problem.keep.push_back(j);
+    problem.n_obs = n_obs;
+    problem.reml = reml;
+    require(problem.df() > 0, "there must be more rows than columns of X");
+    SearchOptions options;
+    options.max_evaluations = max_evaluations;
+    options.start = start ? start->data() : nullptr;
+    options.identified = true;
+    responses.design.assign(design.data(), design.data() + design.size());
+    responses.elsewhere = projected.data();
+    responses.perp.assign(perp.data(), perp.data() + perp.size());
+    responses.constants.assign(constants.data(), constants.data() + n);
+    responses.z_in_x = z_in_x;
+    if (counts) responses.counts.assign(counts->data(), counts->data() + counts->size());
+    Results results(n, p1 - 1, q, static_cast<py::ssize_t>(terms.size()));
+    const Rows rows(results, p1 - 1, q, static_cast<Index>(terms.size()));
+    without_gil([&](Interrupt& interrupt) {
+        if (!counts) put_designs_together(responses, n_threads, interrupt);
+        maximise_each(responses, problem, covariance, options, n_threads, interrupt,
+                      [&](Index k, const Optimum& found) { rows.write(k, found); });
+    });
+    return results.dict();
 }
 
 }  // namespace
@@ -103,6 +154,10 @@ void bind_responses(py::module_& m) {
     m.def("fit_responses", &fit_responses, py::arg("data").noconvert(), py::arg("q"), py::arg("p1"),
           py::arg("n_clusters"), py::arg("p"), py::arg("constants"), py::arg("perp"), py::arg("terms"),
           py::arg("n_obs"), py::arg("reml"), py::arg("max_evaluations"), py::arg("n_threads"),
+          py::arg("z_in_x") = std::vector<int>());
+    m.def("fit_projected", &fit_projected, py::arg("design"), py::arg("projected"), py::arg("perp"),
+          py::arg("constants"), py::arg("terms"), py::arg("n_obs"), py::arg("reml"), py::arg("start"),
+          py::arg("max_evaluations"), py::arg("n_threads"), py::arg("counts") = std::nullopt,
           py::arg("z_in_x") = std::vector<int>());
 }
 

@@ -75,7 +75,8 @@ namespace {
 py::object maximise(const MatrixArray& data, int q, int p1, const MatrixArray& perp, const TermList& terms,
                     std::vector<int> keep, Index n_obs, bool reml, double constant,
                     const std::optional<MatrixArray>& start, int max_evaluations, int n_threads,
-                    const std::optional<MatrixArray>& counts, const std::vector<int>& z_in_x) {
+                    const std::optional<MatrixArray>& counts, const std::vector<int>& z_in_x,
+                    bool identified) {
     const ClusterBlocks clusters = blocks(data, q, p1, counts, z_in_x);
     require(perp.size() == Index{p1} * p1, "perp must be (p1, p1)");
     const RandomCovariance covariance(random_terms(terms));
@@ -90,6 +91,7 @@ py::object maximise(const MatrixArray& data, int q, int p1, const MatrixArray& p
     SearchOptions options;
     options.max_evaluations = max_evaluations;
     options.start = start ? start->data() : nullptr;
+    options.identified = identified;
     Search search(problem, covariance, options);
     without_gil([&](Interrupt& interrupt) {
         while (!search.done())
@@ -105,7 +107,7 @@ void bind_search(py::module_& m) {
     m.def("maximise", &maximise, py::arg("data").noconvert(), py::arg("q"), py::arg("p1"), py::arg("perp"),
           py::arg("terms"), py::arg("keep"), py::arg("n_obs"), py::arg("reml"), py::arg("constant"),
           py::arg("start"), py::arg("max_evaluations"), py::arg("n_threads"), py::arg("counts") = py::none(),
-          py::arg("z_in_x") = std::vector<int>());
+          py::arg("z_in_x") = std::vector<int>(), py::arg("identified") = false);
 }
 
 }  // namespace lmmfast::bindings

@@ -235,6 +235,20 @@ def fit_responses(
     n_threads: SupportsIndex,
     z_in_x: Sequence[SupportsIndex] = ...,
 ) -> dict[str, Any]: ...
+def fit_projected(
+    design: Array,
+    projected: Array,
+    perp: Array,
+    constants: ArrayLike,
+    terms: Terms,
+    n_obs: SupportsIndex,
+    reml: bool,
+    start: ArrayLike | None,
+    max_evaluations: SupportsIndex,
+    n_threads: SupportsIndex,
+    counts: ArrayLike | None = ...,
+    z_in_x: Sequence[SupportsIndex] = ...,
+) -> dict[str, Any]: ...
 def fit_rows(
     X: Columns,
     Z: Columns,
@@ -364,6 +378,7 @@ def maximise(
     n_threads: SupportsIndex,
     counts: ArrayLike | None = ...,
     z_in_x: Sequence[SupportsIndex] = ...,
+    identified: bool = ...,
 ) -> dict[str, Any] | None: ...
 def random_effects(
     data: Array,

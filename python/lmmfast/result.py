@@ -66,6 +66,7 @@ if TYPE_CHECKING:
     from lmmfast.likelihood.at_point import LikelihoodPoint
     from lmmfast.prediction.scorer import Scorer
     from lmmfast.report.summary import Summary
+    from lmmfast.resampling.bootstrap import Bootstrap
 
 T = TypeVar("T")
 
@@ -677,7 +678,13 @@ class LMMResult:
         return variance_table(self, alpha)
 
     def conf_int_theta(
-        self, alpha: float = 0.05, *, method: str = "wald", information: str = "observed"
+        self,
+        alpha: float = 0.05,
+        *,
+        method: str = "wald",
+        information: str = "observed",
+        B: int = 1000,
+        seed: Any = 1,
     ) -> pd.DataFrame:
         """Return intervals of the variance parameters, standard deviations and correlations.
 
@@ -685,13 +692,16 @@ class LMMResult:
         ----------
         alpha : float
             One minus the level.
-        method : {"wald"}
+        method : {"wald", "bootstrap"}
             On the scales of logarithms of variances and standard deviations and Fisher's z of
-            correlations, transformed back.
+            correlations, transformed back; or percentiles of replicates, see `bootstrap`, which
+            hold on the boundary too.
         information : {"observed", "expected"}
             Of the variance parameters. Observed is what nlme and SAS use. Where a term lies on the
             boundary, and with more than 2000 crossed effects, there is only the other (of crossed
             effects the average information).
+        B, seed
+            Number of replicates of the bootstrap, and their seed.
 
         Returns
         -------
@@ -718,7 +728,7 @@ class LMMResult:
         """
         from lmmfast.inference.theta_intervals import theta_intervals
 
-        return theta_intervals(self, alpha, method, information)
+        return theta_intervals(self, alpha, method, information, B, seed)
 
     @property
     def identified_sums(self) -> pd.DataFrame:
@@ -1115,6 +1125,58 @@ class LMMResult:
         from lmmfast.likelihood.simulate import simulate
 
         return simulate(self, n, seed, conditional)
+
+    def bootstrap(
+        self,
+        B: int = 1000,
+        statistic: Callable[[Any], Any] | None = None,
+        *,
+        seed: Any = None,
+        method: str = "auto",
+    ) -> Bootstrap:
+        """Draw responses from the fitted model and fit each: the parametric bootstrap.
+
+        Parameters
+        ----------
+        B : int
+            Number of replicates; ``.more(B)`` of the result adds others.
+        statistic : callable, optional
+            What is wanted of a fit: a function that gives a number, a sequence, a mapping or a
+            Series. Replicates from moments are `ResponseFit`, with ``params``, ``bse``, ``theta``,
+            ``varcorr``, ``cov_re``, ``sigma``, ``llf``; with ``method="rows"`` they are fits like
+            this one. Default: coefficients, standard deviations and correlations of the random
+            effects, and ``theta``.
+        seed : int, Generator or None
+            The same seed gives the same replicates, on any number of threads.
+        method : {"auto", "moments", "rows"}
+            From what is kept of the data, without rows (one grouping factor, independent
+            residuals), or by simulated rows and `refit`. The law is the same, the numbers are not.
+
+        Returns
+        -------
+        Bootstrap
+            ``se``, ``bias``, ``conf_int(kind="percentile" | "basic" | "normal")``, ``table()`` with
+            Monte Carlo errors, ``to_frame()``, ``more(B)``.
+
+        Raises
+        ------
+        DataError
+            A fit that holds no data, a B or a seed that is none, a statistic that gives no numbers.
+        ConvergenceError
+            This fit has not converged.
+        UnsupportedModelError
+            ``method="moments"`` of a model that has none.
+
+        Examples
+        --------
+        >>> import lmmfast as lf
+        >>> fit = lf.lmm("Reaction ~ Days + (Days | Subject)", lf.datasets.sleepstudy())
+        >>> fit.bootstrap(200, seed=1).B
+        200
+        """
+        from lmmfast.resampling.bootstrap import bootstrap
+
+        return bootstrap(self, B, statistic, seed, method)
 
     # -- random effects --------------------------------------------------------------------------
 

@@ -157,11 +157,13 @@ METHODS = {
     "emmeans": ["specs", "by", "at", "weights", "alpha"],
     "emtrends": ["var", "by", "at"],
     "conf_int_theta": ["alpha", "method", "information"],
+    "bootstrap": ["statistic", "seed", "method"],
     "influence": ["by", "theta", "refit"],
     "icc": ["alpha"],
     "model_matrix": ["newdata"],
 }
 GIVEN = {
+    "bootstrap": {"B": 3},
     "refit": {"y_new": DATA["y"]},
     "emmeans": {"specs": "f"},
     "emtrends": {"specs": "f", "var": "x"},

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from lmmfast._dispatch import core
 from lmmfast._threads import n_threads
 from lmmfast.arrays import Array
-from lmmfast.batch.many_result import NO_FIT, ManyFits
+from lmmfast.batch.many_result import NO_FIT, ManyFits, name_endings
 from lmmfast.batch.responses import Responses, open_responses
 from lmmfast.covariance.terms import BlockCovariance
 from lmmfast.data.columns import as_array
@@ -138,7 +138,7 @@ def fit_many(
             "fit_many knows no heterogeneous compound symmetry: choose another structure, or fit "
             "the responses one by one"
         )
-    shared = _share(design, clusters, covariance, data, options)
+    shared = share(design, clusters, covariance, data, options)
     known = None if offset is None else _read_offset(offset, design.n_obs)
     parts = shared.fit_all(responses, known)
     names = responses.names(sum(len(p.llf) for p in parts))
@@ -199,7 +199,7 @@ class _Working(NamedTuple):
 
 
 @dataclass(frozen=True)
-class _SharedDesign:
+class SharedDesign:
     """What all responses share, in the working basis.
 
     Attributes
@@ -273,7 +273,7 @@ class _SharedDesign:
                 "which, or choose a simpler random-effects structure"
             )
         limit = limit_reason(int(self.options.max_iter))
-        self._name(found, status, limit)
+        name_endings(found, status, self.covariance.sizes, limit)
         fits = self._user_scale(found, status, working)
         if not refused:
             self._one_by_one(usable, fits)
@@ -356,16 +356,6 @@ class _SharedDesign:
         for reason, found in ((CONSTANT, constant), (EXACT, exact)):
             status[found & (status == "")] = reason
 
-    def _name(self, found: dict[str, Any], status: NDArray[Any], limit: str) -> None:
-        """Say in words how each search ended."""
-        singular = (found["ranks"] < np.array(self.covariance.sizes)).any(axis=1)
-        names = ManyFits.endings(limit)
-        for k, code in enumerate(found["status"]):
-            if status[k] == "":
-                status[k] = names[int(code)]
-                if code == 0 and singular[k]:
-                    status[k] = "converged on the boundary"
-
     def _user_scale(
         self, found: dict[str, Any], status: NDArray[Any], working: _Working
     ) -> ManyFits:
@@ -411,20 +401,20 @@ def _powers_of_two(x: Array) -> Array:
     return np.exp2(np.where(np.isfinite(exponent), np.clip(exponent, -1000, 1000), 0.0))
 
 
-def _share(
+def share(
     design: ArrayDesign,
     clusters: Clusters,
     covariance: BlockCovariance,
     data: Prepared,
     options: Options,
-) -> _SharedDesign:
+) -> SharedDesign:
     """Bring the design into the working basis, once."""
     n = design.n_obs
     A, _, weights = data.basis.working(design.batch(slice(None)))
     X = np.asfortranarray(A[:, data.keep])
     sample = np.unique(np.linspace(0, n - 1, min(n, SAMPLE_ROWS)).astype(np.intp))
     solve = np.linalg.pinv(X[sample], rcond=1e-10)
-    return _SharedDesign(
+    return SharedDesign(
         design, clusters, covariance, data, options, X, weights, sample, np.asarray(solve)
     )
 

@@ -121,7 +121,7 @@ class ManyFits:
             decrement=all_of("decrement"),
             evaluations=all_of("evaluations"),
         )
-        joined.theta = np.column_stack([_natural(covariance, joined.D), joined.sigma2])
+        joined.theta = np.column_stack([natural_parameters(covariance, joined.D), joined.sigma2])
         joined.y_names = y_names
         joined.x_names = [design.x_names[j] for j in keep]
         joined.terms, joined.group_name = tuple(design.terms), design.group_name
@@ -243,7 +243,20 @@ class ManyFits:
         return pd.DataFrame(values, index=pd.Index(self.y_names, name="response"), columns=names)
 
 
-def _natural(covariance: BlockCovariance, D: Array) -> Array:
+def name_endings(
+    found: dict[str, Any], status: NDArray[Any], sizes: Sequence[int], limit: str
+) -> None:
+    """Say in words how the core's searches ended, where nothing is said yet."""
+    singular = (found["ranks"] < np.array(sizes)).any(axis=1)
+    names = ManyFits.endings(limit)
+    for k, code in enumerate(found["status"]):
+        if status[k] == "":
+            status[k] = names[int(code)]
+            if code == 0 and singular[k]:
+                status[k] = "converged on the boundary"
+
+
+def natural_parameters(covariance: BlockCovariance, D: Array) -> Array:
     """Natural parameters (r, n_params) of D (r, q, q), linear in D in the core."""
     row, column = covariance.pairs
     basis = np.zeros((len(row), covariance.q, covariance.q))

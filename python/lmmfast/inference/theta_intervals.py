@@ -6,7 +6,7 @@ Fisher's z of correlations (Pinheiro and Bates (2000), Mixed-Effects Models in S
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -23,16 +23,20 @@ if TYPE_CHECKING:
 
     from lmmfast.result import LMMResult
 
-METHODS = ("wald",)
+METHODS = ("wald", "bootstrap")
 
 
-def theta_intervals(fit: LMMResult, alpha: float, method: str, information: str) -> pd.DataFrame:
+def theta_intervals(
+    fit: LMMResult, alpha: float, method: str, information: str, B: int, seed: Any
+) -> pd.DataFrame:
     """Return estimate, std_error, conf_low, conf_high; see `LMMResult.conf_int_theta`."""
     import pandas as pd
 
     check_choice("method", method, METHODS)
     check_choice("information", information, INFORMATION)
     z = normal_quantile(alpha)
+    if method == "bootstrap":
+        return _by_bootstrap(fit, alpha, B, seed)
     names, values, scales, J = _effect_rows(fit)
     theta = fit.theta_names
     names += theta
@@ -46,6 +50,14 @@ def theta_intervals(fit: LMMResult, alpha: float, method: str, information: str)
     ]
     columns = ["estimate", "std_error", "conf_low", "conf_high"]
     return pd.DataFrame(rows, index=names, columns=columns)
+
+
+def _by_bootstrap(fit: LMMResult, alpha: float, B: int, seed: Any) -> pd.DataFrame:
+    """Percentile intervals and standard deviations of replicates."""
+    found = fit.bootstrap(B, seed=seed)
+    table = found.conf_int(alpha)[["estimate", "conf_low", "conf_high"]]
+    table.insert(1, "std_error", found.se)
+    return table.iloc[len(fit.x_names) :]
 
 
 def _covariance(fit: LMMResult, information: str, J: Array) -> Array:

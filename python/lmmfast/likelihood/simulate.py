@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,6 +18,8 @@ from lmmfast.prediction.rows_used import design_of, over_rows, residual_sds, sds
 if TYPE_CHECKING:
     from lmmfast.result import LMMResult
 
+#: Standard normal numbers (*shape, n), for a shape.
+Normals = Callable[[tuple[int, ...]], Array]
 #: Clusters of more rows have residuals whose covariance matrix is not factorised.
 MOST_ROWS = 5_000
 
@@ -32,18 +35,32 @@ def simulate(fit: LMMResult, n: int, seed: Any, conditional: bool) -> Array:
             "at a time"
         )
     rng = np.random.default_rng(seed)
+    return _drawn(fit, lambda shape: rng.standard_normal((*shape, n)), conditional)
+
+
+def simulate_each(fit: LMMResult, generators: Sequence[np.random.Generator]) -> Array:
+    """Draw a response from each generator, (n_obs, n): the same whatever others are drawn."""
+
+    def normals(shape: tuple[int, ...]) -> Array:
+        return np.stack([rng.standard_normal(shape) for rng in generators], axis=-1)
+
+    return _drawn(fit, normals, conditional=False)
+
+
+def _drawn(fit: LMMResult, normals: Normals, conditional: bool) -> Array:
+    """Responses (n_obs, n)."""
     level = "conditional" if conditional else "population"
-    out = _errors(fit, n, rng)
+    out = _errors(fit, normals)
     out += over_rows(fit, level, lambda batch, mean, rows: mean)[:, None]
     if not conditional and fit.terms:
-        _add_effects(fit, out, rng)
+        _add_effects(fit, out, normals)
     return out
 
 
-def _add_effects(fit: LMMResult, out: Array, rng: np.random.Generator) -> None:
+def _add_effects(fit: LMMResult, out: Array, normals: Normals) -> None:
     """Add Z b of new random effects b to each column of out (n_obs, n)."""
     n_factors = len(fit._factor_columns(np.arange(1)))
-    effects = [_effects(fit, k, out.shape[1], rng) for k in range(n_factors)]
+    effects = [_effects(fit, k, normals) for k in range(n_factors)]
     design = design_of(fit)
     for start in range(0, fit.nobs, CHUNK):
         rows = slice(start, min(start + CHUNK, fit.nobs))
@@ -63,18 +80,18 @@ def _factor(fit: LMMResult, factor: int, rows: slice) -> tuple[NDArray[np.intp],
     return columns, np.asarray(codes, dtype=np.intp)
 
 
-def _effects(fit: LMMResult, factor: int, n: int, rng: np.random.Generator) -> Array:
+def _effects(fit: LMMResult, factor: int, normals: Normals) -> Array:
     """Random effects of the levels of a factor, (m, q, n)."""
     columns, _ = _factor(fit, factor, slice(0, 1))
     m = list(fit._grouping.values())[factor][0]
     values, vectors = np.linalg.eigh(fit._estimates.D[np.ix_(columns, columns)])
     root = vectors * np.sqrt(np.clip(values, 0.0, None))
-    return np.asarray(np.einsum("ab,mbn->man", root, rng.standard_normal((m, len(columns), n))))
+    return np.asarray(np.einsum("ab,mbn->man", root, normals((m, len(columns)))))
 
 
-def _errors(fit: LMMResult, n: int, rng: np.random.Generator) -> Array:
+def _errors(fit: LMMResult, normals: Normals) -> Array:
     """Residuals (n_obs, n)."""
-    out = rng.standard_normal((fit.nobs, n))
+    out = normals((fit.nobs,))
     model = fit._residual_model
     if model is None or model.parameters.correlation is None:
         sds: Any = residual_sds(fit)

@@ -17,17 +17,22 @@ namespace lmmfast {
 struct ManyResponses {
     Layout layout;  // q, p + 1
     Index n_clusters = 0;
-    std::vector<double> design;     // (n_clusters, n_pairs(q) + q p): R, Q'X
-    std::vector<double> projected;  // (n_responses, n_clusters, q): Q'y
-    std::vector<double> perp;       // (n_responses, p1, p1): sum of A'(I - QQ')A
-    std::vector<double> constants;  // (n_responses,): of the log-likelihood
-    std::vector<int> z_in_x;        // as in CompressedSums
+    std::vector<double> design;         // (n_clusters, n_pairs(q) + q p): R, Q'X
+    std::vector<double> projected;      // (n_responses, n_clusters, q): Q'y, if it is not
+    const double* elsewhere = nullptr;  // in memory of somebody else
+    std::vector<double> perp;           // (n_responses, p1, p1): sum of A'(I - QQ')A
+    std::vector<double> constants;      // (n_responses,): of the log-likelihood
+    std::vector<int> z_in_x;            // as in CompressedSums
     // (n_clusters,): for how many clusters of its design each stands in sums without A (share_responses.hpp);
     // empty: for itself.
     std::vector<double> counts;
 
     Index n_responses() const { return static_cast<Index>(constants.size()); }
     int design_size() const { return n_pairs(layout.q) + layout.q * (layout.p1 - 1); }
+    // Q'y of a response, (n_clusters, q).
+    const double* projected_of(Index response) const {
+        return (elsewhere ? elsewhere : projected.data()) + response * n_clusters * layout.q;
+    }
 
     // From blocks whose columns are X, then the responses, then others; `products` (p1, p1 of the blocks)
     // as compress() leaves them in perp.
@@ -114,7 +119,7 @@ class SizedResponsePack final : public ResponsePack {
 
     void set_response(int lane, Index response) override {
         const std::size_t size = projected_.size();
-        const double* from = data_.projected.data() + static_cast<std::size_t>(response) * size;
+        const double* from = data_.projected_of(response);
         for (std::size_t e = 0; e < size; ++e) place(projected_, e, lane) = from[e];
     }
     void set_Lambda(int lane, const double* Lambda) override {

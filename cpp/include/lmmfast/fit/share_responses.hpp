@@ -82,7 +82,7 @@ inline void put_designs_together(ManyResponses& data, int n_threads, Interrupt& 
     }
     std::vector<double> projected(static_cast<std::size_t>(data.n_responses() * left * q));
     parallel_for(data.n_responses(), n_threads, interrupt, [&](Index r) {
-        const double* from = data.projected.data() + r * data.n_clusters * q;
+        const double* from = data.projected_of(r);
         double* to = projected.data() + r * left * q;
         Eigen::ArrayXXd rows;
         for (const auto& members : designs) {
@@ -100,6 +100,7 @@ inline void put_designs_together(ManyResponses& data, int n_threads, Interrupt& 
     data.n_clusters = left;
     data.design = std::move(design);
     data.projected = std::move(projected);
+    data.elsewhere = nullptr;
     data.z_in_x.clear();
 }
 

@@ -17,6 +17,7 @@ namespace lmmfast {
 struct SearchOptions {
     int max_evaluations = 200;
     const double* start = nullptr;  // phi (n_params,); default: D = I
+    bool identified = false;        // whether the start may be the first point: the design is known to do
     bool restarts = true;           // of few rows, whether to look for a higher maximum elsewhere
 };
 
@@ -29,10 +30,12 @@ class Search {
           max_evaluations_(options.max_evaluations),
           restarts_left_(options.restarts && problem_.n_obs <= few_rows ? 1 : 0) {
         if (options.start) start_ = Eigen::Map<const Vector>(options.start, covariance.n_params());
-        with_kr_ = kr_is_affordable() && problem_.n_obs <= exact_start_rows;
+        identified_ = options.start && options.identified;
+        with_kr_ = !identified_ && kr_is_affordable() && problem_.n_obs <= exact_start_rows;
         optimum_.trace.reserve(32);
         const int q = covariance.q();
-        ask(covariance.phi(RowMatrix::Identity(q, q)), options.start ? Step::check : Step::start);
+        ask(identified_ ? start_ : covariance.phi(RowMatrix::Identity(q, q)),
+            options.start && !identified_ ? Step::check : Step::start);
     }
 
     bool done() const { return done_; }
@@ -98,7 +101,7 @@ class Search {
 
     void after_start(bool exists) {
         if (!exists) return end(Status::failed);
-        // The first point asked for is D = I, whatever the user's start.
+        // The first point asked for is D = I, whatever the user's start, unless the design is known.
         if (!identified_ && !is_identified(problem_, *covariance_, new_)) return end(Status::not_identified);
         identified_ = true;
         with_kr_ = false;

@@ -1,0 +1,1 @@
+"""What is learnt by simulating: bootstrap, power, distributions of statistics."""
