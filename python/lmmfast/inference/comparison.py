@@ -27,7 +27,9 @@ _BEYOND = 1e-8
 _ROUNDING = 1e-6
 
 
-def compare(*fits: Any, test: str = "chisq", n_sim: int = 10_000, seed: Any = 1) -> pd.DataFrame:
+def compare(
+    *fits: Any, test: str = "chisq", n_sim: int = 10_000, B: int = 1000, seed: Any = 1
+) -> pd.DataFrame:
     """Compare fits to the same rows of the same response.
 
     Parameters
@@ -35,15 +37,19 @@ def compare(*fits: Any, test: str = "chisq", n_sim: int = 10_000, seed: Any = 1)
     *fits : LMMResult, or one list or dict of them
         In the order in which they are to be tested: each against the one before it. The keys of a
         dict are the names.
-    test : {"chisq", "mixture", "exact"}
+    test : {"chisq", "mixture", "exact", "bootstrap"}
         Where p is from: the chi-squared distribution; where one more random effect has a variance
         of zero in the smaller model, half chi-squared with the degrees of freedom of its
         covariances and half with one more (Stram and Lee 1994); or, of a single variance by REML
         against none (``groups="g", residual=lmmfast.Independent()``), draws from the exact
         distribution (Crainiceanu and Ruppert 2004, as RLRsim). Others are tested by chi-squared,
-        and the note says so.
-    n_sim, seed
-        Number of draws of "exact", and their seed as of ``numpy.random.default_rng``.
+        and the note says so. "bootstrap" draws responses from the smaller model and fits both to
+        each (Halekoh and Højsgaard 2014, as pbkrtest's PBmodcomp), whatever the models are: p is
+        (1 + the number of statistics as large) / (1 + B). The fits must hold their data.
+    n_sim, B
+        Number of draws of "exact", and of replicates of "bootstrap".
+    seed
+        Of both, as of ``numpy.random.default_rng``.
 
     Returns
     -------
@@ -89,7 +95,7 @@ def compare(*fits: Any, test: str = "chisq", n_sim: int = 10_000, seed: Any = 1)
     """
     import pandas as pd
 
-    reference = Reference(test, n_sim, seed)
+    reference = Reference(test, n_sim, seed, B)
     named = _named(fits)
     first = next(iter(named))
     for name in named:

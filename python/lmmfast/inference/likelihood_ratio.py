@@ -16,11 +16,13 @@ from lmmfast.arguments import check_choice
 from lmmfast.errors import DataError
 from lmmfast.inference.exact_rlrt import exact_p, why_not_exact
 from lmmfast.inference.nesting import ZERO_VARIANCE, effects
+from lmmfast.resampling.likelihood_ratio import bootstrap_p
+from lmmfast.resampling.seeds import count
 
 if TYPE_CHECKING:
     from lmmfast.result import LMMResult
 
-TESTS = ("chisq", "mixture", "exact")
+TESTS = ("chisq", "mixture", "exact", "bootstrap")
 
 
 @dataclass(frozen=True)
@@ -30,11 +32,13 @@ class Reference:
     test: str = "chisq"
     n_sim: int = 10_000
     seed: Any = 1
+    B: int = 1000
 
     def __post_init__(self) -> None:
         check_choice("test", self.test, TESTS)
         if not isinstance(self.n_sim, int | np.integer) or not 100 <= self.n_sim <= 10**8:
             raise DataError(f"n_sim={self.n_sim!r}: give a whole number from 100 to 10^8")
+        count(self.B)
 
     def p_value(
         self, small: LMMResult, big: LMMResult, chisq: float, df: int, notes: list[str]
@@ -52,6 +56,13 @@ class Reference:
         if self.test == "chisq":
             return usual, notes
         others = [note for note in notes if note != ZERO_VARIANCE]
+        if self.test == "bootstrap":
+            p, error, left_out = bootstrap_p(small, big, chisq, self.B, self.seed)
+            failed = f", {left_out} could not be fitted" if left_out else ""
+            return p, [
+                *others,
+                f"bootstrap: {self.B:,} replicates, standard error {error:.2g}{failed}",
+            ]
         if self.test == "exact":
             reason = why_not_exact(small, big)
             if not reason:
