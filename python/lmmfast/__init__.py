@@ -34,6 +34,9 @@ if TYPE_CHECKING:
     )
     from lmmfast.inference.comparison import compare
     from lmmfast.persist.files import load
+    from lmmfast.resampling.bootstrap import Bootstrap
+    from lmmfast.resampling.power import power
+    from lmmfast.resampling.simulate import simulate
     from lmmfast.residual.kinds import (
         AR1,
         ARMA11,
@@ -99,6 +102,9 @@ _HOMES = {
     "lmm_by": "lmmfast.batch.by",
     "build_info": "lmmfast._build_info",
     "compare": "lmmfast.inference.comparison",
+    "power": "lmmfast.resampling.power",
+    "simulate": "lmmfast.resampling.simulate",
+    "Bootstrap": "lmmfast.resampling.bootstrap",
 }
 _ERRORS = (
     "ConvergenceError",
@@ -125,6 +131,7 @@ __all__ = [
     "ARMA11",
     "OU",
     "Antedependence",
+    "Bootstrap",
     "ByGroup",
     "CompoundSymmetry",
     "ConvergenceError",
@@ -172,6 +179,8 @@ __all__ = [
     "lmm",
     "lmm_by",
     "load",
+    "power",
+    "simulate",
 ]
 
 

@@ -12,10 +12,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lmmfast.arrays import Array
-from lmmfast.covariance.joint import JointCovariance
 from lmmfast.engines.engine import engine_at
 from lmmfast.errors import ConvergenceError, DataError, UnsupportedModelError
-from lmmfast.fitting.start import given_residual_starts, given_start
+from lmmfast.fitting.given import numbers_of, parameters_at
 from lmmfast.search.estimates import Estimates, estimates, working_by_natural
 from lmmfast.search.evaluate import evaluate
 from lmmfast.search.objective import LOG_2PI, Evaluation
@@ -28,8 +27,6 @@ if TYPE_CHECKING:
 
 #: Step of the differences that the observed information is made of, relative to standard errors.
 STEP = 1e-3
-#: A D that is reproduced less closely is no covariance matrix of its structure.
-NO_COVARIANCE = 1e-8
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,8 +109,8 @@ class _Point:
     def __init__(self, fit: LMMResult, theta: Array) -> None:
         self.fit, self.theta, self.covariance = fit, theta, fit._covariance
         self.reml = fit.method == "REML"
-        self.phi, sigma2 = self._parameters(theta)
         basis = fit._basis
+        self.phi, sigma2 = parameters_at(self.covariance, basis, theta, fit.theta_names)
         #: In the working basis.
         self.sigma2 = sigma2 / (basis.weight_scale * basis.y_scale**2)
         engine: Any = fit._need(fit._engine, "the likelihood")
@@ -125,36 +122,6 @@ class _Point:
         except ConvergenceError as error:
             raise DataError(f"there is no likelihood at this theta: {error}") from None
         self.estimates = self._estimates()
-
-    def _parameters(self, theta: Array) -> tuple[Array, float]:
-        """Search parameters and sigma2 of the user's scale."""
-        fit, covariance = self.fit, self.covariance
-        if isinstance(covariance, JointCovariance):
-            phi = given_residual_starts(covariance, fit._basis, theta, "theta")[0]
-            sigma2 = self._sigma2_of(phi, theta)
-        else:
-            phi = given_start(covariance, fit._basis, theta, "theta")
-            sigma2 = float(theta[-1])
-        k = len(phi)
-        if isinstance(covariance, JointCovariance):
-            k = covariance.n_random
-        D = covariance.Lambda(phi) @ covariance.Lambda(phi).T
-        unit = sigma2 / fit._basis.weight_scale
-        A = fit._basis.z_map()
-        back = covariance.theta(unit * (A @ D @ A.T), sigma2, phi)
-        size = np.abs(theta[:k]).max(initial=0.0)
-        if not np.allclose(back[:k], theta[:k], rtol=NO_COVARIANCE, atol=NO_COVARIANCE * size):
-            raise DataError(
-                "theta has variances and covariances of random effects that are no covariance "
-                f"matrix: {dict(zip(fit.theta_names[:k], theta[:k].tolist(), strict=True))}"
-            )
-        return phi, sigma2
-
-    def _sigma2_of(self, phi: Array, theta: Array) -> float:
-        """The sigma2 of which the last reported variance is what theta says."""
-        covariance = self.covariance
-        one = covariance.theta(np.eye(covariance.q), 1.0, phi)[-1]
-        return float(theta[-1] / one)
 
     def _evaluate(self, second_order: bool) -> Evaluation:
         return evaluate(self.fit._problem, self.engine, self.Lambda, second_order)
@@ -288,8 +255,8 @@ def at_point(fit: LMMResult, theta: Any, beta: Any) -> LikelihoodPoint:
     """Evaluate the likelihood; see `LMMResult.at`."""
     import pandas as pd
 
-    own = _Point(fit, _numbers(theta, fit.theta_names, "theta"))
-    given = None if beta is None else _numbers(beta, fit.x_names, "beta")
+    own = _Point(fit, numbers_of(theta, fit.theta_names, "theta"))
+    given = None if beta is None else numbers_of(beta, fit.x_names, "beta")
     if given is not None and own.reml:
         raise UnsupportedModelError(
             "the restricted likelihood has no beta, which it is free of: fit with reml=False, or "
@@ -304,29 +271,3 @@ def at_point(fit: LMMResult, theta: Any, beta: Any) -> LikelihoodPoint:
         score=pd.Series(own.scores(given), index=labels),
         _at=own,
     )
-
-
-def _numbers(values: Any, names: list[str], what: str) -> Array:
-    """Finite numbers, one for each name: a sequence in their order, or a mapping or Series."""
-    import pandas as pd
-
-    if isinstance(values, pd.Series):
-        values = values.to_dict()
-    if isinstance(values, dict):
-        unknown = [name for name in values if name not in names]
-        missing = [name for name in names if name not in values]
-        if unknown or missing:
-            raise DataError(
-                f"{what} must have a value for each of {', '.join(names)}; "
-                f"{'unknown: ' + str(unknown[0]) if unknown else 'missing: ' + missing[0]}"
-            )
-        values = [values[name] for name in names]
-    try:
-        found = np.asarray(values, dtype=np.float64)
-    except (TypeError, ValueError):
-        found = np.empty(0)
-    if found.shape != (len(names),) or not np.isfinite(found).all():
-        raise DataError(
-            f"{what} must be {len(names)} finite numbers, for {', '.join(names)}, in this order"
-        )
-    return found
