@@ -21,7 +21,7 @@ from lmmfast.packing.compress import CompressedClusters
 #: Passes within which putting clusters of one design together is to pay: those of many replicates.
 PASSES = 300
 #: Of so few numbers Q'y replicates are searched side by side, of more one after the other.
-FEW_NUMBERS = 1 << 16
+FEW_NUMBERS = 1 << 13
 #: Directions of X beside the Z_i with less than this part of its sum of squares are rounding.
 NOTHING = 1e-12
 
