@@ -9,7 +9,7 @@ from scipy import stats
 
 import lmmfast as lf
 from lmmfast.resampling.from_moments import moments_model
-from lmmfast.resampling.law import moments_law
+from lmmfast.resampling.law import MomentsLaw, moments_law
 
 N = 1500
 
@@ -80,6 +80,28 @@ def test_the_law_is_that_of_the_design():
     assert law.df == fit.nobs - ranks - np.linalg.matrix_rank(law.perp, tol=1e-9)
 
 
+@pytest.mark.parametrize("few", [1 << 13, 0])
+@pytest.mark.parametrize("name", ["few", "weights", "no intercept in Z", "diagonal"])
+def test_the_data_as_a_replicate(name, few, monkeypatch):
+    """What is kept of the response itself, in place of what is drawn, gives the fit again."""
+    monkeypatch.setattr("lmmfast.resampling.law.FEW_NUMBERS", few)
+    data, formula, options = CASES[name]
+    fit = lf.lmm(formula, data, **options)
+    clusters, keep, c = fit._engine.clusters, fit._problem.keep, fit._c
+    sigma = np.sqrt(fit._unit) / fit._basis.y_scale
+    q, p1 = clusters.q, clusters.p1
+    QA = clusters.blocks[:, q * (q + 1) // 2 :].transpose(0, 2, 1).reshape(-1, q, p1)
+    perp = clusters.perp[np.ix_([*keep, -1], [*keep, -1])]
+    perp[:, -1] = perp[-1] = clusters.perp[[*keep, -1]] @ c / sigma
+    perp[-1, -1] = c @ clusters.perp @ c / sigma**2
+    own = (np.ascontiguousarray((QA @ c / sigma).T), perp)
+    monkeypatch.setattr(MomentsLaw, "draw", lambda law, rng: own)
+    found = fit.bootstrap(2, lambda f: [*f.params, *f.theta, *f.bse, f.llf], seed=1)
+    size = np.abs(found.estimate.to_numpy())
+    for replicate in found.replicates:
+        np.testing.assert_allclose(replicate / size, found.estimate / size, atol=1e-7)
+
+
 def same(a, b):
     np.testing.assert_array_equal(a.replicates, b.replicates)
     assert list(a.status) == list(b.status)
@@ -127,6 +149,36 @@ def test_by_rows(formula, options):
     assert 0.6 * wald < found.se["Days"] < 1.6 * wald
     with pytest.raises(lf.UnsupportedModelError, match="method='rows'"):
         fit.bootstrap(3, method="moments")
+
+
+def test_each_name_once():
+    """Also where theta has correlations, of a structure that the core does not search."""
+    structure = lf.D.cs(hom=False)
+    fit = lf.lmm("Reaction ~ Days + (Days | Subject)", lf.datasets.sleepstudy(), D=structure)
+    found = fit.bootstrap(3, seed=1)
+    assert found.method == "rows" and len(set(found.names)) == len(found.names)
+
+
+def test_columns_that_were_dropped():
+    data = lf.datasets.sleepstudy()
+    usual = lf.lmm("Reaction ~ Days + (Days | Subject)", data)
+    data.insert(0, "twice", 2.0 * data["Days"])
+    with pytest.warns(lf.RankWarning, match="Days"):
+        fit = lf.lmm("Reaction ~ twice + Days + (Days | Subject)", data)
+    found, expected = fit.bootstrap(20, seed=1), usual.bootstrap(20, seed=1)
+    np.testing.assert_allclose(
+        2 * found.replicates[:, 1], expected.replicates[:, 1], rtol=1e-5, atol=1e-5
+    )
+
+
+def test_rows_that_came_later():
+    """A fit with appended rows holds none, and is not asked for any."""
+    data = lf.datasets.sleepstudy()
+    formula = "Reaction ~ Days + (Days | Subject)"
+    both = lf.lmm(formula, data[:100]).append(data[100:])
+    found = both.bootstrap(400, seed=1)
+    whole = lf.lmm(formula, data).bootstrap(400, seed=2)
+    assert stats.ks_2samp(found.replicates[:, 2], whole.replicates[:, 2]).pvalue > 1e-3
 
 
 def test_what_it_says():

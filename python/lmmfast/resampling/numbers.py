@@ -61,7 +61,8 @@ class Numbers:
 
     def __init__(self, fit: LMMResult, statistic: Callable[[Any], Any] | None) -> None:
         self.statistic = statistic
-        self._places = effect_places(fit)
+        # Heterogeneous compound symmetry has correlations in theta.
+        self._places = [place for place in effect_places(fit) if place[0] not in fit.theta_names]
         if statistic is None:
             self.names = [*fit.x_names, *(name for name, _, _ in self._places), *fit.theta_names]
             self.estimate = self.of_fit(fit)
