@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -12,17 +12,21 @@ from lmmfast.covariance.terms import BlockCovariance, natural_names
 from lmmfast.design.design import Design, design_levels
 from lmmfast.engines.engine import engine_at
 from lmmfast.errors import DataError
+from lmmfast.fitting.levels import LevelsFit
+from lmmfast.fitting.nested_residual import NestedResidualFit
 from lmmfast.fitting.options import Options
 from lmmfast.fitting.prepare import choose_covariance, prepare, report_dropped
+from lmmfast.fitting.residual import ResidualFit
 from lmmfast.fitting.start import given_residual_starts, given_start
 from lmmfast.grouping.clusters import gather
 from lmmfast.packing.basis import Basis
+from lmmfast.prediction.effects import LevelsResult
+from lmmfast.residual.model import ResidualModel
+from lmmfast.result import LMMResult
 from lmmfast.search.certificate import Certificate
 from lmmfast.search.estimates import Estimates, make_problem
+from lmmfast.search.objective import Problem
 from lmmfast.search.optimum import Optimum
-
-if TYPE_CHECKING:
-    from lmmfast.result import LMMResult
 
 #: A D that is reproduced less closely is no covariance matrix of its structure.
 NO_COVARIANCE = 1e-8
@@ -79,10 +83,8 @@ def model_at(design: Design, beta: Any, theta: Any, reml: bool) -> LMMResult:
     DataError
         Parameters out of their range, another number of them, columns of X that depend on others.
     """
-    options = Options(reml, "raise")
-    stages = _stages(design, options)
-    kind, engine, covariance, basis, problem = (
-        stages[name] for name in ("kind", "engine", "covariance", "basis", "problem")
+    kind, clusters, engine, covariance, basis, problem, model = _stages(
+        design, Options(reml, "raise")
     )
     names = [*natural_names(design.terms), *covariance.theta_tail_names()]
     x_names = [design.x_names[j] for j in problem.keep]
@@ -113,9 +115,9 @@ def model_at(design: Design, beta: Any, theta: Any, reml: bool) -> LMMResult:
         loglik=np.nan,
         theta=given,
     )
-    result: LMMResult = kind(
+    result = kind(
         design=design,
-        clusters=stages["clusters"],
+        clusters=clusters,
         engine=engine_at(engine, covariance, phi),
         basis=basis,
         covariance=covariance,
@@ -124,48 +126,43 @@ def model_at(design: Design, beta: Any, theta: Any, reml: bool) -> LMMResult:
         estimates=estimates,
         certificate=Certificate(False, "parameters are given", np.nan, np.nan, {}, None, 0),
     )
-    result._residual_model = stages["model"]
+    result._residual_model = model
     return result
 
 
-def _stages(design: Design, options: Options) -> dict[str, Any]:
-    """Run the stages of `lmmfast.fitting.pipeline` up to the search."""
-    from lmmfast.fitting.levels import LevelsFit
-    from lmmfast.fitting.nested_residual import NestedResidualFit
-    from lmmfast.fitting.residual import ResidualFit
-    from lmmfast.prediction.effects import LevelsResult
-    from lmmfast.result import LMMResult
+class _Stages(NamedTuple):
+    """What the stages of `lmmfast.fitting.pipeline` up to the search leave."""
 
-    covariance = choose_covariance(design)
+    kind: type[LMMResult]
+    clusters: Any
+    engine: Any
+    covariance: BlockCovariance
+    basis: Basis
+    problem: Problem
+    model: ResidualModel | None
+
+
+def _stages(design: Design, options: Options) -> _Stages:
+    """Run these stages, without what asks whether the data can tell the parameters."""
+    random = choose_covariance(design)
     independent = design.residual is None or design.residual.is_independent
     if len(design.factor_names) > 1:
         levels = design_levels(design)
         stage: Any = LevelsFit if independent else NestedResidualFit
-        fit = stage(design, levels, covariance, options)
-        kind: type[LMMResult] = LevelsResult
-        clusters: Any = levels
-    elif independent and design.terms:
-        data = prepare(design, gather(design.keys, options.n_jobs), options)
-        report_dropped(design, data.keep, options)
-        problem = make_problem(data.keep, design.n_obs, options.reml, data.basis, data.log_weights)
-        return {
-            "kind": LMMResult,
-            "clusters": gather(design.keys, options.n_jobs),
-            "engine": data.engine,
-            "covariance": covariance,
-            "basis": data.basis,
-            "problem": problem,
-            "model": None,
-        }
-    else:
-        clusters, kind = gather(design.keys, options.n_jobs), LMMResult
-        fit = ResidualFit(design, clusters, covariance, options)
-        clusters = fit.clusters
-    report_dropped(design, fit.keep, options)
-    own = {
-        name: getattr(fit, name) for name in ("engine", "covariance", "basis", "problem", "model")
-    }
-    return {"kind": kind, "clusters": clusters, **own}
+        return _searchable(design, stage(design, levels, random, options), levels, LevelsResult)
+    clusters = gather(design.keys, options.n_jobs)
+    if not (independent and design.terms):
+        fit = ResidualFit(design, clusters, random, options)
+        return _searchable(design, fit, fit.clusters, LMMResult)
+    data = prepare(design, clusters, options)
+    report_dropped(design, data.keep, options)
+    problem = make_problem(data.keep, design.n_obs, options.reml, data.basis, data.log_weights)
+    return _Stages(LMMResult, clusters, data.engine, random, data.basis, problem, None)
+
+
+def _searchable(design: Design, fit: Any, clusters: Any, kind: type[LMMResult]) -> _Stages:
+    report_dropped(design, fit.keep, fit.options)
+    return _Stages(kind, clusters, fit.engine, fit.covariance, fit.basis, fit.problem, fit.model)
 
 
 def numbers_of(values: Any, names: list[str], what: str) -> Array:
