@@ -60,6 +60,7 @@ if TYPE_CHECKING:
         VarPower,
     )
     from lmmfast.result import LMMResult
+    from lmmfast.streaming.scan import scan
 
 __version__ = "0.1.0"
 
@@ -99,6 +100,7 @@ _HOMES = {
     "lmm_by": "lmmfast.batch.by",
     "build_info": "lmmfast._build_info",
     "compare": "lmmfast.inference.comparison",
+    "scan": "lmmfast.streaming.scan",
 }
 _ERRORS = (
     "ConvergenceError",
@@ -172,6 +174,7 @@ __all__ = [
     "lmm",
     "lmm_by",
     "load",
+    "scan",
 ]
 
 
