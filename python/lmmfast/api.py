@@ -276,9 +276,14 @@ def fit(
 
 def _fit_stream(formula: str, data: Any, options: Options, **model: Any) -> LMMResult:
     try:
-        import pyarrow  # noqa: F401
+        import pyarrow
     except ImportError:
-        raise DataError("data that are read in pieces need pyarrow: pip install pyarrow") from None
+        pyarrow = None
+    if pyarrow is None or not hasattr(pyarrow.RecordBatchReader, "from_stream"):
+        raise DataError(
+            "data that are read in pieces need pyarrow 15 or later: "
+            "pip install 'lmmfast[streaming]'"
+        )
     from lmmfast.streaming.fit import fit_stream
 
     return fit_stream(formula, data if isinstance(data, Scan) else scan(data), options, **model)

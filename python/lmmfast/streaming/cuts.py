@@ -14,8 +14,8 @@ from lmmfast.streaming.files import Batches
 from lmmfast.streaming.place import Place
 
 #: A part ends with this cluster, or with the first one beyond so many rows.
-CUT_CLUSTERS = 65_536
-CUT_ROWS = 1 << 20
+CUT_CLUSTERS = 1 << 15
+CUT_ROWS = 1 << 18
 
 
 class ScatteredError(Exception):

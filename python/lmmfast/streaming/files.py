@@ -21,7 +21,7 @@ from lmmfast.streaming.types import common_type
 #: Rows of the sample that the working basis is chosen by; a few more may join it.
 SAMPLE_ROWS = 4000
 #: Row groups from which on the sample has the first rows of some of them.
-MANY_GROUPS = 16
+MANY_GROUPS = 8
 MOST_GROUPS = 64
 _PARQUET = (".parquet", ".pq")
 

@@ -15,6 +15,7 @@ from lmmfast.data.frame import check_missing
 from lmmfast.errors import DataError
 from lmmfast.streaming.files import Batches
 from lmmfast.streaming.place import Place
+from lmmfast.streaming.types import as_type
 
 
 @dataclass
@@ -64,7 +65,7 @@ class Cleaner:
         for name, kind in self.types.items():
             column = batch.column(name)
             try:
-                arrays.append(column if column.type == kind else column.cast(kind))
+                arrays.append(as_type(column, kind))
             except pa.ArrowException as error:
                 raise DataError(
                     f"column {name!r} is {column.type} in {place} and {kind} elsewhere, and not "

@@ -29,7 +29,7 @@ class Scan:
     scratch: str | None = None
     columns: tuple[str, ...] | None = None
     learn: str = "exact"
-    batch_rows: int = 1 << 18
+    batch_rows: int = 1 << 17
 
 
 def scan(
@@ -40,7 +40,7 @@ def scan(
     scratch: str | os.PathLike[str] | None = None,
     columns: Sequence[str] | None = None,
     learn: str = "exact",
-    batch_rows: int = 1 << 18,
+    batch_rows: int = 1 << 17,
 ) -> Scan:
     """Say how data that do not fit into memory are to be read by `lmm`.
 

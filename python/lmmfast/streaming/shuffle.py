@@ -16,6 +16,8 @@ from lmmfast.streaming.files import Batches
 from lmmfast.streaming.place import Place
 
 MOST_PARTITIONS = 512
+#: Bytes of a partition that is packed quickly, because much of it is in the cache.
+FAST_BYTES = 32 << 20
 #: Rows that are distributed at a time, so that pieces in the files are not too small.
 CHUNK_ROWS = 1 << 20
 #: A partition takes about this many times its bytes while it is packed.
@@ -24,7 +26,7 @@ ROOM = 4
 
 def count_partitions(n_bytes: int, memory: int) -> int:
     """Partitions of rows of so many bytes, a power of two."""
-    wanted = max(1.0, ROOM * n_bytes / memory)
+    wanted = max(1.0, n_bytes / min(FAST_BYTES, memory / ROOM))
     return int(min(MOST_PARTITIONS, 2 ** np.ceil(np.log2(wanted))))
 
 

@@ -57,14 +57,14 @@ class BlockStore:
         self._file: Any = None
 
     def add(self, blocks: Array, joins: bool) -> None:
-        """Add blocks, the first of which joins the last one so far or not."""
+        """Add blocks, which it keeps; the first joins the last one so far or not."""
         if not joins:
             self._flush()
-            self._last = np.zeros(self._shape)
-        assert self._last is not None
-        whole = np.concatenate([(self._last + blocks[0])[None], blocks[1:]])
-        self._last = whole[-1].copy()
-        self._put(whole[:-1])
+        else:
+            assert self._last is not None
+            blocks[0] += self._last
+        self._last = blocks[-1].copy()
+        self._put(blocks[:-1])
 
     def _flush(self) -> None:
         if self._last is not None:

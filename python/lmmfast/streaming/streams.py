@@ -13,7 +13,7 @@ from lmmfast.data.tables import suggest
 from lmmfast.errors import DataError
 from lmmfast.streaming.files import ParquetFiles, ScratchFile, find_files
 from lmmfast.streaming.scan import Scan
-from lmmfast.streaming.types import common_type
+from lmmfast.streaming.types import as_type, common_type
 
 #: Batches of a scratch file have this many rows, or more.
 LARGE_ROWS = 1 << 16
@@ -60,7 +60,10 @@ class Stream:
             writer = None
             for batch in _large(self._typed(columns)):
                 writer = writer or pa.ipc.new_file(file, batch.schema)
-                writer.write_batch(batch)
+                try:
+                    writer.write_batch(batch)
+                except pa.ArrowInvalid as error:  # the dictionaries of Arrow's files are fixed
+                    raise DataError(f"ordered categories of the stream change: {error}") from None
             if writer is None:
                 raise DataError("the stream has no batches")
             writer.close()
@@ -106,9 +109,7 @@ def _with_columns(batch: Any, columns: Sequence[str], schema: Any, count: int) -
                     f"column {name!r} is {wanted} in the first batch of the stream and {own} in "
                     f"batch {count}: give it one type"
                 )
-        if pa.types.is_dictionary(wanted):
-            wanted = wanted.value_type
-        arrays.append(column if column.type == wanted else column.cast(wanted))
+        arrays.append(as_type(column, wanted))
     return pa.record_batch(arrays, names=list(columns))
 
 

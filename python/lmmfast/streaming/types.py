@@ -69,6 +69,22 @@ def _is_text(kind: Any) -> bool:
     return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
 
 
+def as_type(column: Any, kind: Any) -> Any:
+    """Column with another type that holds its values.
+
+    Raises
+    ------
+    pyarrow.ArrowException
+        Some value has no such number.
+    """
+    if column.type == kind:
+        return column
+    if pa.types.is_dictionary(kind) and pa.types.is_dictionary(column.type):
+        codes, levels = column.indices.cast(pa.int32()), column.dictionary.cast(kind.value_type)
+        return pa.DictionaryArray.from_arrays(codes, levels, ordered=kind.ordered)
+    return column.cast(kind)
+
+
 def is_factor(kind: Any) -> bool:
     """Whether a column of this type has levels."""
     return _is_text(kind) or bool(pa.types.is_dictionary(kind))

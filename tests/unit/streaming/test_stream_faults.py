@@ -169,6 +169,13 @@ def test_streams_that_change_on_the_way(data):
     refused(batches(lambda d: 3), "yields int, which is no table")
     refused(iter([]), "no tables")
 
+    def recoded(d):
+        return d.assign(arm=pd.Categorical(d.arm, categories=["c", "b", "a"], ordered=True))
+
+    first = data.assign(arm=pd.Categorical(data.arm, categories=["a", "b", "c"], ordered=True))
+    large = pd.concat([first] * 60)
+    refused(iter([large, recoded(pd.concat([data] * 60))]), "ordered categories")
+
 
 def test_names(folder):
     refused(folder, "did you mean 'arm'", "y ~ arn + (1 | id)", error=lf.FormulaError)

@@ -152,6 +152,12 @@ def test_ordered_categories_keep_their_order(data, tmp_path):
     assert_same(lf.lmm(FORMULA, write(d, tmp_path)), lf.lmm(FORMULA, d))
 
 
+def test_enums_keep_their_order(data):
+    pl = pytest.importorskip("polars")
+    d = pl.from_pandas(data).with_columns(pl.col("arm").cast(pl.Enum(["c", "b", "a"])))
+    assert_same(lf.lmm(FORMULA, d.lazy()), lf.lmm(FORMULA, d))
+
+
 def test_groups_together_in_any_order(data, tmp_path):
     order = np.random.default_rng(0).permutation(data.id.unique())
     d = data.set_index("id").loc[order].reset_index()
