@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -16,14 +16,33 @@ from lmmfast.streaming.place import Place
 #: A part ends with this cluster, or with the first one beyond so many rows.
 CUT_CLUSTERS = 1 << 15
 CUT_ROWS = 1 << 18
+#: Larger groups are handed out in pieces of so many rows.
+LARGE_GROUP = 1 << 21
+
+
+class Part(NamedTuple):
+    """Whole groups, or a piece of a large one.
+
+    Attributes
+    ----------
+    table : pyarrow.Table
+    place : Place
+        Where it begins.
+    continues : bool
+        Whether it has further rows of the last group of the part before, and no others.
+    """
+
+    table: Any
+    place: Place
+    continues: bool = False
 
 
 class ScatteredError(Exception):
     """Groups do not ascend: their rows may be anywhere."""
 
 
-def cut(batches: Batches, groups: Sequence[str], trusted: bool) -> Iterator[tuple[Any, Place]]:
-    """Yield tables of whole groups, and where each begins.
+def cut(batches: Batches, groups: Sequence[str], trusted: bool) -> Iterator[Part]:
+    """Yield tables of whole groups.
 
     Parameters
     ----------
@@ -58,28 +77,32 @@ class _Pending:
         self._batches: list[tuple[Any, Place]] = []
         self._starts = np.empty(0, dtype=np.int64)
         self._n = 0
+        self._continues = False  # whether the first rows are of the group handed out last
 
-    def add(self, batch: Any, place: Place, starts: NDArray[np.int64]) -> Iterator[Any]:
+    def add(self, batch: Any, place: Place, starts: NDArray[np.int64]) -> Iterator[Part]:
         self._batches.append((batch, place))
         self._starts = np.concatenate([self._starts, starts + self._n])
         self._n += len(batch)
-        while (end := self._end()) is not None:
-            yield self._take(end)
+        while (found := self._next()) is not None:
+            yield self._take(*found)
 
-    def rest(self) -> Iterator[Any]:
+    def rest(self) -> Iterator[Part]:
         if self._n:
-            yield self._take(len(self._starts))
+            yield self._take(self._n, len(self._starts))
 
-    def _end(self) -> int | None:
-        """Number of clusters of the next part; None: they are not all here."""
-        many = int(np.searchsorted(self._starts, CUT_ROWS))
-        end = min(CUT_CLUSTERS, max(many, 1))
-        return end if end < len(self._starts) else None
+    def _next(self) -> tuple[int, int] | None:
+        """Rows of the next part, and the groups that end in it; None: they are not all here."""
+        starts = self._starts
+        large = np.flatnonzero(np.append(starts[1:], self._n) - starts > LARGE_GROUP)
+        if len(large) and large[0] == 0:
+            return LARGE_GROUP, 0
+        end = max(int(np.searchsorted(starts, CUT_ROWS)), 1)
+        end = 1 if self._continues else min(CUT_CLUSTERS, end, *large[:1].tolist())
+        return (int(starts[end]), end) if end < len(starts) else None
 
-    def _take(self, end: int) -> tuple[Any, Place]:
+    def _take(self, rows: int, groups: int) -> Part:
         table = pa.Table.from_batches([batch for batch, _ in self._batches])
-        place = self._batches[0][1]
-        rows = int(self._starts[end]) if end < len(self._starts) else self._n
+        part = Part(table.slice(0, rows), self._batches[0][1], self._continues)
         left, first = [], 0
         for batch, where in self._batches:
             begin = max(rows - first, 0)
@@ -87,8 +110,9 @@ class _Pending:
                 left.append((batch.slice(begin), where))
             first += len(batch)
         self._batches, self._n = left, self._n - rows
-        self._starts = self._starts[end:] - rows
-        return table.slice(0, rows), place
+        self._starts = np.maximum(self._starts[groups:] - rows, 0)
+        self._continues = groups == 0
+        return part
 
 
 def _starts(keys: Sequence[Any], last: Sequence[Any] | None) -> NDArray[np.int64]:

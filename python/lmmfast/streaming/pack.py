@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lmmfast._dispatch import core
+from lmmfast.arrays import Array
 from lmmfast.design.from_formula import FormulaDesign
 from lmmfast.errors import DataError
 from lmmfast.formula.spec import FormulaSpec
@@ -21,7 +22,8 @@ from lmmfast.packing.compress import (
     common,
     compress_once,
 )
-from lmmfast.streaming.place import Place
+from lmmfast.packing.grow import extend
+from lmmfast.streaming.cuts import Part
 from lmmfast.streaming.store import BlockStore, ScratchFolder
 
 
@@ -61,7 +63,7 @@ def design_of(spec: FormulaSpec, table: Any) -> FormulaDesign:
 
 
 def pack(
-    parts: Iterable[tuple[Any, Place]],
+    parts: Iterable[Part],
     spec: FormulaSpec,
     basis: Basis,
     store: BlockStore,
@@ -71,8 +73,8 @@ def pack(
 
     Parameters
     ----------
-    parts : iterable of (pyarrow.Table, Place)
-        Complete rows, no group in two parts.
+    parts : iterable of Part
+        Complete rows, no group in two parts unless one continues it.
 
     Raises
     ------
@@ -82,9 +84,12 @@ def pack(
         The basis took columns for constant that are not.
     """
     sums = _Sums(spec, basis, store, n_threads)
-    for table, place in parts:
+    for table, place, continues in parts:
         try:
-            sums.add(table)
+            if continues:
+                sums.extend(table)
+            else:
+                sums.add(table)
         except SampleMisledError:
             raise
         except DataError as error:
@@ -132,6 +137,40 @@ class _Sums:
         self._sizes.append(part.sizes)
         self._named = part.names is not None
 
+    def extend(self, table: Any) -> None:
+        """Add rows of the last group: stacked below what is kept of it, and reduced again."""
+        design = design_of(self._spec, table)
+        self._check_unit(design, table)
+        row = _first_unexpected(design, self._basis)
+        if row < design.n_obs:
+            raise MisledByRowError(table.slice(row, 1))
+        last, ends = self._store.last[None], np.array([0, design.n_obs])
+        at = np.array([(self._m - 1) % core.lanes])
+        order = np.arange(design.n_obs)
+        total = extend(self._so_far(last, core.lanes), design, ends, order, at, self._threads)
+        self._gram, self._perp = total.gram, total.perp
+        self._log_weights, self._rank_Z = total.log_weights, total.rank_Z
+        self._z_in_x = total.z_in_x
+        roots = last[:, : len(self._column)].any(axis=(0, 2))
+        np.logical_or.at(self._filled, self._column, roots)
+        self._sizes[-1] = self._sizes[-1].copy()
+        self._sizes[-1][-1] += design.n_obs
+
+    def _so_far(self, blocks: Array, m: int) -> CompressedClusters:
+        return CompressedClusters(
+            blocks=blocks,
+            q=self._q,
+            p1=len(self._gram),
+            m=m,
+            n_obs=int(sum(map(np.sum, self._sizes))),
+            gram=self._gram,
+            perp=self._perp,
+            log_weights=self._log_weights,
+            rank_Z=self._rank_Z,
+            basis=self._basis,
+            z_in_x=self._z_in_x,
+        )
+
     def _check_unit(self, design: FormulaDesign, table: Any) -> None:
         """Indicators that add up to one in the sample must do so everywhere."""
         unit = self._basis.unit
@@ -147,19 +186,7 @@ class _Sums:
         if not self._m:
             raise DataError("the data have no complete rows")
         clusters = _whole(self._keys, self._sizes, self._named)
-        packed = CompressedClusters(
-            blocks=self._store.blocks(),
-            q=self._q,
-            p1=len(self._gram),
-            m=self._m,
-            n_obs=int(clusters.ptr[-1]),
-            gram=self._gram,
-            perp=self._perp,
-            log_weights=self._log_weights,
-            rank_Z=self._rank_Z,
-            basis=self._basis,
-            z_in_x=self._z_in_x,
-        )
+        packed = self._so_far(self._store.blocks(), self._m)
         empty = tuple(np.flatnonzero(~self._filled).tolist())
         return Packed(packed, clusters, empty, self._store.folder)
 

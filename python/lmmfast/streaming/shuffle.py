@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from lmmfast._dispatch import core
+from lmmfast.streaming.cuts import Part
 from lmmfast.streaming.files import Batches
 from lmmfast.streaming.place import Place
 
@@ -77,12 +78,12 @@ class Shuffled:
         for k in np.flatnonzero(np.diff(ends)):
             self._writers[k].write_batch(rows.slice(int(ends[k]), int(ends[k + 1] - ends[k])))
 
-    def __iter__(self) -> Iterator[tuple[Any, Place]]:
+    def __iter__(self) -> Iterator[Part]:
         for k, path in enumerate(self._paths if self._writers else []):
             with pa.OSFile(path) as file, pa.ipc.open_stream(file) as reader:
                 table = reader.read_all()
             if len(table):
-                yield table, Place("the rows distributed by group", k)
+                yield Part(table, Place("the rows distributed by group", k))
 
 
 def hashed(keys: Sequence[Any]) -> NDArray[np.uint64]:

@@ -66,6 +66,12 @@ class BlockStore:
         self._last = blocks[-1].copy()
         self._put(blocks[:-1])
 
+    @property
+    def last(self) -> Array:
+        """The last block so far, which may be changed."""
+        assert self._last is not None
+        return self._last
+
     def _flush(self) -> None:
         if self._last is not None:
             self._put(self._last[None])

@@ -192,14 +192,26 @@ def test_dependent_columns_and_empty_effects(data, tmp_path):
         assert_same(fit, lf.lmm("y ~ t + (t + none | id)", d))
 
 
-def test_a_large_group_and_groups_of_one_row(tmp_path, monkeypatch):
+@pytest.mark.parametrize("at", [False, True])
+def test_a_large_group_and_groups_of_one_row(tmp_path, monkeypatch, at):
     rng = np.random.default_rng(5)
     sizes = np.concatenate([[5000], np.ones(300, dtype=int), rng.integers(1, 5, 300)])
     g = np.repeat(np.arange(len(sizes)), sizes)
     d = pd.DataFrame({"g": g, "t": rng.normal(size=len(g))})
     d["y"] = d.t + rng.normal(size=len(sizes))[g] + rng.normal(size=len(g))
     monkeypatch.setattr(cuts, "CUT_ROWS", 256)
-    assert_same(lf.lmm("y ~ t + (1 | g)", write(d, tmp_path)), lf.lmm("y ~ t + (1 | g)", d))
+    d["w"], expected = rng.uniform(0.5, 2, len(d)), None
+    first = d.g.replace({0: 450}) if at else d.g  # a large group in the middle, among small ones
+    d = d.assign(g=first).sort_values("g", kind="stable")
+    pattern = write(d, tmp_path)
+    for large, batch_rows in ((1 << 21, 1000), (700, 1000), (700, 77), (2, 60)):
+        monkeypatch.setattr(cuts, "LARGE_GROUP", large)
+        scan = lf.scan(pattern, batch_rows=batch_rows)
+        fit = lf.lmm("y ~ t + (t | g)", scan, weights="w")
+        assert_same(fit, lf.lmm("y ~ t + (t | g)", d, weights="w"))
+        if large == 700:
+            expected = expected or fit
+            assert_bits(fit, expected)
 
 
 def test_the_fit_has_no_rows_but_does_the_rest(data, pattern, in_memory, tmp_path):
