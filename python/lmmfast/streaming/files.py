@@ -5,6 +5,7 @@ from __future__ import annotations
 import glob
 import os
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -209,17 +210,21 @@ class ScratchFile:
     Parameters
     ----------
     path : str
+    schema : pyarrow.Schema
+    sizes : sequence of int
+        Rows of the batches in it.
+    batch_rows : int
     """
 
-    def __init__(self, path: str, batch_rows: int) -> None:
-        self._path, self._batch_rows = path, batch_rows
-        with self._reader() as reader:
-            self.names = list(reader.schema.names)
-            self._schema = reader.schema
-            self._sizes = [len(reader.get_batch(k)) for k in range(reader.num_record_batches)]
+    def __init__(self, path: str, schema: Any, sizes: Sequence[int], batch_rows: int) -> None:
+        self._path, self._schema, self._sizes = path, schema, sizes
+        self._batch_rows = batch_rows
+        self.names = list(schema.names)
 
-    def _reader(self) -> Any:
-        return pa.ipc.open_file(pa.memory_map(self._path))
+    @contextmanager
+    def _reader(self) -> Iterator[Any]:
+        with pa.OSFile(self._path) as file, pa.ipc.open_file(file) as reader:
+            yield reader
 
     @property
     def n_rows(self) -> int:

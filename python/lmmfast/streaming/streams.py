@@ -57,17 +57,19 @@ class Stream:
         """
         path = str(self._scratch / "stream.arrow")
         with pa.OSFile(path, "wb") as file:
-            writer = None
+            writer, schema, sizes = None, None, []
             for batch in _large(self._typed(columns)):
                 writer = writer or pa.ipc.new_file(file, batch.schema)
                 try:
                     writer.write_batch(batch)
                 except pa.ArrowInvalid as error:  # the dictionaries of Arrow's files are fixed
                     raise DataError(f"ordered categories of the stream change: {error}") from None
+                schema = batch.schema
+                sizes.append(len(batch))
             if writer is None:
                 raise DataError("the stream has no batches")
             writer.close()
-        return ScratchFile(path, self._batch_rows)
+        return ScratchFile(path, schema, sizes, self._batch_rows)
 
     def _typed(self, columns: Sequence[str]) -> Iterator[Any]:
         schema = None
