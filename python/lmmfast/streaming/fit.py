@@ -6,7 +6,7 @@ import errno
 import logging
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NoReturn
@@ -162,10 +162,14 @@ class _Run:
     ) -> None:
         self._scan, self._options, self._folder = scan, options, folder
         self._threads = n_threads(options.n_jobs)
-        source = open_source(scan, folder)
+        source: Any = open_source(scan, folder)
         names = source.names if scan.columns is None else scan.columns
         self._model = read_model(parsed, names, [name for name in extra if name is not None])
-        self._source = source.spooled(self._model.columns) if isinstance(source, Stream) else source
+        self._source = (
+            source.spooled(self._model.columns, self._tell("copy"))
+            if isinstance(source, Stream)
+            else source
+        )
         types = self._source.types(self._model.columns)
         self._cleaner = Cleaner(_keys_plain(types, self._model), missing, extra[0])
         seen = self._look(types)
@@ -190,7 +194,8 @@ class _Run:
         learning = self._model.learning if self._scan.learn == "exact" else []
         if set(learning) <= set(factors):
             learning = []  # C(column) of a factor has nothing to learn but its levels
-        return look(self._source, self._cleaner, factors, learning, self._scan.memory)
+        cleaner = replace(self._cleaner, told=self._tell("learn", self._source.n_rows))
+        return look(self._source, cleaner, factors, learning, self._scan.memory)
 
     def fit(self) -> LMMResult:
         """Pack and search; leave out columns of Z that are zero in all rows."""
@@ -262,12 +267,29 @@ class _Run:
         if self._shuffled is None and self._scan.sorted is False:
             self._shuffle()
         if self._shuffled is not None:
-            return iter(self._shuffled)
+            return self._counted(self._shuffled)
         trusted = self._scan.sorted is True
-        return cut(self._cleaned(), self._model.formula.group_columns, trusted)
+        return cut(self._cleaned("pack"), self._model.formula.group_columns, trusted)
 
-    def _cleaned(self) -> Iterator[Any]:
-        cleaner = self._cleaner = replace(self._cleaner, n_rows=0, n_obs=0, missing_counts={})
+    def _tell(self, stage: str, of: int | None = None) -> Callable[[int], None] | None:
+        """Function that reports rows done of a stage."""
+        progress = self._scan.progress
+        if progress is None:
+            return None
+        return lambda rows: progress({"stage": stage, "rows": rows, "of": of})
+
+    def _counted(self, parts: Iterable[Any]) -> Iterator[Any]:
+        tell, rows = self._tell("pack", self._cleaner.n_obs), 0
+        for part in parts:
+            yield part
+            rows += len(part.table)
+            if tell is not None:
+                tell(rows)
+
+    def _cleaned(self, stage: str) -> Iterator[Any]:
+        told = self._tell(stage, self._source.n_rows)
+        new = replace(self._cleaner, told=told, n_rows=0, n_obs=0, missing_counts={})
+        cleaner = self._cleaner = new
         return cleaner.clean(self._source.batches(self._model.columns))
 
     def _shuffle(self) -> None:
@@ -275,7 +297,7 @@ class _Run:
         n = count_partitions(row * self._source.n_rows, self._scan.memory)
         logger.info("distributing %d rows over %d scratch files", self._source.n_rows, n)
         groups = self._model.formula.group_columns
-        self._shuffled = Shuffled(self._cleaned(), groups, n, self._folder)
+        self._shuffled = Shuffled(self._cleaned("distribute"), groups, n, self._folder)
 
 
 def _keys_plain(types: dict[str, Any], model: Model) -> dict[str, Any]:

@@ -89,7 +89,7 @@ def look(
         More than fits into memory is to be learnt from.
     """
     types, names = cleaner.types, list(cleaner.types)
-    fresh = replace(cleaner, missing="drop", missing_counts={})
+    fresh = replace(cleaner, missing="drop", missing_counts={}, told=None)
     sample = gathered(fresh.clean(source.sample(names)), types)
     levels: dict[str, Any] = {}
     everything = None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -29,6 +29,8 @@ class Cleaner:
     missing : {"drop", "exclude", "raise"}
     weights : str or None
         The column that must be positive.
+    told : callable or None
+        Called after each batch with the number of rows so far.
     n_rows, n_obs : int
         Rows seen so far, and rows used of them.
     missing_counts : dict
@@ -38,6 +40,7 @@ class Cleaner:
     types: dict[str, Any]
     missing: str
     weights: str | None
+    told: Callable[[int], None] | None = None
     n_rows: int = 0
     n_obs: int = 0
     missing_counts: dict[str, int] = field(default_factory=dict)
@@ -59,6 +62,8 @@ class Cleaner:
             self.n_obs += len(used)
             if len(used):
                 yield used, place
+            if self.told is not None:
+                self.told(self.n_rows)
 
     def _typed(self, batch: Any, place: Place) -> Any:
         arrays = []

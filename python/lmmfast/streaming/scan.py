@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,7 @@ class Scan:
     columns: tuple[str, ...] | None = None
     learn: str = "exact"
     batch_rows: int = 1 << 17
+    progress: Callable[[dict[str, Any]], None] | None = None
 
 
 def scan(
@@ -41,6 +42,7 @@ def scan(
     columns: Sequence[str] | None = None,
     learn: str = "exact",
     batch_rows: int = 1 << 17,
+    progress: Callable[[dict[str, Any]], None] | None = None,
 ) -> Scan:
     """Say how data that do not fit into memory are to be read by `lmm`.
 
@@ -66,6 +68,9 @@ def scan(
         columns in such transforms must fit into memory, or a sample of about 4,000.
     batch_rows : int
         Rows read at a time; nothing but time and memory depends on it.
+    progress : callable, optional
+        Called after each batch with a dict: ``stage`` ("copy" of a stream, "learn", "distribute",
+        "pack"), ``rows`` done, and ``of`` how many (None: not known). What it raises ends the fit.
 
     Returns
     -------
@@ -91,6 +96,8 @@ def scan(
         raise DataError(f"batch_rows={batch_rows!r}: give a positive whole number")
     if scratch is not None and not Path(scratch).is_dir():
         raise DataError(f"scratch={os.fspath(scratch)!r} is no folder")
+    if progress is not None and not callable(progress):
+        raise DataError(f"progress={progress!r} must be a function of a dict")
     if isinstance(source, Scan):
         source = source.source
     return Scan(
@@ -101,6 +108,7 @@ def scan(
         None if columns is None else tuple(columns),
         learn,
         int(batch_rows),
+        progress,
     )
 
 

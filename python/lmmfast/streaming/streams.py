@@ -47,7 +47,9 @@ class Stream:
         self._scratch, self._batch_rows = scratch, batch_rows
         self.names, self._batches = _open(source, batch_rows)
 
-    def spooled(self, columns: Sequence[str]) -> ScratchFile:
+    def spooled(
+        self, columns: Sequence[str], told: Callable[[int], None] | None = None
+    ) -> ScratchFile:
         """Copy columns to a scratch file, with the types of the first batch.
 
         Raises
@@ -66,6 +68,8 @@ class Stream:
                     raise DataError(f"ordered categories of the stream change: {error}") from None
                 schema = batch.schema
                 sizes.append(len(batch))
+                if told is not None:
+                    told(sum(sizes))
             if writer is None:
                 raise DataError("the stream has no batches")
             writer.close()

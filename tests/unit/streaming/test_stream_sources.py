@@ -91,6 +91,33 @@ def test_scratch_files_go(data, tmp_path, expected):
 
 
 @pytest.mark.parametrize(
+    ("order", "stages"),
+    [
+        (lambda d: d, ["copy", "learn", "pack"]),
+        (scattered, ["copy", "learn", "distribute", "pack"]),
+    ],
+)
+def test_progress(data, order, stages):
+    d, seen = order(data), []
+    formula = FORMULA.replace("+ x", "+ scale(o)")
+    lf.lmm(formula, lf.scan(iter([d]), batch_rows=500, progress=seen.append))
+    assert list(dict.fromkeys(one["stage"] for one in seen)) == stages
+    for stage in stages:
+        rows_done = [one["rows"] for one in seen if one["stage"] == stage]
+        assert rows_done == sorted(rows_done)
+        assert rows_done[-1] == len(d)
+        assert {one["of"] for one in seen if one["stage"] == stage} == {
+            None if stage == "copy" else len(d)
+        }
+
+    def stop(entry):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        lf.lmm(formula, lf.scan(iter([d]), progress=stop))
+
+
+@pytest.mark.parametrize(
     ("text", "size"), [("512MB", 512 << 20), ("2 GiB", 2 << 30), ("1.5g", 3 << 29), (1e8, 10**8)]
 )
 def test_memory(text, size):
@@ -106,6 +133,7 @@ def test_memory(text, size):
         {"learn": "all"},
         {"batch_rows": 0},
         {"scratch": "/no/such/folder"},
+        {"progress": 3},
     ],
 )
 def test_arguments_of_scan(options):
