@@ -63,8 +63,9 @@ def test_whole_numbers_in_one_file_and_fractions_in_another(folder, data):
 def test_a_file_twice(folder):
     path = str(folder / "part0.parquet")
     refused([path, path], "part0.parquet is there twice")
-    os.symlink(path, folder / "again.parquet")
-    refused(folder, "is there twice")
+    if os.name == "posix":
+        os.symlink(path, folder / "again.parquet")
+        refused(folder, "is there twice")
 
 
 def test_a_file_that_changes(folder, monkeypatch):
