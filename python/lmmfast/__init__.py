@@ -63,6 +63,7 @@ if TYPE_CHECKING:
         VarPower,
     )
     from lmmfast.result import LMMResult
+    from lmmfast.streaming.scan import scan
 
 __version__ = "0.1.0"
 
@@ -105,6 +106,7 @@ _HOMES = {
     "power": "lmmfast.resampling.power",
     "simulate": "lmmfast.resampling.simulate",
     "Bootstrap": "lmmfast.resampling.bootstrap",
+    "scan": "lmmfast.streaming.scan",
 }
 _ERRORS = (
     "ConvergenceError",
@@ -181,6 +183,7 @@ __all__ = [
     "load",
     "power",
     "simulate",
+    "scan",
 ]
 
 

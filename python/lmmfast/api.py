@@ -6,12 +6,14 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from lmmfast.design.design import Design, warn_of_missing_rows
+from lmmfast.errors import DataError
 from lmmfast.fitting.options import Options
 from lmmfast.fitting.pipeline import fit_design
 from lmmfast.inference.methods import Method
 from lmmfast.literals import EngineName, Identifiable, Missing, RankDeficient
 from lmmfast.residual.structure import ResidualStructure
 from lmmfast.result import LMMResult
+from lmmfast.streaming.scan import Scan, check_streamed, is_stream, scan
 
 
 def lmm(
@@ -47,8 +49,10 @@ def lmm(
         lme4's notation, for instance ``"y ~ x + (1 + t | g)"``: formulaic's on the fixed side and
         within the bars; ``||``, ``diag()``, ``cs()``, ``identity()`` choose D. A formula can run
         code: never take one from a source you do not trust.
-    data : table
-        pandas, polars or pyarrow table, or a dict of one-dimensional arrays.
+    data : table, or what `scan` takes
+        pandas, polars or pyarrow table, or a dict of one-dimensional arrays. Or Parquet files
+        (``"data/*.parquet"``), a LazyFrame or another stream, which are read in pieces: see `scan`
+        for options, and docs/production.md.
     groups : str or list of str, optional
         Column of the clusters within which residuals are correlated, for a model without random
         effects (as nlme's gls, mmrm, PROC MIXED with REPEATED alone).
@@ -135,6 +139,21 @@ def lmm(
         n_starts,
         identifiable,
     )
+    if is_stream(data):
+        structure = wanted_structure(residual, engine)
+        check_streamed(structure, subset, weights, offset, engine)
+        fitted = _fit_stream(
+            formula,
+            data,
+            options,
+            weights=weights,
+            offset=offset,
+            missing=missing,
+            D=D,
+            groups=groups,
+            context=context,
+        )
+        return concluded(fitted, method)
     design = FormulaDesign(
         formula,
         data,
@@ -253,6 +272,21 @@ def fit(
     )
     _warn_of_missing(design)
     return concluded(fit_design(design, options), method)
+
+
+def _fit_stream(formula: str, data: Any, options: Options, **model: Any) -> LMMResult:
+    try:
+        import pyarrow
+    except ImportError:
+        pyarrow = None
+    if pyarrow is None or not hasattr(pyarrow.RecordBatchReader, "from_stream"):
+        raise DataError(
+            "data that are read in pieces need pyarrow 15 or later: "
+            "pip install 'lmmfast[streaming]'"
+        )
+    from lmmfast.streaming.fit import fit_stream
+
+    return fit_stream(formula, data if isinstance(data, Scan) else scan(data), options, **model)
 
 
 def concluded(fit: LMMResult, method: Method) -> LMMResult:

@@ -2026,6 +2026,29 @@ class LMMResult:
 
         save(self, path, effects)
 
+    def random_effects_to(self, path: str | os.PathLike[str]) -> None:
+        """Write the predictions of the random effects to a Parquet file, piece by piece.
+
+        A row for each group: its label, under the name of the grouping factor, and its effects. Of
+        a fit whose packed clusters are in a scratch file no more than a piece is in memory; groups
+        stand in the order in which they were packed then, else as in ``random_effects``.
+
+        Parameters
+        ----------
+        path : path
+            A file of this name is replaced when the new one is whole.
+
+        Raises
+        ------
+        UnsupportedModelError
+            Several grouping factors.
+        OSError
+            As the operating system says; no part of a file stays.
+        """
+        from lmmfast.streaming.effects import write_effects
+
+        write_effects(self, path)
+
     def remove_data(self) -> LMMResult:
         """Return a copy without the data and the clusters; this fit stays as it was.
 

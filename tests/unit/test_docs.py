@@ -17,7 +17,7 @@ from lmmfast.cli import main
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 # Libraries that pages use, and that have no wheels for some platforms.
-EXTRAS = {"production.md": ("sklearn", "onnx", "onnxruntime")}
+EXTRAS = {"production.md": ("pyarrow", "sklearn", "onnx", "onnxruntime")}
 _FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _LINK = re.compile(r"\]\((?!https?:)([^)#]*)(#[^)]*)?\)")
 _EQUATION = re.compile(r"\beq\. (\d+\.\d+)(?:-(\d+\.\d+))?")

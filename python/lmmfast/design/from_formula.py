@@ -16,6 +16,7 @@ from lmmfast.data.columns import Column
 from lmmfast.data.frame import (
     ModelFrame,
     Rows,
+    RowView,
     at_all_rows,
     check_infinite,
     check_lengths,
@@ -62,6 +63,8 @@ class FormulaDesign:
         Structure of the residuals.
     context : mapping, optional
         Functions and values that the formula uses beside the columns.
+    everything : RowView, optional
+        Columns of all rows that something must be learnt from, where `data` are a sample.
 
     Raises
     ------
@@ -91,6 +94,7 @@ class FormulaDesign:
         groups: Any = None,
         residual: ResidualStructure | None = None,
         context: Mapping[str, Any] | None = None,
+        everything: RowView | None = None,
     ) -> None:
         if not isinstance(formula, ParsedFormula):
             formula = parse_formula(formula, groups, residual is not None, context)
@@ -102,12 +106,7 @@ class FormulaDesign:
         parsed = write_out_dot(formula, table, weights, offset, others)
         group = parsed.group_columns
         _check_columns_exist(group, table)
-        terms = {
-            "y": parse_terms(parsed.response_term, intercept=False),
-            "X": parse_terms(parsed.fixed),
-            **{f"Z{k}": parse_terms(term.lhs) for k, term in enumerate(parsed.terms)},
-        }
-        uses = _factor_uses(terms, table, parsed.context)
+        terms, uses = read_terms(parsed, table)
         names = sorted(frozenset().union(*(use.columns for use in uses.values())))
         self._frame = model_frame(
             table,
@@ -123,7 +122,7 @@ class FormulaDesign:
         _check_response(terms["y"][0], self._frame)
         #: Whether each row's columns depend on that row alone, and on the levels of factor columns.
         self.rowwise = all(_scope_in(use, self._frame) == ROWWISE for use in uses.values())
-        parts = _build_parts(terms, uses, self._frame, parsed.context)
+        parts = _build_parts(terms, uses, self._frame, parsed.context, everything)
         if len(parts["y"].names) != 1:
             raise DataError(f"the response {parsed.response!r} must be one column of numbers")
         self.factor_keys: list[GroupKeys] = [
@@ -410,6 +409,24 @@ def write_out_dot(
     return replace(parsed, fixed=expand_dot(parsed.fixed, others))
 
 
+def read_terms(
+    parsed: ParsedFormula, table: Table
+) -> tuple[dict[str, list[Any]], dict[str, FactorUse]]:
+    """Read the terms of each part of a model, and what its factors need, by their expressions.
+
+    Raises
+    ------
+    FormulaError
+        Columns that the table does not have.
+    """
+    terms = {
+        "y": parse_terms(parsed.response_term, intercept=False),
+        "X": parse_terms(parsed.fixed),
+        **{f"Z{k}": parse_terms(term.lhs) for k, term in enumerate(parsed.terms)},
+    }
+    return terms, _factor_uses(terms, table, parsed.context)
+
+
 def _check_columns_exist(names: tuple[str, ...], table: Table) -> None:
     for name in names:
         if name not in table.names:
@@ -443,6 +460,7 @@ def _build_parts(
     uses: dict[str, FactorUse],
     frame: ModelFrame,
     context: Mapping[str, Any],
+    everything: RowView | None,
 ) -> dict[str, Part]:
     """Fix names, levels and states; split each part into simple columns and formulaic's."""
     scopes = {expr: _scope_in(use, frame) for expr, use in uses.items()}
@@ -452,7 +470,8 @@ def _build_parts(
     states: tuple[dict[str, Any], dict[str, Any]] = ({}, {})
     if learning:
         seen = sorted(frozenset().union(*(uses[f.expr].columns for f in learning)))
-        states = learn_state(learning, frame.view(slice(None)).to_pandas(seen), context)
+        rows = frame.view(slice(None)) if everything is None else everything
+        states = learn_state(learning, rows.to_pandas(seen), context)
     whole = any(scope == WHOLE for scope in scopes.values())
     step = 1 if whole else max(1, frame.n_obs // _SAMPLE_ROWS)
     sample = frame.view(slice(None, None, step)).to_pandas(names)

@@ -46,6 +46,8 @@ class MomentsEngine(BaseEngine):
     """
 
     name = "moments"
+    #: Whether the compiled search can go over its clusters.
+    compiled = True
     # Over many clusters a search takes three to six.
     expected_passes = 3
 

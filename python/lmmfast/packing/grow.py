@@ -222,7 +222,7 @@ def _grow_once(
             z_in_x=common(total.z_in_x, added.z_in_x),
         )
     if len(known):
-        total = _extend(total, design, *_rows_of(part, known), joined.position[known], n_threads)
+        total = extend(total, design, *_rows_of(part, known), joined.position[known], n_threads)
     return total
 
 
@@ -238,7 +238,7 @@ def _rows_of(
     return np.append(0, ends[: len(first)]).astype(np.int64), order.astype(np.int64)
 
 
-def _extend(
+def extend(
     total: CompressedClusters,
     design: Design,
     ptr: NDArray[np.int64],

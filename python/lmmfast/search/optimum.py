@@ -120,7 +120,7 @@ def compiled_maximise(
         None for engines and structures that are not compiled, and where there is nothing to begin
         with: the loop in Python says why.
     """
-    if not isinstance(engine, MomentsEngine):
+    if not isinstance(engine, MomentsEngine) or not engine.compiled:
         return None
     if not is_compiled(covariance):
         return None
