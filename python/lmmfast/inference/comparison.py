@@ -38,12 +38,13 @@ def compare(*fits: Any, test: str = "chisq", n_sim: int = 10_000, seed: Any = 1)
     test : {"chisq", "mixture", "exact"}
         Where p is from: the chi-squared distribution; where one more random effect has a variance
         of zero in the smaller model, half chi-squared with the degrees of freedom of its
-        covariances and half with one more (Stram and Lee 1994); or, of a single variance by REML
+        covariances and half with one more (Stram and Lee 1994), and where several have, the
+        chi-bar-squared distribution, simulated; or, of a single variance by REML
         against none (``groups="g", residual=lmmfast.Independent()``), draws from the exact
         distribution (Crainiceanu and Ruppert 2004, as RLRsim). Others are tested by chi-squared,
         and the note says so.
     n_sim, seed
-        Number of draws of "exact", and their seed as of ``numpy.random.default_rng``.
+        Number of draws of "exact" and "mixture", and their seed as of ``numpy.random.default_rng``.
 
     Returns
     -------

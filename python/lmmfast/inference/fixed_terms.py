@@ -106,7 +106,7 @@ def _column(spec: FormulaSpec, name: str, factors: Sequence[str | Indicator] | N
     levels: dict[str, str] = {}
     covariates: dict[str, str] = {}
     parts: list[str] = []
-    for piece in _pieces(name) if factors is None else factors:
+    for piece in pieces_of(name) if factors is None else factors:
         if isinstance(piece, Indicator):
             parts.append(piece.column)
             levels[piece.column] = str(spec.levels[piece.column][piece.code])
@@ -135,7 +135,7 @@ def _read(spec: FormulaSpec, piece: str, levels: dict[str, str], covariates: dic
     return piece
 
 
-def _pieces(name: str) -> list[str]:
+def pieces_of(name: str) -> list[str]:
     """Split ``a[T.x:y]:b`` at colons outside brackets; the intercept has none."""
     if name == _INTERCEPT:
         return []
