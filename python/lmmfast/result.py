@@ -354,7 +354,8 @@ class LMMResult:
         DataError
             A model fitted to arrays, or a fit that holds no rows (types 1 and 2).
         UnsupportedModelError
-            Factors coded in another way than by treatment; type 3 with columns of X dropped.
+            Factors whose coding is not known; type 3 with columns of X dropped, or with a column
+            coded in two ways.
 
         Notes
         -----
