@@ -711,7 +711,7 @@ class LMMResult:
 
         return pd.Series(np.sqrt(np.diag(self.theta_cov)), index=self.theta_names)
 
-    def variance_table(self, alpha: float = 0.05) -> pd.DataFrame:
+    def variance_table(self, alpha: float = 0.05, *, information: str = "expected") -> pd.DataFrame:
         """Return one row per variance parameter: estimate, std_error, conf_low, conf_high.
 
         Intervals are Wald's on a scale on which the parameter is free (logarithm of a variance or a
@@ -723,10 +723,13 @@ class LMMResult:
         ----------
         alpha : float
             One minus the level of the intervals.
+        information : {"expected", "observed"}
+            Of the variance parameters; observed as in SAS's COVTEST, nlme and `conf_int_theta`,
+            where there is one: not on the boundary.
         """
         from lmmfast.inference.variance_table import variance_table
 
-        return variance_table(self, alpha)
+        return variance_table(self, alpha, information)
 
     def conf_int_theta(
         self, alpha: float = 0.05, *, method: str = "wald", information: str = "observed"
