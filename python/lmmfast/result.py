@@ -355,7 +355,8 @@ class LMMResult:
         DataError
             A model fitted to arrays, or a fit that holds no rows (types 1 and 2).
         UnsupportedModelError
-            Factors coded in another way than by treatment; type 3 with columns of X dropped.
+            Factors whose coding is not known; type 3 with columns of X dropped, or with a column
+            coded in two ways.
 
         Notes
         -----
@@ -484,6 +485,57 @@ class LMMResult:
         from lmmfast.inference.anova import drop1
 
         return drop1(self)
+
+    def ranova(
+        self, *, reduce_terms: bool = True, n_sim: int = 10_000, seed: Any = 1
+    ) -> pd.DataFrame:
+        """Test the random effects one term at a time, by likelihood ratios.
+
+        Each row is a fit without something: a slope with its covariances, of ``(x | g)``; a term of
+        one effect as a whole. The last row of several is the model without random effects. All are
+        fitted by the method of this fit, from the beginning.
+
+        Parameters
+        ----------
+        reduce_terms : bool
+            False: only whole terms are left out.
+        n_sim, seed
+            As in `lmmfast.compare`: for mixtures of several variances.
+
+        Returns
+        -------
+        DataFrame
+            A row for this fit, then one for each reduced model: ``n_params``, ``llf``, ``aic``;
+            ``chisq``, ``df``, ``p`` of the chi-squared distribution, which is conservative as
+            variances of zero are at the end of their range; ``p_mixture`` of the mixture that takes
+            this into account (``lmmfast.compare(test="mixture")``), NaN where it is not known;
+            ``note``.
+
+        Raises
+        ------
+        DataError
+            A fit that holds no data, or that has no random effects.
+
+        Notes
+        -----
+        Rows and chi-squared tests are those of lmerTest's ``ranova``: of ``(x + w | g)`` each slope
+        is left out in turn and the intercept stays, ``(0 + f | g)`` of a factor f becomes
+        ``(1 | g)``. Of uncorrelated effects ``(x || g)`` each is left out in turn, the intercept
+        too; compound symmetry and ``identity()`` are left out whole.
+
+        Examples
+        --------
+        >>> import lmmfast as lf
+        >>> fit = lf.lmm("Reaction ~ Days + (Days | Subject)", lf.datasets.sleepstudy())
+        >>> fit.ranova()[["llf", "chisq", "df"]].round(3)
+                                      llf    chisq    df
+        full model               -871.814      NaN  <NA>
+        Days in (Days | Subject) -893.233   42.837     2
+        all random effects       -946.832  150.035     3
+        """
+        from lmmfast.inference.ranova import ranova
+
+        return ranova(self, reduce_terms, n_sim, seed)
 
     @cached_property
     def _inference_totals(self) -> InferenceTotals:
@@ -660,7 +712,7 @@ class LMMResult:
 
         return pd.Series(np.sqrt(np.diag(self.theta_cov)), index=self.theta_names)
 
-    def variance_table(self, alpha: float = 0.05) -> pd.DataFrame:
+    def variance_table(self, alpha: float = 0.05, *, information: str = "expected") -> pd.DataFrame:
         """Return one row per variance parameter: estimate, std_error, conf_low, conf_high.
 
         Intervals are Wald's on a scale on which the parameter is free (logarithm of a variance or a
@@ -672,10 +724,13 @@ class LMMResult:
         ----------
         alpha : float
             One minus the level of the intervals.
+        information : {"expected", "observed"}
+            Of the variance parameters; observed as in SAS's COVTEST, nlme and `conf_int_theta`,
+            where there is one: not on the boundary.
         """
         from lmmfast.inference.variance_table import variance_table
 
-        return variance_table(self, alpha)
+        return variance_table(self, alpha, information)
 
     def conf_int_theta(
         self,

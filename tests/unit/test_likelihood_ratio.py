@@ -5,6 +5,8 @@ import pytest
 from scipy import stats
 
 import lmmfast as lf
+from lmmfast.inference import boundary
+from lmmfast.inference.chibar import ConeTest
 from lmmfast.inference.exact_rlrt import eigenvalues, null_draws
 
 #: RLRsim 3.1, 200,000 draws: P(statistic = 0), quantiles.
@@ -97,13 +99,65 @@ def test_mixture_of_a_slope():
     assert "half chi-squared(0)" in lf.compare(diagonal, test="mixture")["note"].iloc[1]
 
 
+def test_mixture_of_two_effects():
+    """Of responses without random effects, the probabilities are uniform."""
+    data = lf.datasets.sleepstudy()
+    small = lf.lmm("Reaction ~ Days", data, groups="Subject", residual=lf.Independent())
+    big = lf.lmm("Reaction ~ Days + (Days | Subject)", data)
+    cone = boundary.cone_test(small, big, boundary.tested_parameters(small, big))
+    Y = np.random.default_rng(6).standard_normal((len(data), 200))
+    X = np.column_stack([np.ones(len(data)), data["Days"]])
+    llf = lf.fit_many(Y, X, data["Subject"], X).llf
+    rss = ((Y - X @ np.linalg.lstsq(X, Y, rcond=None)[0]) ** 2).sum(axis=0)
+    null = -0.5 * (178 * (np.log(2 * np.pi * rss / 178) + 1) + np.linalg.slogdet(X.T @ X)[1])
+    y = data["Reaction"].to_numpy()
+    own = ((y - X @ np.linalg.lstsq(X, y, rcond=None)[0]) ** 2).sum()
+    constant = small.llf + 0.5 * 178 * (np.log(2 * np.pi * own / 178) + 1)
+    null += constant + 0.5 * np.linalg.slogdet(X.T @ X)[1]
+    statistics = np.maximum(2 * (llf - null), 0.0)
+    shares = cone.shares(20_000, np.random.default_rng(9))
+    draws = np.random.default_rng(7).chisquare(3, 20_000) * shares
+    positive = statistics > 1e-6
+    assert positive.mean() == pytest.approx(np.mean(draws > 1e-6), abs=0.12)
+    assert stats.ks_2samp(statistics[positive], draws[draws > 1e-6]).pvalue > 1e-3
+
+
+def test_cones_with_known_weights():
+    """Uncorrelated variances: binomial; 2 x 2 matrices in Frobenius' norm: a circular cone."""
+    tail, inside = stats.chi2.sf, (1 - np.cos(np.pi / 4)) / 2
+    edge = 0.5 - inside
+    for n_free, blocks, cov, want in [
+        (1, [1], [3.0], 0.5 * (tail(3, 1) + tail(3, 2))),
+        (0, [1, 1], [1.0, 9.0], 0.25 * tail(3, 2) + 0.5 * tail(3, 1)),
+        (0, [2], [1.0, 0.5, 1.0], inside * tail(3, 3) + edge * (tail(3, 2) + tail(3, 1))),
+    ]:
+        cone = ConeTest(n_free, blocks, np.diag(cov))
+        p, se = cone.p_value(3.0, 20_000, np.random.default_rng(2))
+        assert abs(p - want) < 4 * se and se < 0.02 * p
+    assert cone.p_value(0.0, 100, np.random.default_rng(2)) == (1.0, 0.0)
+
+
+def test_nearest_points_of_a_cone():
+    """Optimality: what is left is in the polar cone, and orthogonal in the metric."""
+    rng = np.random.default_rng(8)
+    A = rng.standard_normal((4, 4))
+    W, z = A @ A.T + 0.2 * np.eye(4), rng.standard_normal((50, 4))
+    x = ConeTest(0, [2, 1], np.linalg.inv(W))._cone.nearest(z, W)
+    slope = (z - x) @ W
+    np.testing.assert_allclose(np.einsum("ni,ni->n", slope, x), 0.0, atol=1e-6)
+    for v in rng.standard_normal((200, 2)):
+        inside = np.array([v[0] ** 2, v[0] * v[1], v[1] ** 2, rng.uniform()])
+        assert (slope @ inside < 1e-6).all()
+
+
 def test_what_has_no_mixture_says_so():
     data = lf.datasets.sleepstudy()
     small, big = pair("Reaction ~ Days", data, "Subject")
     slopes = lf.lmm("Reaction ~ Days + (Days | Subject)", data)
-    two = lf.compare(small, slopes, test="mixture").iloc[1]
-    assert two["p"] == pytest.approx(stats.chi2.sf(two["chisq"], 3))
-    assert "one more effect alone" in two["note"]
+    equal = lf.lmm("Reaction ~ Days + cs(Days | Subject)", data)
+    two = lf.compare(small, equal, test="mixture").iloc[1]
+    assert two["p"] == pytest.approx(stats.chi2.sf(two["chisq"], two["df"]))
+    assert "not known for" in two["note"]
     exact = lf.compare(big, slopes, test="exact").iloc[1]
     assert "a single variance" in exact["note"]
     ml = pair("Reaction ~ Days", data, "Subject", reml=False)

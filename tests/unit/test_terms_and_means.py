@@ -177,11 +177,53 @@ def test_crossed_factors_have_no_subjects():
         _ = fit.inference("inner-outer").df
 
 
-def test_other_codings_are_refused():
+@pytest.mark.parametrize("kind", [1, 2, 3])
+@pytest.mark.parametrize(
+    "fixed",
+    [
+        "C(recipe, contr.sum) * C(temperature, contr.helmert)",
+        "C(recipe, contr.poly) * C(temperature, contr.treatment('T195'))",
+        "C(recipe, contr.sum) * temperature",
+    ],
+)
+def test_terms_do_not_depend_on_the_coding(fixed, kind, tmp_path):
+    """Beside treatment coding, whose tables are lmerTest's (tests/oracle/test_terms.py).
+
+    Fai and Cornelius' degrees of freedom depend on how hypotheses are written; those of type 3 are
+    written alike.
+    """
+    data = lf.datasets.cake()
+    data = data[np.arange(len(data)) % 11 != 5]
+    want = lf.lmm("angle ~ recipe * temperature + (1 | replicate)", data).anova(kind)
+    fit = lf.lmm(f"angle ~ {fixed} + (1 | replicate)", data)
+    table = fit.anova(kind)
+    digits = 1e-7 if kind == 3 else 1e-3
+    np.testing.assert_allclose(table["statistic"], want["statistic"], rtol=1e-7)
+    np.testing.assert_allclose(table["df_denom"], want["df_denom"], rtol=digits)
+    if kind == 3:
+        fit.save(tmp_path / "fit")
+        np.testing.assert_allclose(lf.load(tmp_path / "fit").anova(3), want, rtol=1e-7)
+
+
+def test_covariates_beside_other_codings():
+    data = lf.datasets.cake()
+    want = lf.lmm("angle ~ recipe * temp + (1 | replicate)", data).anova()
+    coded = lf.lmm("angle ~ C(recipe, contr.sum) * temp + (1 | replicate)", data)
+    np.testing.assert_allclose(coded.anova(), want, rtol=1e-7)
+    np.testing.assert_allclose(coded.drop1(), want.tail(1), rtol=1e-7)
+
+
+def test_a_column_coded_twice_has_no_cells():
+    data = lf.datasets.cake()
+    fit = lf.lmm("angle ~ C(recipe, contr.sum) + recipe:temp + (1 | replicate)", data)
+    with pytest.raises(lf.UnsupportedModelError, match="'recipe' is in the model as"):
+        fit.anova()
+    assert len(fit.anova(1)) == 2
+
+
+def test_marginal_means_of_other_codings():
     data = lf.datasets.orthodont()
     fit = lf.lmm("distance ~ age * C(Sex, contr.sum) + (1 | Subject)", data)
-    with pytest.raises(lf.UnsupportedModelError, match="another way than by treatment"):
-        fit.anova()
     means = fit.emmeans("Sex").frame
     plain = lf.lmm("distance ~ age * Sex + (1 | Subject)", data).emmeans("Sex").frame
     np.testing.assert_allclose(means["estimate"], plain["estimate"], rtol=1e-9)

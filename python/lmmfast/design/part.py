@@ -9,16 +9,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lmmfast.covariance.terms import Term
 from lmmfast.data.batch import Batch
 from lmmfast.data.columns import Column
 from lmmfast.data.frame import Rows
 from lmmfast.data.keys import GroupKeys
 from lmmfast.design.design import Design, find_empty_effects
-from lmmfast.residual.structure import ResidualStructure
+from lmmfast.design.view import DesignView
 
 
-class DesignPart:
+class DesignPart(DesignView):
     """Some of the rows used of a design, in their order; columns are those of the whole.
 
     Levels of factors, and what ``center(x)`` and the like have learnt, stay as they are; groups
@@ -32,45 +31,24 @@ class DesignPart:
     """
 
     def __init__(self, whole: Design, rows: NDArray[np.intp]) -> None:
-        self._whole, self._rows = whole, rows
-        self.n_obs, self.n_dropped = len(rows), whole.n_dropped
-        self.factor_keys = [_keys(keys, rows) for keys in whole.factor_keys]
-        self.random_access = False
+        super().__init__(whole)
+        self._rows = rows
+        self._factor_keys = [_keys(keys, rows) for keys in whole.factor_keys]
 
     @property
-    def y_name(self) -> str:
-        """Name of the response."""
-        return self._whole.y_name
+    def n_obs(self) -> int:
+        """Rows used."""
+        return len(self._rows)
 
     @property
-    def x_names(self) -> tuple[str, ...]:
-        """Names of the columns of X."""
-        return self._whole.x_names
+    def factor_keys(self) -> list[GroupKeys]:
+        """Group of each of these rows, for each grouping factor."""
+        return self._factor_keys
 
     @property
-    def terms(self) -> tuple[Term, ...]:
-        """Random-effects terms."""
-        return self._whole.terms
-
-    @property
-    def group_name(self) -> str:
-        """Name of the grouping factor, or names of several."""
-        return self._whole.group_name
-
-    @property
-    def factor_names(self) -> tuple[str, ...]:
-        """Names of the grouping factors."""
-        return self._whole.factor_names
-
-    @property
-    def legend(self) -> dict[str, str]:
-        """What made-up names stand for."""
-        return self._whole.legend
-
-    @property
-    def residual(self) -> ResidualStructure | None:
-        """Structure of the residuals."""
-        return self._whole.residual
+    def random_access(self) -> bool:
+        """Whether all columns lie in memory."""
+        return False
 
     @property
     def residual_columns(self) -> dict[str, Column]:
@@ -82,39 +60,10 @@ class DesignPart:
         return replace(own, values=own.values[self._rows], missing=missing, occurring=False)
 
     @property
-    def unit(self) -> int | None:
-        """Index in X of a column known to be the constant 1."""
-        return self._whole.unit
-
-    @property
-    def keys(self) -> GroupKeys:
-        """Group of each row in the first grouping factor."""
-        return self.factor_keys[0]
-
-    @property
     def index(self) -> Any:
         """Index of these rows in the user's pandas data."""
         index = self._whole.index
         return None if index is None else index[self._rows]
-
-    @property
-    def missing_counts(self) -> dict[str, int]:
-        """Columns with missing values, and how many."""
-        return self._whole.missing_counts
-
-    @property
-    def spec(self) -> Any:
-        """What it takes to make columns for new data."""
-        return self._whole.spec
-
-    def held_columns(self) -> tuple[list[Column], list[Column]]:
-        """Columns of the whole."""
-        return self._whole.held_columns()
-
-    @property
-    def n_rows(self) -> int:
-        """Rows of the user's data."""
-        return self._whole.n_rows
 
     def report(self, values: NDArray[np.float64]) -> tuple[NDArray[np.float64], Any]:
         """Values of these rows, and their index."""
@@ -133,11 +82,6 @@ class DesignPart:
     def original_row(self, row: int) -> int:
         """Position in the user's data of a row."""
         return self._whole.original_row(int(self._rows[row]))
-
-    @property
-    def dropped_effects(self) -> tuple[str, ...]:
-        """Columns of Z that were left out because they are zero in all rows."""
-        return self._whole.dropped_effects
 
     def empty_effects(self) -> list[int]:
         """Columns of Z that are zero in all these rows."""

@@ -8,6 +8,7 @@ Christensen (2017), Journal of Statistical Software 82(13)). Hypotheses do not d
 from __future__ import annotations
 
 import itertools
+import re
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -80,12 +81,27 @@ def term_hypotheses(fit: LMMResult, terms: FixedTerms, kind: int) -> dict[str, A
                 f"type 3 hypotheses need all cells, and {', '.join(fit.dropped_columns)} had to be "
                 "dropped: use type=1 or type=2, or leave the interaction out"
             )
+        _refuse_two_codings(terms)
         return {name: equal_weights(terms, name) for name in terms.names}
     XX = cross_products(fit)
     if kind == 1:
         rows = sequential_rows(XX)
         return {name: rows[terms.places[name]] for name in terms.names}
     return {name: _after_others(XX, terms, name) for name in terms.names}
+
+
+def _refuse_two_codings(terms: FixedTerms) -> None:
+    """Refuse a column that is two factors: cells are not all combinations of their levels then."""
+    found: dict[str, str] = {}
+    for factor in terms.factor_levels:
+        wrapped = re.match(r"C\((\w+)", factor)
+        column = wrapped[1] if wrapped else factor
+        if column in found:
+            raise UnsupportedModelError(
+                f"{column!r} is in the model as {found[column]!r} and as {factor!r}, so that its "
+                "cells are not known: code it in one way, or use type=1 or type=2"
+            )
+        found[column] = factor
 
 
 def cross_products(fit: LMMResult) -> Array:
@@ -166,11 +182,11 @@ def _mean_row(
         if column.covariates != covariates:
             return 0.0
         value = 1.0
-        for factor, level in column.levels.items():
+        for factor, coding in column.levels.items():
             if factor in others:
-                value /= len(terms.factor_levels[factor])
+                value *= sum(coding.values()) / len(terms.factor_levels[factor])
             else:
-                value *= cell[factor] == level
+                value *= coding.get(cell[factor], 0.0)
         return value
 
     return np.array([weight(column) for column in terms.columns])

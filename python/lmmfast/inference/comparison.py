@@ -40,16 +40,17 @@ def compare(
     test : {"chisq", "mixture", "exact", "bootstrap"}
         Where p is from: the chi-squared distribution; where one more random effect has a variance
         of zero in the smaller model, half chi-squared with the degrees of freedom of its
-        covariances and half with one more (Stram and Lee 1994); or, of a single variance by REML
+        covariances and half with one more (Stram and Lee 1994), and where several have, the
+        chi-bar-squared distribution, simulated; or, of a single variance by REML
         against none (``groups="g", residual=lmmfast.Independent()``), draws from the exact
         distribution (Crainiceanu and Ruppert 2004, as RLRsim). Others are tested by chi-squared,
         and the note says so. "bootstrap" draws responses from the smaller model and fits both to
         each (Halekoh and Højsgaard 2014, as pbkrtest's PBmodcomp), whatever the models are: p is
         (1 + the number of statistics as large) / (1 + B). The fits must hold their data.
     n_sim, B
-        Number of draws of "exact", and of replicates of "bootstrap".
+        Number of draws of "exact" and "mixture", and of replicates of "bootstrap".
     seed
-        Of both, as of ``numpy.random.default_rng``.
+        Of all three, as of ``numpy.random.default_rng``.
 
     Returns
     -------

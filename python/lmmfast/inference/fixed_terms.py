@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from lmmfast.errors import DataError, UnsupportedModelError
-from lmmfast.formula.spec import FormulaSpec, Indicator
+from lmmfast.formula.spec import FormulaSpec, Indicator, Part
 
 if TYPE_CHECKING:
     from lmmfast.result import LMMResult
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 _TREATMENT = re.compile(r"(?s)(.*)\[T\.(.*)\]")
 _SEVERAL = re.compile(r"(?s)(.*)\[(\d+)\]")
 _INTERCEPT = "Intercept"
+#: Value of a column by the level of a factor.
+Coding = dict[str, float]
 
 
 @dataclass(frozen=True)
@@ -25,15 +27,16 @@ class FixedColumn:
 
     Attributes
     ----------
-    levels : dict of str
-        Factor to the level that the column indicates; treatment coding, or all levels.
+    levels : dict of dict
+        Factor to the value that its coding has in the column, by level; levels of value zero may
+        be left out.
     covariates : dict of str
         Expression in numbers to which of its columns this is; "" where there is one.
     name : str
         What the term is called: factors and expressions in their order.
     """
 
-    levels: dict[str, str]
+    levels: dict[str, Coding]
     covariates: dict[str, str]
     name: str
 
@@ -85,7 +88,7 @@ def fixed_terms(fit: LMMResult) -> FixedTerms:
     DataError
         A model fitted to arrays, which has no terms.
     UnsupportedModelError
-        Factors that are coded in another way than by treatment.
+        Factors of which it is not known how they are coded.
     """
     spec = fit.spec
     if not isinstance(spec, FormulaSpec):
@@ -94,48 +97,93 @@ def fixed_terms(fit: LMMResult) -> FixedTerms:
             "coefficients with fit.test(L)"
         )
     part = spec.parts["X"]
-    columns = [_column(spec, part.names[j], part.recipes[j].factors) for j in fit._keep]
+    codings, levels = _codings(part)
+    columns = [_column(spec, part.names[j], part.recipes[j].factors, codings) for j in fit._keep]
     places: dict[frozenset[str], list[int]] = {}
     for j, column in enumerate(columns):
         places.setdefault(column.term, []).append(j)
     named = {columns[own[0]].name: own for term, own in places.items() if term}
-    return FixedTerms(columns, list(named), named, _factor_levels(spec, columns))
+    return FixedTerms(columns, list(named), named, _factor_levels(spec, columns, levels))
 
 
-def _column(spec: FormulaSpec, name: str, factors: Sequence[str | Indicator] | None) -> FixedColumn:
-    levels: dict[str, str] = {}
+def _codings(part: Part) -> tuple[dict[str, tuple[str, Coding] | None], dict[str, list[str]]]:
+    """Read how formulaic coded its factors.
+
+    Returns
+    -------
+    dict
+        Name of a column to the factor and its values by level; None where two codings share a name.
+    dict
+        Factor to all its levels.
+    """
+    found: dict[str, tuple[str, Coding] | None] = {}
+    levels: dict[str, list[str]] = {}
+    for expr, (_, state) in (part.model.encoder_state if part.model else {}).items():
+        coded = state.get("contrasts") if isinstance(state, dict) else None
+        if coded is None:
+            continue
+        levels[expr] = [str(level) for level in coded.levels]
+        for reduced in (True, False):
+            matrix = coded.contrasts.get_coding_matrix(coded.levels, reduced_rank=reduced)
+            form = coded.contrasts.get_factor_format(coded.levels, reduced_rank=reduced)
+            for field in matrix.columns:
+                name = form.format(name=expr, field=field)
+                values = matrix[field].to_numpy(dtype=float).tolist()
+                own = expr, dict(zip(levels[expr], values, strict=True))
+                found[name] = own if found.get(name, own) == own else None
+    return found, levels
+
+
+def _column(
+    spec: FormulaSpec,
+    name: str,
+    factors: Sequence[str | Indicator] | None,
+    codings: dict[str, tuple[str, Coding] | None],
+) -> FixedColumn:
+    levels: dict[str, Coding] = {}
     covariates: dict[str, str] = {}
     parts: list[str] = []
-    for piece in _pieces(name) if factors is None else factors:
+    for piece in pieces_of(name) if factors is None else factors:
         if isinstance(piece, Indicator):
             parts.append(piece.column)
-            levels[piece.column] = str(spec.levels[piece.column][piece.code])
+            levels[piece.column] = {str(spec.levels[piece.column][piece.code]): 1.0}
         elif factors is not None:
             parts.append(piece)
             covariates[piece] = ""
         else:
-            parts.append(_read(spec, piece, levels, covariates))
+            coded = codings.get(piece)
+            if coded is None:
+                parts.append(_read(spec, piece, levels, covariates, piece not in codings))
+            else:
+                parts.append(coded[0])
+                levels[coded[0]] = coded[1]
     return FixedColumn(levels, covariates, ":".join(parts))
 
 
-def _read(spec: FormulaSpec, piece: str, levels: dict[str, str], covariates: dict[str, str]) -> str:
+def _read(
+    spec: FormulaSpec,
+    piece: str,
+    levels: dict[str, Coding],
+    covariates: dict[str, str],
+    is_known: bool,
+) -> str:
     """Read a piece of the name of a column that formulaic made; return what it is of."""
-    if match := _TREATMENT.fullmatch(piece):
-        levels[match[1]] = match[2]
+    if is_known and (match := _TREATMENT.fullmatch(piece)):
+        levels[match[1]] = {match[2]: 1.0}
         return match[1]
-    if match := _SEVERAL.fullmatch(piece):
+    if is_known and (match := _SEVERAL.fullmatch(piece)):
         covariates[match[1]] = match[2]
         return match[1]
     if piece.endswith("]") or piece in spec.levels:
         raise UnsupportedModelError(
-            f"the column {piece!r} of X codes a factor in another way than by treatment: its terms "
-            "cannot be told apart; write the factor without C(…), or use fit.test"
+            f"the column {piece!r} of X is of a factor whose coding is not known: write the factor "
+            "without contrasts of your own in C(…), or test coefficients with fit.test"
         )
     covariates[piece] = ""
     return piece
 
 
-def _pieces(name: str) -> list[str]:
+def pieces_of(name: str) -> list[str]:
     """Split ``a[T.x:y]:b`` at colons outside brackets; the intercept has none."""
     if name == _INTERCEPT:
         return []
@@ -148,16 +196,20 @@ def _pieces(name: str) -> list[str]:
     return [*out, name[start:]]
 
 
-def _factor_levels(spec: FormulaSpec, columns: list[FixedColumn]) -> dict[str, list[str]]:
+def _factor_levels(
+    spec: FormulaSpec, columns: list[FixedColumn], levels: dict[str, list[str]]
+) -> dict[str, list[str]]:
+    """All levels of each factor in use; those of codings that formulaic made are known."""
     found: dict[str, list[str]] = {}
     for column in columns:
-        for factor, level in column.levels.items():
+        for factor, coding in column.levels.items():
             own = found.setdefault(factor, [])
-            if level not in own:
-                own.append(level)
+            own += [level for level in coding if level not in own]
     for factor, own in found.items():
         if factor in spec.levels:
             found[factor] = [str(level) for level in spec.levels[factor]]
+        elif factor in levels:
+            found[factor] = levels[factor]
         elif (lookup := re.fullmatch(r"C\((\w+)\)", factor)) and lookup[1] in spec.number_levels:
             found[factor] = [str(level) for level in spec.number_levels[lookup[1]]]
         else:

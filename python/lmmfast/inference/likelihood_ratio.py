@@ -2,7 +2,8 @@
 
 Self and Liang (1987), Journal of the American Statistical Association 82, 605-610; Stram and Lee
 (1994), Biometrics 50, 1171-1177: with q correlated effects and one more, the statistic is a mixture
-of chi-squared distributions with q and q + 1 degrees of freedom, half each.
+of chi-squared distributions with q and q + 1 degrees of freedom, half each. With several more the
+weights depend on the information, and the distribution is simulated.
 """
 
 from __future__ import annotations
@@ -13,9 +14,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lmmfast.arguments import check_choice
-from lmmfast.errors import DataError
+from lmmfast.errors import DataError, UnsupportedModelError
+from lmmfast.inference.boundary import cone_test, tested_parameters
 from lmmfast.inference.exact_rlrt import exact_p, why_not_exact
-from lmmfast.inference.nesting import ZERO_VARIANCE, effects
+from lmmfast.inference.nesting import ZERO_VARIANCE
 from lmmfast.resampling.likelihood_ratio import bootstrap_p
 from lmmfast.resampling.seeds import count
 
@@ -72,23 +74,24 @@ class Reference:
             return usual, notes
         if ZERO_VARIANCE not in notes:
             return usual, notes
-        q = correlated_with(small, big)
-        if q is None:
-            return usual, [*notes, "chi-squared: the mixture is known for one more effect alone"]
-        both = (float(chdtrc(k, chisq)) if k else float(chisq <= 0.0) for k in (q, q + 1))
-        return 0.5 * sum(both), [*others, f"half chi-squared({q}), half chi-squared({q + 1})"]
+        return self._mixture(small, big, chisq, usual, others)
 
+    def _mixture(
+        self, small: LMMResult, big: LMMResult, chisq: float, usual: float, others: list[str]
+    ) -> tuple[float, list[str]]:
+        """Chi-bar-squared: half and half where there is one variance more, else simulated."""
+        from scipy.special import chdtrc
 
-def correlated_with(small: LMMResult, big: LMMResult) -> int | None:
-    """How many effects the one effect that a model has more is correlated with; None: not one."""
-    more = effects(big) - effects(small)
-    same_rest = len(big.x_names) == len(small.x_names) and str(big.residual) == str(small.residual)
-    if len(more) != 1 or effects(small) - effects(big) or not same_rest:
-        return None
-    ((group, name),) = more
-    host = next(t for t in big.terms if t.group == group and name in t.names)
-    if len(host.names) == 1:
-        return 0
-    if host.structure.name == "unstructured":
-        return len(host.names) - 1
-    return 0 if host.structure.name == "diagonal" else None
+        tested = tested_parameters(small, big)
+        if isinstance(tested, str):
+            return usual, [ZERO_VARIANCE, *others, f"chi-squared: {tested}"]
+        if tested.is_one_variance:
+            q = tested.n_free
+            both = (float(chdtrc(k, chisq)) if k else float(chisq <= 0.0) for k in (q, q + 1))
+            return 0.5 * sum(both), [*others, f"half chi-squared({q}), half chi-squared({q + 1})"]
+        try:
+            cone = cone_test(small, big, tested)
+        except (DataError, UnsupportedModelError) as error:
+            return usual, [ZERO_VARIANCE, *others, f"chi-squared: {error}"]
+        p, se = cone.p_value(chisq, self.n_sim, np.random.default_rng(self.seed))
+        return p, [*others, f"chi-bar-squared: {self.n_sim:,} draws, standard error {se:.2g}"]

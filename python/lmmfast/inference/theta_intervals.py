@@ -12,9 +12,8 @@ import numpy as np
 
 from lmmfast.arguments import check_choice
 from lmmfast.arrays import Array
-from lmmfast.errors import ConvergenceError
-from lmmfast.inference.denominators import inverse_of_information
 from lmmfast.inference.methods import INFORMATION
+from lmmfast.inference.theta_covariance import covariance_of
 from lmmfast.inference.variance_table import parameter_scales, scaled_row
 from lmmfast.inference.wald import normal_quantile
 
@@ -43,7 +42,7 @@ def theta_intervals(
     values = np.append(values, fit.theta.to_numpy())
     scales += parameter_scales(fit)
     J = np.vstack([J, fit._theta_jacobian])
-    errors = np.sqrt(np.diag(_covariance(fit, information, J)))
+    errors = np.sqrt(np.diag(covariance_of(fit, information, J)))
     rows = [
         scaled_row(np.float64(value), np.float64(error), scale, z)
         for value, error, scale in zip(values, errors, scales, strict=True)
@@ -58,18 +57,6 @@ def _by_bootstrap(fit: LMMResult, alpha: float, B: int, seed: Any) -> pd.DataFra
     table = found.conf_int(alpha)[["estimate", "conf_low", "conf_high"]]
     table.insert(1, "std_error", found.se)
     return table.iloc[len(fit.x_names) :]
-
-
-def _covariance(fit: LMMResult, information: str, J: Array) -> Array:
-    """Covariance matrix of what has the derivatives J; NaN where nothing describes it."""
-    if information == "observed":
-        try:
-            observed = fit._inference_totals.observed
-        except ConvergenceError:
-            observed = None
-        if observed is not None:
-            return np.asarray(J @ inverse_of_information(observed) @ J.T)
-    return fit._cov_of(J)
 
 
 def _effect_rows(fit: LMMResult) -> tuple[list[str], Array, list[str], Array]:

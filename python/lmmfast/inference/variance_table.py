@@ -6,7 +6,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from lmmfast.arguments import check_choice
 from lmmfast.covariance.joint import JointCovariance
+from lmmfast.inference.methods import INFORMATION
+from lmmfast.inference.theta_covariance import covariance_of
 from lmmfast.inference.wald import normal_quantile
 from lmmfast.residual.complex_step import complex_step
 from lmmfast.residual.structure import Values
@@ -19,25 +22,27 @@ if TYPE_CHECKING:
 Row = tuple[str, float, float, float, float]
 
 
-def variance_table(fit: LMMResult, alpha: float) -> pd.DataFrame:
+def variance_table(fit: LMMResult, alpha: float, information: str = "expected") -> pd.DataFrame:
     """Return estimate, std_error, conf_low, conf_high by parameter; see `LMMResult`.
 
     Raises
     ------
     ValueError
-        If alpha does not lie between 0 and 0.5.
+        If alpha does not lie between 0 and 0.5, or for another word.
     """
     import pandas as pd
 
+    check_choice("information", information, INFORMATION)
     z = normal_quantile(alpha)
-    estimate, error = fit.theta.to_numpy(), fit.theta_se.to_numpy()
+    estimate = fit.theta.to_numpy()
+    error = np.sqrt(np.diag(covariance_of(fit, information, fit._theta_jacobian)))
     rows = [
         (name, *scaled_row(np.float64(value), np.float64(se), scale, z))
         for name, value, se, scale in zip(
             fit.theta_names, estimate, error, parameter_scales(fit), strict=True
         )
     ]
-    rows = [*_derived(fit, rows, z), *_sums(fit, z)]
+    rows = [*_derived(fit, rows, z, information), *_sums(fit, z)]
     names, *columns = zip(*rows, strict=True)
     return pd.DataFrame(
         dict(zip(["estimate", "std_error", "conf_low", "conf_high"], columns, strict=True)),
@@ -95,15 +100,18 @@ def scaled_row(
     return value, se, value - z * se, value + z * se
 
 
-def _derived(fit: LMMResult, rows: list[Row], z: float) -> list[Row]:
+def _derived(fit: LMMResult, rows: list[Row], z: float, information: str) -> list[Row]:
     """Add what residual structures report beside their parameters."""
     covariance = fit._covariance
     if not isinstance(covariance, JointCovariance):
         return rows
-    return _with_ranges(fit, covariance, rows + _other_variances(fit, covariance, z), z)
+    rows = rows + _other_variances(fit, covariance, z, information)
+    return _with_ranges(fit, covariance, rows, z, information)
 
 
-def _other_variances(fit: LMMResult, covariance: JointCovariance, z: float) -> list[Row]:
+def _other_variances(
+    fit: LMMResult, covariance: JointCovariance, z: float, information: str
+) -> list[Row]:
     """Total variances where process and measurement error are parameters, else the errors'."""
     parameters = covariance.residual
     if not parameters.has_nugget:
@@ -119,7 +127,7 @@ def _other_variances(fit: LMMResult, covariance: JointCovariance, z: float) -> l
 
     own = complex_step(values, at).T
     J = np.hstack([np.zeros((len(own), covariance.n_random)), own])
-    errors = np.sqrt(np.diag(fit._cov_of(J)))
+    errors = np.sqrt(np.diag(covariance_of(fit, information, J)))
     return [
         (f"var({word}{level})", *scaled_row(np.float64(value), np.float64(error), "variance", z))
         for level, value, error in zip(variances(at[:-1], at[-1]), values(at), errors, strict=True)
@@ -127,7 +135,7 @@ def _other_variances(fit: LMMResult, covariance: JointCovariance, z: float) -> l
 
 
 def _with_ranges(
-    fit: LMMResult, covariance: JointCovariance, rows: list[Row], z: float
+    fit: LMMResult, covariance: JointCovariance, rows: list[Row], z: float, information: str
 ) -> list[Row]:
     """Replace the intervals of correlations exp(-d / range), and add ranges and half-lives.
 
@@ -139,7 +147,8 @@ def _with_ranges(
         return rows
     derived: list[Row] = []
     kappa = covariance.kappa(fit._phi)
-    errors = np.sqrt(np.diag(fit._working_cov)[covariance.n_random :])
+    working = np.eye(len(fit._theta_jacobian[0]))
+    errors = np.sqrt(np.diag(covariance_of(fit, information, working))[covariance.n_random :])
     with np.errstate(all="ignore"):  # an interval may end at zero or infinity
         for stratum in parameters.strata:
             k = stratum.psi.start
