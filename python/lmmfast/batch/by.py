@@ -67,8 +67,8 @@ def lmm_by(
     -----
     Segments of at most 4,096 rows are fitted side by side in the core. One at a time, 3 to 20 ms
     each, go larger ones, those that lack a level of a factor or have dependent
-    columns, and all of them where the formula learns from its rows (``scale(x)``, ``bs(x)``,
-    ``C(number)``, ``x - x.mean()``) or has several grouping factors.
+    columns, and all of them where the formula learns other things of its rows than ``scale(x)`` and
+    ``center(x)`` do (``bs(x)``, ``C(number)``, ``x - x.mean()``) or has several grouping factors.
 
     Examples
     --------

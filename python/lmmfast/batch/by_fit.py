@@ -16,17 +16,21 @@ from numpy.typing import NDArray
 
 from lmmfast._dispatch import core
 from lmmfast._threads import n_threads
+from lmmfast.batch.by_models import SegmentModels, SharedModel
 from lmmfast.covariance.terms import BlockCovariance, natural_names
 from lmmfast.data.batch import Batch
+from lmmfast.data.keys import renumber
 from lmmfast.design.from_formula import FormulaDesign
 from lmmfast.errors import LmmError
 from lmmfast.fitting.options import Options
 from lmmfast.fitting.pipeline import fit_design
 from lmmfast.fitting.prepare import choose_covariance
+from lmmfast.formula.by_segment import usable
 from lmmfast.formula.parse import ParsedFormula
 from lmmfast.grouping.clusters import gather_segments
 from lmmfast.grouping.segments import Segments
 from lmmfast.packing.basis import SAMPLE_ROWS
+from lmmfast.prediction.predict import predictor
 from lmmfast.result import LMMResult
 from lmmfast.search.certificate import converged_status
 from lmmfast.search.optimum import MOST_EVALUATIONS, compiled_terms, is_compiled
@@ -66,6 +70,8 @@ class Records:
         Messages of errors and warnings, by segment.
     n_dropped : int
     missing_counts : dict
+    models : SegmentModels
+        What the segments predict with.
     """
 
     n_segments: int
@@ -74,6 +80,7 @@ class Records:
     factor_groups: dict[str, Ints] = field(default_factory=dict)
     failed: dict[int, str] = field(default_factory=dict)
     warnings: dict[int, str] = field(default_factory=dict)
+    models: SegmentModels = field(default_factory=SegmentModels)
 
     def __post_init__(self) -> None:
         S = self.n_segments
@@ -190,7 +197,10 @@ class SegmentFitter:
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             try:
-                records.put(segment, self.fit(segment))
+                fit = self.fit(segment)
+                own = predictor(fit, "conditional")
+                records.put(segment, fit)
+                records.models.alone[segment] = own
             except (LmmError, ValueError) as error:
                 records.fail(segment, error)
         if caught:
@@ -219,6 +229,7 @@ class PartFitter:
         self._design, self._covariance, self._first = design, covariance, first
         self._options, self._threads = fitter.options, fitter._threads
         starts = fitter.segments.starts[first : end + 1] - fitter.segments.starts[first]
+        self._rows = np.diff(starts)  # of each segment, used or not
         if design.kept is not None:
             starts = np.searchsorted(design.kept, starts)
         self._starts = starts  # rows used of the design
@@ -237,15 +248,27 @@ class PartFitter:
         fitted = np.zeros(len(sizes), dtype=bool)
         self._suited = self._find_suited(sizes)
         if self._suited.any():
+            self._beta = np.empty((len(sizes), len(self._design.x_names)))
+            self._effects = np.empty((len(self._ptr) - 1, self._covariance.q))
             self._fit_rows(0, len(sizes), fitted, records)
+        if fitted.any():
+            records.models.shared.append(self._model(fitted))
         return fitted
 
     def _find_suited(self, sizes: Ints) -> NDArray[np.bool_]:
         """Segments of which the columns are those that a design of their own would have."""
         design = self._design
-        if not (design.rowwise and len(design.x_names) > 0 and is_compiled(self._covariance)):
+        if not (len(design.x_names) > 0 and is_compiled(self._covariance)):
             return np.zeros(len(sizes), dtype=bool)
-        suited = (sizes > 0) & (sizes <= SAMPLE_ROWS)
+        states = design.learnt_by(self._starts)
+        if states is None:
+            return np.zeros(len(sizes), dtype=bool)
+        self._states = states
+        self._spec = design.spec
+        suited = (sizes > 0) & (sizes <= SAMPLE_ROWS) & usable(states, len(sizes))
+        if states:
+            row_segments = np.repeat(np.arange(len(sizes)), self._rows)
+            self._design = design.with_segments(states, row_segments)
         for column in design.factors:
             codes = column.values if design.kept is None else column.values[design.kept]
             assert column.levels is not None
@@ -267,8 +290,37 @@ class PartFitter:
         found = self._fit_batch(batch, rows, wanted)
         done = found["fitted"]
         fitted[wanted[done]] = True
+        self._beta[wanted[done]] = found["beta"][done]
+        first = int(np.searchsorted(self._ptr, rows.start))
+        effects = found.pop("effects")
+        self._effects[first : first + len(effects)] = effects
         found = {name: values[done] for name, values in found.items()}
         self._record(found, self._first + wanted[done], records)
+
+    def _model(self, fitted: NDArray[np.bool_]) -> SharedModel:
+        """What the segments fitted here predict with."""
+        keys, local = self._design.keys, np.flatnonzero(fitted)
+        counts = np.diff(self._cluster_starts)
+        kept = np.repeat(fitted, counts)
+        heads = self._ptr[:-1][kept]
+        values = keys.values[heads if self._order is None else self._order[heads]]
+        groups, labels = renumber(values)
+        if keys.labels is not None:
+            labels = np.asarray(keys.labels)[labels]
+        starts = np.concatenate([[0], np.cumsum(counts[local])])
+        segment = np.repeat(np.arange(len(local)), counts[local])
+        order = np.lexsort((groups, segment))
+        return SharedModel(
+            spec=self._spec,
+            states=self._states,
+            segments=self._first + local,
+            local=local,
+            beta=self._beta[local],
+            effects=self._effects[kept][order],
+            groups=groups[order],
+            group_starts=starts,
+            labels=labels,
+        )
 
     def _batch(self, rows: slice) -> Batch | None:
         """Columns of some rows; None where an expression has no value in one of them."""

@@ -138,7 +138,7 @@ def _read_many(document: Mapping[str, Any], context: Mapping[str, Any], trust: b
 def _read_by(document: Mapping[str, Any], context: Mapping[str, Any], trust: bool) -> Any:
     from lmmfast.persist.batches import by_from_document
 
-    return by_from_document(document)
+    return by_from_document(document, context, trust)
 
 
 _READERS: dict[str, Callable[[Mapping[str, Any], Mapping[str, Any], bool], Any]] = {
