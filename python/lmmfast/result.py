@@ -1936,7 +1936,9 @@ class LMMResult:
     def _repr_html_(self) -> str:
         return self.summary()._repr_html_()
 
-    def save(self, path: str | os.PathLike[str], *, effects: bool = True) -> None:
+    def save(
+        self, path: str | os.PathLike[str], *, effects: bool = True, clusters: bool = False
+    ) -> None:
         """Save the fit to a file, which `lmmfast.load` reads: without its rows, as `remove_data`.
 
         Parameters
@@ -1946,12 +1948,18 @@ class LMMResult:
         effects : bool
             With the predictions of the random effects, which conditional predictions need, and
             the labels of the groups. They are most of a large file.
+        clusters : bool
+            With the packed clusters and the sums of robust variances: after loading rows can be
+            appended, and `random_effects_cov`, `at` and robust variances by group are to be had. Of
+            q random and p fixed effects q (q + 1) / 2 + q (p + 1) + p (p + 1) doubles a group.
 
         Raises
         ------
         DataError
             Something that cannot be saved, such as labels that are neither numbers nor text nor
             dates.
+        UnsupportedModelError
+            ``clusters`` of fits with several grouping factors or a residual structure.
         OSError
             As the operating system says; no part of a file stays.
 
@@ -1962,7 +1970,7 @@ class LMMResult:
         """
         from lmmfast.persist.files import save
 
-        save(self, path, effects)
+        save(self, path, effects, clusters)
 
     def remove_data(self) -> LMMResult:
         """Return a copy without the data and the clusters; this fit stays as it was.
