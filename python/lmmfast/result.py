@@ -1872,6 +1872,7 @@ class LMMResult:
         max_iter: int = 200,
         verbose: int = 0,
         callback: Callable[[dict[str, Any]], None] | None = None,
+        in_place: bool = False,
     ) -> LMMResult:
         """Fit the rows of this fit and new ones together, without the rows of this fit.
 
@@ -1889,6 +1890,10 @@ class LMMResult:
             Default: "drop" for formulas, "raise" for arrays.
         start, n_jobs, max_iter, verbose, callback
             See `refit`.
+        in_place : bool
+            The packed clusters of this fit are not copied: the new fit takes them over. This one
+            keeps its estimates and what was computed before, and has no data any more. If there is
+            an error it stays as it is.
 
         Returns
         -------
@@ -1912,7 +1917,7 @@ class LMMResult:
         from lmmfast.fitting.refit import continued
 
         options = continued(self, start, n_jobs, max_iter, verbose, callback)
-        new = append(self, data, X, groups, Z, weights, offset, missing, options)
+        new = append(self, data, X, groups, Z, weights, offset, missing, options, in_place)
         new._method = self._method
         return new
 
