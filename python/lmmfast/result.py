@@ -1929,6 +1929,32 @@ class LMMResult:
 
         return summarise(self, alpha)
 
+    def table(self, format: str = "markdown", alpha: float = 0.05) -> Any:
+        """Return fixed effects and variance parameters as a table for a text.
+
+        Parameters
+        ----------
+        format : {"markdown", "latex", "html", "great_tables"}
+            Text; LaTeX's with booktabs. "great_tables" is a ``great_tables.GT`` to work on (extra
+            ``tables``).
+        alpha : float
+            One minus the level of the intervals.
+
+        Returns
+        -------
+        str or great_tables.GT
+
+        Examples
+        --------
+        >>> import lmmfast as lf
+        >>> fit = lf.lmm("Reaction ~ Days + (1 | Subject)", lf.datasets.sleepstudy())
+        >>> print(fit.table().splitlines()[3])
+        | Intercept | 251.405 | 9.747 | [231.273, 271.537] | <0.0001 |
+        """
+        from lmmfast.report.publish import publish
+
+        return publish(self, format, alpha)
+
     def __repr__(self) -> str:
         """Return one paragraph."""
         effects = ", ".join(f"{name} {value:.6g}" for name, value in self.params.items())
