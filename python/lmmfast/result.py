@@ -1949,7 +1949,7 @@ class LMMResult:
         >>> import lmmfast as lf
         >>> fit = lf.lmm("Reaction ~ Days + (1 | Subject)", lf.datasets.sleepstudy())
         >>> print(fit.table().splitlines()[3])
-        | Intercept | 251.405 | 9.747 | [231.273, 271.537] | <0.0001 |
+        | Intercept | 251.405 | 9.747 | [231.233, 271.577] | <0.0001 |
         """
         from lmmfast.report.publish import publish
 
