@@ -10,6 +10,7 @@ from lmmfast.fitting.options import Options
 from lmmfast.fitting.pipeline import fit_design
 from lmmfast.inference.methods import Method
 from lmmfast.literals import EngineName, Identifiable, Missing, RankDeficient
+from lmmfast.progress import Reporter
 from lmmfast.residual.structure import ResidualStructure
 from lmmfast.result import LMMResult
 
@@ -36,6 +37,7 @@ def lmm(
     max_iter: int = 200,
     verbose: int = 0,
     callback: Callable[[dict[str, Any]], None] | None = None,
+    progress: Callable[[dict[str, Any]], None] | bool = False,
     ddf: str = "satterthwaite",
     vcov: str = "model",
 ) -> LMMResult:
@@ -101,6 +103,11 @@ def lmm(
     callback : callable, optional
         Called with the trace entry (a dict) of each evaluation; raising ``StopIteration`` in it
         ends the fit at the best point so far, not converged.
+    progress : callable or bool
+        Called with a dict as the stages "read", "pack" and "search" go on: ``stage``, ``done``,
+        ``of`` (None where nobody knows), ``unit``, ``seconds``, ``ended``. True: bars by tqdm, if
+        that is installed. `StopIteration` is as in ``callback``. The logger "lmmfast" has a record
+        of each stage at level INFO anyway.
     ddf, vcov : str
         Degrees of freedom and covariance matrix of the tables: see `LMMResult.inference`.
 
@@ -134,19 +141,22 @@ def lmm(
         callback,
         n_starts,
         identifiable,
+        Reporter(progress),
     )
-    design = FormulaDesign(
-        formula,
-        data,
-        weights=weights,
-        offset=offset,
-        missing=missing,
-        D=D,
-        groups=groups,
-        residual=wanted_structure(residual, engine),
-        context=context,
-        subset=subset,
-    )
+    with options.reporter.stage("read", "rows") as reading:
+        design = FormulaDesign(
+            formula,
+            data,
+            weights=weights,
+            offset=offset,
+            missing=missing,
+            D=D,
+            groups=groups,
+            residual=wanted_structure(residual, engine),
+            context=context,
+            subset=subset,
+        )
+        reading.advance(design.n_obs)
     _warn_of_missing(design)
     return concluded(fit_design(design, options), method)
 
@@ -176,6 +186,7 @@ def fit(
     max_iter: int = 200,
     verbose: int = 0,
     callback: Callable[[dict[str, Any]], None] | None = None,
+    progress: Callable[[dict[str, Any]], None] | bool = False,
     ddf: str = "satterthwaite",
     vcov: str = "model",
 ) -> LMMResult:
@@ -201,7 +212,7 @@ def fit(
         Names of the grouping factors; the keys of a dict and the columns of a table are names.
     missing : {"raise", "drop", "exclude"}
     reml, weights, offset, D, rank_deficient, identifiable, engine, start, n_starts, n_jobs,
-    max_iter, verbose, callback, ddf, vcov
+    max_iter, verbose, callback, progress, ddf, vcov
         See `lmm`.
 
     Returns
@@ -235,22 +246,25 @@ def fit(
         callback,
         n_starts,
         identifiable,
+        Reporter(progress),
     )
-    design = ArrayDesign(
-        y,
-        X,
-        groups,
-        Z,
-        weights=weights,
-        offset=offset,
-        x_names=x_names,
-        z_names=z_names,
-        y_name=y_name,
-        group_name=group_name,
-        D=D,
-        missing=missing,
-        residual=wanted_structure(residual, engine),
-    )
+    with options.reporter.stage("read", "rows") as reading:
+        design = ArrayDesign(
+            y,
+            X,
+            groups,
+            Z,
+            weights=weights,
+            offset=offset,
+            x_names=x_names,
+            z_names=z_names,
+            y_name=y_name,
+            group_name=group_name,
+            D=D,
+            missing=missing,
+            residual=wanted_structure(residual, engine),
+        )
+        reading.advance(design.n_obs)
     _warn_of_missing(design)
     return concluded(fit_design(design, options), method)
 

@@ -1921,6 +1921,46 @@ class LMMResult:
         new._method = self._method
         return new
 
+    def drop(
+        self, groups: Any, *, start: Any = "warm", n_jobs: int | None = None, max_iter: int = 200
+    ) -> LMMResult:
+        """Fit the rows of this fit without those of some groups, which are subtracted.
+
+        This fit stays as it is. The rows of the groups that stay are not read.
+
+        Parameters
+        ----------
+        groups : label, or sequence of labels
+        start, n_jobs, max_iter
+            See `refit`.
+
+        Returns
+        -------
+        LMMResult
+            Equal to a fit of the rows that are left. It holds no rows, as after `append`.
+
+        Raises
+        ------
+        DataError
+            The fit does not have such a group or holds no rows, or so little would be left that
+            digits would be lost.
+        UnsupportedModelError
+            Several grouping factors or a residual structure.
+
+        Examples
+        --------
+        >>> import lmmfast as lf
+        >>> fit = lf.lmm("Reaction ~ Days + (1 | Subject)", lf.datasets.sleepstudy())
+        >>> fit.drop(["S308", "S309"]).ngroups
+        16
+        """
+        from lmmfast.fitting.drop import drop
+        from lmmfast.fitting.refit import continued
+
+        new = drop(self, groups, continued(self, start, n_jobs, max_iter, 0, None))
+        new._method = self._method
+        return new
+
     # -- printing and saving ---------------------------------------------------------------------
 
     def summary(self, alpha: float = 0.05) -> Summary:

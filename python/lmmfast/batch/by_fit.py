@@ -8,7 +8,7 @@ an error) is found when the segment is fitted by itself, as `lmmfast.lmm` would.
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -31,6 +31,7 @@ from lmmfast.grouping.clusters import gather_segments
 from lmmfast.grouping.segments import Segments
 from lmmfast.packing.basis import SAMPLE_ROWS
 from lmmfast.prediction.predict import predictor
+from lmmfast.progress import Reporter
 from lmmfast.result import LMMResult
 from lmmfast.search.certificate import converged_status
 from lmmfast.search.optimum import MOST_EVALUATIONS, compiled_terms, is_compiled
@@ -144,7 +145,8 @@ class SegmentFitter:
 
     def fit(self, segment: int) -> LMMResult:
         """Fit one segment by itself."""
-        return fit_design(self.design(segment, segment + 1), self.options)
+        silent = replace(self.options, reporter=Reporter(log=False))
+        return fit_design(self.design(segment, segment + 1), silent)
 
     def fit_all(self) -> Records:
         """Fit all segments.
@@ -156,7 +158,9 @@ class SegmentFitter:
         """
         records = Records(len(self.segments))
         records.drop(self.segments.n_dropped, self.segments.missing_counts)
-        self._fit_part(0, len(self.segments), records)
+        with self.options.reporter.stage("segments", "segments", len(self.segments)) as stage:
+            self.stage = stage
+            self._fit_part(0, len(self.segments), records)
         return records
 
     def _design_and_covariance(self, first: int, end: int) -> tuple[FormulaDesign, BlockCovariance]:
@@ -172,6 +176,7 @@ class SegmentFitter:
                 raise
             if end - first == 1:
                 records.fail(first, error)
+                self.stage.advance(1)
                 return
             middle = (first + end) // 2
             self._fit_part(first, middle, records)
@@ -181,6 +186,7 @@ class SegmentFitter:
         fitted = PartFitter(self, design, covariance, first, end).fit(records)
         for segment in first + np.flatnonzero(~fitted):
             self._fit_alone(int(segment), records)
+            self.stage.advance(1)
 
     def _is_common(self, error: LmmError) -> bool:
         """Whether the first and the last segment have the error of the whole."""
@@ -227,7 +233,7 @@ class PartFitter:
         end: int,
     ) -> None:
         self._design, self._covariance, self._first = design, covariance, first
-        self._options, self._threads = fitter.options, fitter._threads
+        self._options, self._threads, self._stage = fitter.options, fitter._threads, fitter.stage
         starts = fitter.segments.starts[first : end + 1] - fitter.segments.starts[first]
         self._rows = np.diff(starts)  # of each segment, used or not
         if design.kept is not None:
@@ -296,6 +302,7 @@ class PartFitter:
         self._effects[first : first + len(effects)] = effects
         found = {name: values[done] for name, values in found.items()}
         self._record(found, self._first + wanted[done], records)
+        self._stage.advance(int(done.sum()))
 
     def _model(self, fitted: NDArray[np.bool_]) -> SharedModel:
         """What the segments fitted here predict with."""

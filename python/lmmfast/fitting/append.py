@@ -197,7 +197,7 @@ def _fit_grown(
     threads = n_threads(options.n_jobs)
     total = grow(packed, design, part, joined, threads, touched)
     total = replace(total, basis=_suit_size(total.basis, sample))
-    _check_columns(before, packed, total)
+    check_columns(before, packed, total)
     everything = RowlessDesign(
         spec=before.spec,
         terms=before.terms,
@@ -344,7 +344,7 @@ def _suit_size(basis: Basis, sample: Batch) -> Basis:
     return replace(basis, y_size=max(basis.y_size, float(np.max(np.abs(y))) / basis.y_scale))
 
 
-def _check_columns(before: Design, packed: CompressedClusters, total: CompressedClusters) -> None:
+def check_columns(before: Design, packed: CompressedClusters, total: CompressedClusters) -> None:
     """Refuse where another basis would be chosen for X of all rows together."""
     basis = total.basis
     keep = independent_columns(total.gram[:-1, :-1], basis)
