@@ -51,7 +51,8 @@ py::dict fit_all(const py::list& X, const py::list& Z, const py::array& y,
     MatrixArray loglik = nan_array({S}), beta = nan_array({S, sizes.p}),
                 cov_beta = nan_array({S, sizes.p, sizes.p}), theta = nan_array({S, sizes.n_theta}),
                 D = nan_array({S, sizes.q, sizes.q}), decrement = nan_array({S}),
-                smallest_eigenvalue = nan_array({S}), multiplier = nan_array({S});
+                smallest_eigenvalue = nan_array({S}), multiplier = nan_array({S}),
+                effects = nan_array({bound.input.data.n_clusters, sizes.q});
     IndexArray evaluations = zero_array({S}), ranks = zero_array({S, sizes.n_terms});
     const SegmentFits out{status.data(),
                           loglik.mutable_data(),
@@ -63,7 +64,8 @@ py::dict fit_all(const py::list& X, const py::list& Z, const py::array& y,
                           smallest_eigenvalue.mutable_data(),
                           multiplier.mutable_data(),
                           evaluations.mutable_data(),
-                          ranks.mutable_data()};
+                          ranks.mutable_data(),
+                          effects.mutable_data()};
     without_gil([&](Interrupt& interrupt) {
         fit_segments(bound.input, list.data(), S, evaluate_blocks, out, interrupt);
     });
@@ -73,7 +75,7 @@ py::dict fit_all(const py::list& X, const py::list& Z, const py::array& y,
     return py::dict("fitted"_a = fitted, "loglik"_a = loglik, "beta"_a = beta, "cov_beta"_a = cov_beta,
                     "theta"_a = theta, "D"_a = D, "decrement"_a = decrement,
                     "smallest_eigenvalue"_a = smallest_eigenvalue, "multiplier"_a = multiplier,
-                    "evaluations"_a = evaluations, "ranks"_a = ranks);
+                    "evaluations"_a = evaluations, "ranks"_a = ranks, "effects"_a = effects);
 }
 
 }  // namespace

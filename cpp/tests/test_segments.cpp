@@ -50,7 +50,7 @@ struct Data {
 
 struct Results {
     std::vector<FitStatus> status;
-    std::vector<double> loglik, beta, cov_beta, theta, D, decrement, smallest_eigenvalue, multiplier;
+    std::vector<double> loglik, beta, cov_beta, theta, D, decrement, smallest_eigenvalue, multiplier, effects;
     std::vector<std::int64_t> evaluations, ranks;
 
     explicit Results(std::size_t S)
@@ -63,13 +63,14 @@ struct Results {
           decrement(S, none),
           smallest_eigenvalue(S, none),
           multiplier(S, none),
+          effects(2 * m * S, none),
           evaluations(S),
           ranks(S) {}
 
     SegmentFits out() {
         return {status.data(),     loglik.data(),      beta.data(),      cov_beta.data(),
                 theta.data(),      D.data(),           decrement.data(), smallest_eigenvalue.data(),
-                multiplier.data(), evaluations.data(), ranks.data()};
+                multiplier.data(), evaluations.data(), ranks.data(),     effects.data()};
     }
 };
 
@@ -109,6 +110,9 @@ void as_one_at_a_time() {
         CHECK(std::isnan(results.multiplier[k]) == !one.optimum.on_boundary());
         CHECK(results.evaluations[k] == static_cast<std::int64_t>(one.optimum.trace.size()));
         CHECK(results.ranks[k] == one.optimum.ranks[0]);
+        std::vector<double> effects(2 * m);
+        predict_effects(one, effects.data(), 1, interrupt);
+        CHECK(std::equal(effects.begin(), effects.end(), results.effects.begin() + 2 * m * s));
     }
 }
 

@@ -11,6 +11,7 @@ from lmmfast.fitting.options import Options
 from lmmfast.fitting.pipeline import fit_design
 from lmmfast.inference.methods import Method
 from lmmfast.literals import EngineName, Identifiable, Missing, RankDeficient
+from lmmfast.progress import Reporter
 from lmmfast.residual.structure import ResidualStructure
 from lmmfast.result import LMMResult
 from lmmfast.streaming.scan import Scan, check_streamed, is_stream, scan
@@ -38,6 +39,7 @@ def lmm(
     max_iter: int = 200,
     verbose: int = 0,
     callback: Callable[[dict[str, Any]], None] | None = None,
+    progress: Callable[[dict[str, Any]], None] | bool = False,
     ddf: str = "satterthwaite",
     vcov: str = "model",
 ) -> LMMResult:
@@ -105,6 +107,11 @@ def lmm(
     callback : callable, optional
         Called with the trace entry (a dict) of each evaluation; raising ``StopIteration`` in it
         ends the fit at the best point so far, not converged.
+    progress : callable or bool
+        Called with a dict as the stages "read", "pack" and "search" go on: ``stage``, ``done``,
+        ``of`` (None where nobody knows), ``unit``, ``seconds``, ``ended``. True: bars by tqdm, if
+        that is installed. `StopIteration` is as in ``callback``. The logger "lmmfast" has a record
+        of each stage at level INFO anyway.
     ddf, vcov : str
         Degrees of freedom and covariance matrix of the tables: see `LMMResult.inference`.
 
@@ -138,9 +145,10 @@ def lmm(
         callback,
         n_starts,
         identifiable,
+        Reporter(progress),
     )
+    structure = wanted_structure(residual, engine)
     if is_stream(data):
-        structure = wanted_structure(residual, engine)
         check_streamed(structure, subset, weights, offset, engine)
         fitted = _fit_stream(
             formula,
@@ -154,18 +162,20 @@ def lmm(
             context=context,
         )
         return concluded(fitted, method)
-    design = FormulaDesign(
-        formula,
-        data,
-        weights=weights,
-        offset=offset,
-        missing=missing,
-        D=D,
-        groups=groups,
-        residual=wanted_structure(residual, engine),
-        context=context,
-        subset=subset,
-    )
+    with options.reporter.stage("read", "rows") as reading:
+        design = FormulaDesign(
+            formula,
+            data,
+            weights=weights,
+            offset=offset,
+            missing=missing,
+            D=D,
+            groups=groups,
+            residual=structure,
+            context=context,
+            subset=subset,
+        )
+        reading.advance(design.n_obs)
     _warn_of_missing(design)
     return concluded(fit_design(design, options), method)
 
@@ -195,6 +205,7 @@ def fit(
     max_iter: int = 200,
     verbose: int = 0,
     callback: Callable[[dict[str, Any]], None] | None = None,
+    progress: Callable[[dict[str, Any]], None] | bool = False,
     ddf: str = "satterthwaite",
     vcov: str = "model",
 ) -> LMMResult:
@@ -220,7 +231,7 @@ def fit(
         Names of the grouping factors; the keys of a dict and the columns of a table are names.
     missing : {"raise", "drop", "exclude"}
     reml, weights, offset, D, rank_deficient, identifiable, engine, start, n_starts, n_jobs,
-    max_iter, verbose, callback, ddf, vcov
+    max_iter, verbose, callback, progress, ddf, vcov
         See `lmm`.
 
     Returns
@@ -254,22 +265,25 @@ def fit(
         callback,
         n_starts,
         identifiable,
+        Reporter(progress),
     )
-    design = ArrayDesign(
-        y,
-        X,
-        groups,
-        Z,
-        weights=weights,
-        offset=offset,
-        x_names=x_names,
-        z_names=z_names,
-        y_name=y_name,
-        group_name=group_name,
-        D=D,
-        missing=missing,
-        residual=wanted_structure(residual, engine),
-    )
+    with options.reporter.stage("read", "rows") as reading:
+        design = ArrayDesign(
+            y,
+            X,
+            groups,
+            Z,
+            weights=weights,
+            offset=offset,
+            x_names=x_names,
+            z_names=z_names,
+            y_name=y_name,
+            group_name=group_name,
+            D=D,
+            missing=missing,
+            residual=wanted_structure(residual, engine),
+        )
+        reading.advance(design.n_obs)
     _warn_of_missing(design)
     return concluded(fit_design(design, options), method)
 

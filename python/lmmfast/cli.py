@@ -1,4 +1,4 @@
-"""The command line: ``lmmfast fit``, ``lmmfast predict``, ``lmmfast info``, ``lmmfast demo``."""
+"""The command line: ``lmmfast fit``, ``predict``, ``append``, ``compare``, ``info``, ``demo``."""
 
 from __future__ import annotations
 
@@ -13,9 +13,12 @@ from contextlib import redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from lmmfast.cli_more import add_append, add_compare, append, compare, effects_table
 from lmmfast.cli_saved import about, add_predict, as_lines, predict, write
-from lmmfast.data.table_files import read_table
-from lmmfast.errors import LmmError, LmmWarning
+from lmmfast.data.many_files import read_tables
+from lmmfast.data.table_files import check_ending, write_table
+from lmmfast.errors import DataError, LmmError, LmmWarning
+from lmmfast.residual.read_text import structure_of_text
 
 if TYPE_CHECKING:
     from lmmfast.result import LMMResult
@@ -24,6 +27,26 @@ T = TypeVar("T")
 
 # Exit codes; argparse ends with 2 on wrong usage.
 OK, ERROR, NOT_CONVERGED, INTERRUPTED = 0, 1, 3, 130
+
+EPILOG = """\
+examples:
+  lmmfast fit 'y ~ t + (t | id)' january.parquet february.parquet --save m.lmm --clusters
+  lmmfast fit 'y ~ visit * arm' trial.csv --groups id --residual "Unstructured('visit')" --json
+  gunzip -c rows.csv.gz | lmmfast fit 'y ~ t + (1 | id)' - --effects effects.csv
+  lmmfast predict m.lmm new.parquet -o out.parquet --interval prediction
+  lmmfast append m.lmm march.parquet
+  lmmfast compare small.lmm large.lmm
+  lmmfast info m.lmm --json
+
+exit codes:
+  0    done
+  1    an error, told in one line on the standard error
+  2    wrong usage
+  3    the fit did not converge; it is printed, and saved where --save says, all the same
+  130  interrupted
+
+A formula can run code: never take one from a source you do not trust.
+"""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -55,7 +78,8 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="lmmfast",
         description="Gaussian linear mixed models for very many small clusters.",
-        epilog="A formula can run code: never take one from a source you do not trust.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"lmmfast {lmmfast.__version__}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
@@ -63,6 +87,12 @@ def _parser() -> argparse.ArgumentParser:
     saved = commands.add_parser("predict", help="predict new rows by a saved fit")
     add_predict(saved)
     saved.set_defaults(command=_predict)
+    more = commands.add_parser("append", help="fit new rows together with those of a saved fit")
+    add_append(more)
+    more.set_defaults(command=_append)
+    several = commands.add_parser("compare", help="compare saved fits to the same rows")
+    add_compare(several)
+    several.set_defaults(command=_compare)
     demo = commands.add_parser(
         "demo", help="fit the hepatitis data, answer the questions about them, draw a picture"
     )
@@ -89,7 +119,23 @@ def _add_fit(parser: argparse.ArgumentParser) -> None:
         "usage; 3: not converged (the result is printed all the same)."
     )
     parser.add_argument("formula", help="lme4's notation, such as 'y ~ t + (t | id)'")
-    parser.add_argument("data", type=Path, help=".csv, .tsv (.gz too) or .parquet file")
+    parser.add_argument(
+        "data",
+        type=Path,
+        nargs="+",
+        help=".csv, .tsv (.gz too) or .parquet files of the same columns; '-': CSV on the standard "
+        "input",
+    )
+    parser.add_argument(
+        "--residual",
+        metavar="STRUCTURE",
+        help="covariance of the residuals, as in Python: \"AR1('visit', by='arm')\"",
+    )
+    parser.add_argument(
+        "--groups",
+        metavar="COL",
+        help="column of the clusters, for models without random effects; 'a:b' combines two",
+    )
     parser.add_argument("--ml", action="store_true", help="maximum likelihood instead of REML")
     parser.add_argument("--json", action="store_true", help="print one JSON document")
     parser.add_argument(
@@ -97,6 +143,17 @@ def _add_fit(parser: argparse.ArgumentParser) -> None:
         type=Path,
         metavar="FILE",
         help="save the fit to a file, for 'lmmfast predict' and lmmfast.load()",
+    )
+    parser.add_argument(
+        "--clusters",
+        action="store_true",
+        help="save the packed clusters too, for 'lmmfast append' and robust variances",
+    )
+    parser.add_argument(
+        "--effects",
+        type=Path,
+        metavar="FILE",
+        help="write the random effects to a table: factor, group, effect, value",
     )
     parser.add_argument("--weights", metavar="COL", help="column of known weights")
     parser.add_argument("--offset", metavar="COL", help="column added to the mean")
@@ -143,7 +200,16 @@ def _fit(arguments: argparse.Namespace) -> int:
     from lmmfast.api import lmm
 
     options: dict[str, Any] = {} if arguments.max_iter is None else {"max_iter": arguments.max_iter}
-    data = read_table(arguments.data, _group_columns(arguments.formula), arguments.na)
+    if arguments.clusters and arguments.save is None:
+        raise DataError("--clusters says what is saved: give --save FILE too")
+    if arguments.effects is not None:
+        check_ending(arguments.effects)
+    if arguments.residual is not None:
+        options["residual"] = structure_of_text(arguments.residual)
+    if arguments.groups is not None:
+        options["groups"] = arguments.groups.split(":")
+    text = {*_group_columns(arguments.formula), *options.get("groups", ())}
+    data = read_tables(arguments.data, text, arguments.na)
     fit = _with_warnings(
         lambda: lmm(
             arguments.formula,
@@ -160,12 +226,33 @@ def _fit(arguments: argparse.Namespace) -> int:
         )
     )
     if arguments.save is not None:
-        fit.save(arguments.save)
-    if arguments.json:
-        print(json.dumps(as_json(fit, arguments.formula), indent=2, allow_nan=False))
+        fit.save(arguments.save, clusters=arguments.clusters)
+    if arguments.effects is not None:
+        write_table(arguments.effects, effects_table(fit))
+    return _report(fit, arguments.formula, arguments.json)
+
+
+def _report(fit: LMMResult, formula: str, as_document: bool) -> int:
+    """Print a fit, and say by the exit code whether it converged."""
+    if as_document:
+        print(json.dumps(as_json(fit, formula), indent=2, allow_nan=False))
     else:
         print(fit.summary())
     return OK if fit.converged else NOT_CONVERGED
+
+
+def _append(arguments: argparse.Namespace) -> int:
+    fit = _with_warnings(lambda: append(arguments))
+    return _report(fit, fit.spec.formula.text, arguments.json)
+
+
+def _compare(arguments: argparse.Namespace) -> int:
+    table = _with_warnings(lambda: compare(arguments))
+    if arguments.json:
+        print(json.dumps(_plain(table.to_dict("index")), indent=2, allow_nan=False))
+    else:
+        print(table.to_string())
+    return OK
 
 
 def _with_warnings(work: Callable[[], T]) -> T:

@@ -106,7 +106,7 @@ def predict(arguments: argparse.Namespace) -> pd.DataFrame:
     fit = load(arguments.model, trust=arguments.trust)
     if not isinstance(fit, LMMResult):
         raise DataError(f"{arguments.model}: holds many fits, which predict nothing")
-    text = _text_columns(fit, arguments.model)
+    text = text_columns(fit, arguments.model)
     data = read_table(arguments.data, text, arguments.na)
     ends = ("", "_se", "_low", "_high") if arguments.interval else ("",)
     names = [arguments.column + end for end in ends]
@@ -147,7 +147,7 @@ def write(table: pd.DataFrame, out: Path | None) -> None:
         write_table(out, table)
 
 
-def _text_columns(fit: LMMResult, path: Path) -> set[str]:
+def text_columns(fit: LMMResult, path: Path) -> set[str]:
     """Columns that are text in the fit: groups, factors."""
     from lmmfast.design.from_arrays import ArraySpec
 

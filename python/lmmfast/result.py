@@ -1989,6 +1989,7 @@ class LMMResult:
         max_iter: int = 200,
         verbose: int = 0,
         callback: Callable[[dict[str, Any]], None] | None = None,
+        in_place: bool = False,
     ) -> LMMResult:
         """Fit the rows of this fit and new ones together, without the rows of this fit.
 
@@ -2006,6 +2007,10 @@ class LMMResult:
             Default: "drop" for formulas, "raise" for arrays.
         start, n_jobs, max_iter, verbose, callback
             See `refit`.
+        in_place : bool
+            The packed clusters of this fit are not copied: the new fit takes them over. This one
+            keeps its estimates and what was computed before, and has no data any more. If there is
+            an error it stays as it is.
 
         Returns
         -------
@@ -2029,7 +2034,47 @@ class LMMResult:
         from lmmfast.fitting.refit import continued
 
         options = continued(self, start, n_jobs, max_iter, verbose, callback)
-        new = append(self, data, X, groups, Z, weights, offset, missing, options)
+        new = append(self, data, X, groups, Z, weights, offset, missing, options, in_place)
+        new._method = self._method
+        return new
+
+    def drop(
+        self, groups: Any, *, start: Any = "warm", n_jobs: int | None = None, max_iter: int = 200
+    ) -> LMMResult:
+        """Fit the rows of this fit without those of some groups, which are subtracted.
+
+        This fit stays as it is. The rows of the groups that stay are not read.
+
+        Parameters
+        ----------
+        groups : label, or sequence of labels
+        start, n_jobs, max_iter
+            See `refit`.
+
+        Returns
+        -------
+        LMMResult
+            Equal to a fit of the rows that are left. It holds no rows, as after `append`.
+
+        Raises
+        ------
+        DataError
+            The fit does not have such a group or holds no rows, or so little would be left that
+            digits would be lost.
+        UnsupportedModelError
+            Several grouping factors or a residual structure.
+
+        Examples
+        --------
+        >>> import lmmfast as lf
+        >>> fit = lf.lmm("Reaction ~ Days + (1 | Subject)", lf.datasets.sleepstudy())
+        >>> fit.drop(["S308", "S309"]).ngroups
+        16
+        """
+        from lmmfast.fitting.drop import drop
+        from lmmfast.fitting.refit import continued
+
+        new = drop(self, groups, continued(self, start, n_jobs, max_iter, 0, None))
         new._method = self._method
         return new
 
@@ -2040,6 +2085,32 @@ class LMMResult:
         from lmmfast.report.summary import summarise
 
         return summarise(self, alpha)
+
+    def table(self, format: str = "markdown", alpha: float = 0.05) -> Any:
+        """Return fixed effects and variance parameters as a table for a text.
+
+        Parameters
+        ----------
+        format : {"markdown", "latex", "html", "great_tables"}
+            Text; LaTeX's with booktabs. "great_tables" is a ``great_tables.GT`` to work on (extra
+            ``tables``).
+        alpha : float
+            One minus the level of the intervals.
+
+        Returns
+        -------
+        str or great_tables.GT
+
+        Examples
+        --------
+        >>> import lmmfast as lf
+        >>> fit = lf.lmm("Reaction ~ Days + (1 | Subject)", lf.datasets.sleepstudy())
+        >>> print(fit.table().splitlines()[3])
+        | Intercept | 251.405 | 9.747 | [231.233, 271.577] | <0.0001 |
+        """
+        from lmmfast.report.publish import publish
+
+        return publish(self, format, alpha)
 
     def __repr__(self) -> str:
         """Return one paragraph."""
@@ -2053,7 +2124,9 @@ class LMMResult:
     def _repr_html_(self) -> str:
         return self.summary()._repr_html_()
 
-    def save(self, path: str | os.PathLike[str], *, effects: bool = True) -> None:
+    def save(
+        self, path: str | os.PathLike[str], *, effects: bool = True, clusters: bool = False
+    ) -> None:
         """Save the fit to a file, which `lmmfast.load` reads: without its rows, as `remove_data`.
 
         Parameters
@@ -2063,12 +2136,18 @@ class LMMResult:
         effects : bool
             With the predictions of the random effects, which conditional predictions need, and
             the labels of the groups. They are most of a large file.
+        clusters : bool
+            With the packed clusters and the sums of robust variances: after loading rows can be
+            appended, and `random_effects_cov`, `at` and robust variances by group are to be had. Of
+            q random and p fixed effects q (q + 1) / 2 + q (p + 1) + p (p + 1) doubles a group.
 
         Raises
         ------
         DataError
             Something that cannot be saved, such as labels that are neither numbers nor text nor
             dates.
+        UnsupportedModelError
+            ``clusters`` of fits with several grouping factors or a residual structure.
         OSError
             As the operating system says; no part of a file stays.
 
@@ -2079,7 +2158,7 @@ class LMMResult:
         """
         from lmmfast.persist.files import save
 
-        save(self, path, effects)
+        save(self, path, effects, clusters)
 
     def random_effects_to(self, path: str | os.PathLike[str]) -> None:
         """Write the predictions of the random effects to a Parquet file, piece by piece.

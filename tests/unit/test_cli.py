@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 import lmmfast as lf
-from lmmfast.cli import as_json, main, read_table
+from lmmfast.cli import as_json, main
+from lmmfast.data.table_files import read_table
 
 SLEEP = "Reaction ~ Days + (Days | Subject)"
 

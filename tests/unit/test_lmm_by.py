@@ -174,18 +174,20 @@ def test_missing_values_refused_are_the_segments_own():
 
 
 @pytest.mark.parametrize(
-    "formula",
+    ("formula", "n_alone"),
     [
-        "y ~ scale(x) + (t | g)",
-        "y ~ I(x - x.mean()) + (t | g)",
-        "y ~ C(k) + (1 | g)",
-        "y ~ bs(x, df=4) + (1 | g)",
+        ("y ~ scale(x) + (t | g)", 0),
+        ("y ~ scale(scale(x)) + (t | g)", 4),
+        ("y ~ I(x - x.mean()) + (t | g)", 4),
+        ("y ~ C(k) + (1 | g)", 4),
+        ("y ~ bs(x, df=4) + (1 | g)", 4),
     ],
 )
-def test_what_is_learnt_is_learnt_from_the_segment(formula):
+def test_what_is_learnt_is_learnt_from_the_segment(formula, n_alone):
     data = shuffled(random_data(4))
     data["k"] = data["segment"] + (data["x"] > 0)
-    check(data, formula=formula, n_alone=4)
+    data.loc[[3, 50], "y"], data.loc[[7, 100], "x"] = np.nan, np.nan
+    check(data, formula=formula, n_alone=n_alone)
 
 
 def test_a_level_that_a_segment_lacks():
@@ -330,3 +332,81 @@ def test_pickle():
     assert repr(saved) == repr(many)
     with pytest.raises(lf.DataError, match="needs the data"):
         saved.fit(10)
+
+
+@pytest.mark.parametrize(
+    ("formula", "alone"),
+    [
+        (SLOPE, 0),
+        ("y ~ f * scale(x) + log(t + 1) + (center(t) | g)", 0),
+        ("y ~ I(scale(x, center=False)**2) + standardize(log(x + 9)) + (1 | g)", 0),
+        ("y ~ C(k) + (1 | g)", 4),
+        ("y ~ bs(x, df=4) + (1 | g)", 4),
+        ("y ~ t + (1 | g) + (1 | k)", 4),
+    ],
+)
+def test_new_rows_go_to_the_fit_of_their_segment(formula, alone, tmp_path):
+    data = shuffled(random_data(4))
+    data["k"] = data["segment"] * 7 + np.arange(len(data)) % 5
+    many = lf.lmm_by(formula, data, "segment")
+    assert len(many._records.models.alone) == alone
+    many.save(tmp_path / "by.lmm")
+    saved = lf.load(tmp_path / "by.lmm")
+    new = data[::3]
+    for level in ("population", "conditional"):
+        found = many.predict(new, level)
+        assert found.index.equals(new.index)
+        np.testing.assert_array_equal(saved.predict(new, level), found)
+        np.testing.assert_array_equal(pickle.loads(pickle.dumps(many)).predict(new, level), found)
+        for label, part in data.groupby("segment"):
+            rows = new[new["segment"] == label]
+            expected = lf.lmm(formula, part).predict(rows, level)
+            np.testing.assert_allclose(found[rows.index], expected, rtol=1e-9, atol=1e-9)
+            np.testing.assert_allclose(many.scorer(label, level)(rows), expected, rtol=1e-9)
+    assert many[12] is many[12]
+
+
+def test_what_a_segment_learns_costs_little():
+    data = random_data(9)
+    data.loc[data["segment"] == 12, "x"] = 2.0  # constant: scale(x) has no value
+    with pytest.warns(lf.LmmWarning, match="1 of 9 segments have no fit"):
+        many = lf.lmm_by("y ~ t + scale(x) + (1 | g)", data, "segment")
+    assert list(many.failed.index) == [12] and "scale(x)" in many.failed[12]
+    assert len(many._records.models.shared) == 1 and not many._records.models.alone
+
+
+def test_rows_without_a_segment_or_group():
+    data = random_data(4)
+    data.loc[data["segment"] == 11, "y"] = 3.0
+    with pytest.warns(lf.LmmWarning, match="no fit"):
+        many = lf.lmm_by("y ~ scale(t) + (1 | g)", data, "segment")
+    new = pd.DataFrame({"segment": [10, 99, 11, np.nan, 13, 10], "t": [1.0, 1, 1, 1, np.nan, 2]})
+    new["g"] = [0, 0, 0, 0, 0, 77]
+    with pytest.raises(lf.DataError, match=r"2 of 6 rows .* row 1 .*none of the 4 fitted"):
+        many.predict(new)
+    with pytest.raises(lf.DataError, match=r"row 0 .*segment 11, which has no fit .*constant"):
+        many.predict(new.iloc[[2]])
+    with pytest.warns(lf.NewGroupsWarning, match="1 of 6 rows"):
+        found = many.predict(new, "conditional", unknown_segments="missing")
+    np.testing.assert_array_equal(np.isnan(found), [False, True, True, True, True, False])
+    assert found[5] == pytest.approx(many.predict(new, unknown_segments="missing")[5], rel=1e-12)
+    left = many.predict(new, "conditional", "missing", unknown_segments="missing")
+    assert np.isnan(left[5]) and left[0] == found[0]
+    with pytest.raises(lf.DataError, match="first in row 5"):
+        many.predict(new, "conditional", "error", unknown_segments="missing")
+    with pytest.raises(lf.DataError, match="no column 'segment'"):
+        many.predict(new.drop(columns="segment"))
+    with pytest.raises(KeyError, match="11 has no fit"):
+        many.scorer(11)
+
+
+def test_predictions_of_segments_of_several_columns():
+    data = shuffled(random_data(6))
+    data["a"], data["b"] = np.where(data["segment"] % 2, "odd", "even"), data["segment"] // 2
+    many = lf.lmm_by(SLOPE, data, ["a", "b"])
+    single = lf.lmm_by(SLOPE, data, "segment")
+    np.testing.assert_array_equal(
+        many.predict(data, "conditional"), single.predict(data, "conditional")
+    )
+    polars = many.predict(pl.from_pandas(data), "conditional")
+    np.testing.assert_array_equal(polars, many.predict(data, "conditional"))

@@ -27,8 +27,8 @@
 #include <stdexcept>
 #include <string>
 
-#include "lmmfast/engines/moments/random_effects.hpp"
 #include "lmmfast/fit.hpp"
+#include "lmmfast/fit/fitted_effects.hpp"
 #include "lmmfast/rows/grouping.hpp"
 
 namespace lmmfast {
@@ -89,18 +89,6 @@ inline void check_arguments(Index n, Index p, Index q, Index n_groups, const Fit
         throw std::invalid_argument("the terms must share out the columns of Z");
 }
 
-inline Eigen::MatrixXd predict_random_effects(const FitOutcome& fitted, int n_threads, Interrupt& interrupt) {
-    const PackedClusters& packed = fitted.packed;
-    const RowMatrix root = fitted.basis.y_scale * fitted.basis.z_map() * fitted.optimum.Lambda;
-    Vector c = Vector::Zero(packed.layout.p1);
-    c[packed.layout.p1 - 1] = 1.0;
-    c(fitted.problem.keep) = -fitted.optimum.beta;
-    RowMatrix b(packed.n_clusters, packed.layout.q);
-    random_effects(packed.blocks(), packed.n_clusters, fitted.optimum.Lambda.data(), root.data(), c.data(),
-                   b.data(), n_threads, interrupt);
-    return b;
-}
-
 }  // namespace detail
 
 // Fit y (n,) on X (n, p) with random effects of Z (n, q) by group (n,). Row-major matrices are copied.
@@ -151,7 +139,9 @@ inline Fit fit(const Eigen::Ref<const Eigen::VectorXd>& y, const Eigen::Ref<cons
     out.sigma2 = fitted.estimates.sigma2;
     out.loglik = fitted.estimates.loglik;
     out.evaluations = static_cast<int>(fitted.optimum.trace.size());
-    out.random_effects = detail::predict_random_effects(fitted, options.n_threads, interrupt);
+    RowMatrix b(fitted.packed.n_clusters, fitted.packed.layout.q);
+    predict_effects(fitted, b.data(), options.n_threads, interrupt);
+    out.random_effects = b;
     return out;
 }
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from lmmfast.design.design import warn_of_missing_rows
 from lmmfast.errors import LmmWarning
 from lmmfast.fitting.options import Options
 from lmmfast.literals import Identifiable, Missing, RankDeficient
+from lmmfast.progress import Reporter
 
 if TYPE_CHECKING:
     from lmmfast.batch.by_result import LMMByResult
@@ -31,6 +32,7 @@ def lmm_by(
     identifiable: Identifiable = "raise",
     n_jobs: int | None = None,
     max_iter: int = 200,
+    progress: Callable[[dict[str, Any]], None] | bool = False,
 ) -> LMMByResult:
     """Fit a model to each segment of the data by itself.
 
@@ -47,6 +49,8 @@ def lmm_by(
     max_iter
         See `lmmfast.lmm`. Rows that miss a value of `by` belong to no segment and are left out, or
         refused.
+    progress
+        See `lmmfast.lmm`; the stages are "read" and "segments".
 
     Returns
     -------
@@ -67,8 +71,8 @@ def lmm_by(
     -----
     Segments of at most 4,096 rows are fitted side by side in the core. One at a time, 3 to 20 ms
     each, go larger ones, those that lack a level of a factor or have dependent
-    columns, and all of them where the formula learns from its rows (``scale(x)``, ``bs(x)``,
-    ``C(number)``, ``x - x.mean()``) or has several grouping factors.
+    columns, and all of them where the formula learns other things of its rows than ``scale(x)`` and
+    ``center(x)`` do (``bs(x)``, ``C(number)``, ``x - x.mean()``) or has several grouping factors.
 
     Examples
     --------
@@ -87,12 +91,19 @@ def lmm_by(
     from lmmfast.grouping.segments import segments
 
     options = Options(
-        reml, rank_deficient, n_jobs=n_jobs, max_iter=max_iter, identifiable=identifiable
+        reml,
+        rank_deficient,
+        n_jobs=n_jobs,
+        max_iter=max_iter,
+        identifiable=identifiable,
+        reporter=Reporter(progress),
     )
     parsed = parse_formula(formula, context=context)
-    table = open_table(data)
-    rows = select_rows(subset, table, context)
-    parts = segments(table, by, weights=weights, offset=offset, missing=missing, selected=rows)
+    with options.reporter.stage("read", "rows") as reading:
+        table = open_table(data)
+        rows = select_rows(subset, table, context)
+        parts = segments(table, by, weights=weights, offset=offset, missing=missing, selected=rows)
+        reading.advance(parts.table.n_rows)
     parsed = write_out_dot(parsed, parts.table, weights, offset, parts.by)
     fitter = SegmentFitter(parsed, parts, options, missing, D)
     result = LMMByResult(fitter, fitter.fit_all())

@@ -8,7 +8,7 @@ an error) is found when the segment is fitted by itself, as `lmmfast.lmm` would.
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -16,17 +16,22 @@ from numpy.typing import NDArray
 
 from lmmfast._dispatch import core
 from lmmfast._threads import n_threads
+from lmmfast.batch.by_models import SegmentModels, SharedModel
 from lmmfast.covariance.terms import BlockCovariance, natural_names
 from lmmfast.data.batch import Batch
+from lmmfast.data.keys import renumber
 from lmmfast.design.from_formula import FormulaDesign
 from lmmfast.errors import LmmError
 from lmmfast.fitting.options import Options
 from lmmfast.fitting.pipeline import fit_design
 from lmmfast.fitting.prepare import choose_covariance
+from lmmfast.formula.by_segment import usable
 from lmmfast.formula.parse import ParsedFormula
 from lmmfast.grouping.clusters import gather_segments
 from lmmfast.grouping.segments import Segments
 from lmmfast.packing.basis import SAMPLE_ROWS
+from lmmfast.prediction.predict import predictor
+from lmmfast.progress import Reporter
 from lmmfast.result import LMMResult
 from lmmfast.search.certificate import converged_status
 from lmmfast.search.optimum import MOST_EVALUATIONS, compiled_terms, is_compiled
@@ -66,6 +71,8 @@ class Records:
         Messages of errors and warnings, by segment.
     n_dropped : int
     missing_counts : dict
+    models : SegmentModels
+        What the segments predict with.
     """
 
     n_segments: int
@@ -74,6 +81,7 @@ class Records:
     factor_groups: dict[str, Ints] = field(default_factory=dict)
     failed: dict[int, str] = field(default_factory=dict)
     warnings: dict[int, str] = field(default_factory=dict)
+    models: SegmentModels = field(default_factory=SegmentModels)
 
     def __post_init__(self) -> None:
         S = self.n_segments
@@ -137,7 +145,8 @@ class SegmentFitter:
 
     def fit(self, segment: int) -> LMMResult:
         """Fit one segment by itself."""
-        return fit_design(self.design(segment, segment + 1), self.options)
+        silent = replace(self.options, reporter=Reporter(log=False))
+        return fit_design(self.design(segment, segment + 1), silent)
 
     def fit_all(self) -> Records:
         """Fit all segments.
@@ -149,7 +158,9 @@ class SegmentFitter:
         """
         records = Records(len(self.segments))
         records.drop(self.segments.n_dropped, self.segments.missing_counts)
-        self._fit_part(0, len(self.segments), records)
+        with self.options.reporter.stage("segments", "segments", len(self.segments)) as stage:
+            self.stage = stage
+            self._fit_part(0, len(self.segments), records)
         return records
 
     def _design_and_covariance(self, first: int, end: int) -> tuple[FormulaDesign, BlockCovariance]:
@@ -165,6 +176,7 @@ class SegmentFitter:
                 raise
             if end - first == 1:
                 records.fail(first, error)
+                self.stage.advance(1)
                 return
             middle = (first + end) // 2
             self._fit_part(first, middle, records)
@@ -174,6 +186,7 @@ class SegmentFitter:
         fitted = PartFitter(self, design, covariance, first, end).fit(records)
         for segment in first + np.flatnonzero(~fitted):
             self._fit_alone(int(segment), records)
+            self.stage.advance(1)
 
     def _is_common(self, error: LmmError) -> bool:
         """Whether the first and the last segment have the error of the whole."""
@@ -190,7 +203,10 @@ class SegmentFitter:
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             try:
-                records.put(segment, self.fit(segment))
+                fit = self.fit(segment)
+                own = predictor(fit, "conditional")
+                records.put(segment, fit)
+                records.models.alone[segment] = own
             except (LmmError, ValueError) as error:
                 records.fail(segment, error)
         if caught:
@@ -217,8 +233,9 @@ class PartFitter:
         end: int,
     ) -> None:
         self._design, self._covariance, self._first = design, covariance, first
-        self._options, self._threads = fitter.options, fitter._threads
+        self._options, self._threads, self._stage = fitter.options, fitter._threads, fitter.stage
         starts = fitter.segments.starts[first : end + 1] - fitter.segments.starts[first]
+        self._rows = np.diff(starts)  # of each segment, used or not
         if design.kept is not None:
             starts = np.searchsorted(design.kept, starts)
         self._starts = starts  # rows used of the design
@@ -237,15 +254,27 @@ class PartFitter:
         fitted = np.zeros(len(sizes), dtype=bool)
         self._suited = self._find_suited(sizes)
         if self._suited.any():
+            self._beta = np.empty((len(sizes), len(self._design.x_names)))
+            self._effects = np.empty((len(self._ptr) - 1, self._covariance.q))
             self._fit_rows(0, len(sizes), fitted, records)
+        if fitted.any():
+            records.models.shared.append(self._model(fitted))
         return fitted
 
     def _find_suited(self, sizes: Ints) -> NDArray[np.bool_]:
         """Segments of which the columns are those that a design of their own would have."""
         design = self._design
-        if not (design.rowwise and len(design.x_names) > 0 and is_compiled(self._covariance)):
+        if not (len(design.x_names) > 0 and is_compiled(self._covariance)):
             return np.zeros(len(sizes), dtype=bool)
-        suited = (sizes > 0) & (sizes <= SAMPLE_ROWS)
+        states = design.learnt_by(self._starts)
+        if states is None:
+            return np.zeros(len(sizes), dtype=bool)
+        self._states = states
+        self._spec = design.spec
+        suited = (sizes > 0) & (sizes <= SAMPLE_ROWS) & usable(states, len(sizes))
+        if states:
+            row_segments = np.repeat(np.arange(len(sizes)), self._rows)
+            self._design = design.with_segments(states, row_segments)
         for column in design.factors:
             codes = column.values if design.kept is None else column.values[design.kept]
             assert column.levels is not None
@@ -267,8 +296,38 @@ class PartFitter:
         found = self._fit_batch(batch, rows, wanted)
         done = found["fitted"]
         fitted[wanted[done]] = True
+        self._beta[wanted[done]] = found["beta"][done]
+        first = int(np.searchsorted(self._ptr, rows.start))
+        effects = found.pop("effects")
+        self._effects[first : first + len(effects)] = effects
         found = {name: values[done] for name, values in found.items()}
         self._record(found, self._first + wanted[done], records)
+        self._stage.advance(int(done.sum()))
+
+    def _model(self, fitted: NDArray[np.bool_]) -> SharedModel:
+        """What the segments fitted here predict with."""
+        keys, local = self._design.keys, np.flatnonzero(fitted)
+        counts = np.diff(self._cluster_starts)
+        kept = np.repeat(fitted, counts)
+        heads = self._ptr[:-1][kept]
+        values = keys.values[heads if self._order is None else self._order[heads]]
+        groups, labels = renumber(values)
+        if keys.labels is not None:
+            labels = np.asarray(keys.labels)[labels]
+        starts = np.concatenate([[0], np.cumsum(counts[local])])
+        segment = np.repeat(np.arange(len(local)), counts[local])
+        order = np.lexsort((groups, segment))
+        return SharedModel(
+            spec=self._spec,
+            states=self._states,
+            segments=self._first + local,
+            local=local,
+            beta=self._beta[local],
+            effects=self._effects[kept][order],
+            groups=groups[order],
+            group_starts=starts,
+            labels=labels,
+        )
 
     def _batch(self, rows: slice) -> Batch | None:
         """Columns of some rows; None where an expression has no value in one of them."""

@@ -3,25 +3,33 @@
 from __future__ import annotations
 
 import os
+from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from lmmfast.arguments import check_choice
+from lmmfast.arrays import Array
 from lmmfast.errors import DataError
 from lmmfast.inference.wald import coefficient_table
+from lmmfast.literals import NewLevels
 from lmmfast.pickled import checked, with_version
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from lmmfast.batch.by_fit import NamedColumns, Records, SegmentFitter
+    from lmmfast.batch.by_models import SegmentModels
+    from lmmfast.prediction.scorer import Scorer
     from lmmfast.result import LMMResult
 
 
 # Log-likelihoods of one segment that differ more are of other data.
 SAME_DATA = 1e-6
+# Fits of single segments that are kept.
+KEPT_FITS = 64
 
 
 class LMMByResult(Mapping[Any, "LMMResult"]):
@@ -53,6 +61,7 @@ class LMMByResult(Mapping[Any, "LMMResult"]):
         self.n_dropped, self.missing_counts = records.n_dropped, records.missing_counts
         self._records = records
         self._fitter: SegmentFitter | None = fitter
+        self._fits: OrderedDict[int, LMMResult] = OrderedDict()
 
     def __len__(self) -> int:
         """Return the number of segments."""
@@ -162,6 +171,8 @@ class LMMByResult(Mapping[Any, "LMMResult"]):
     def fit(self, segment: Any) -> LMMResult:
         """Fit one segment again and return all there is to know about it.
 
+        The last 64 fits are kept, and not made again. `predict`, `scorer` and the tables need none.
+
         Parameters
         ----------
         segment : label
@@ -182,17 +193,123 @@ class LMMByResult(Mapping[Any, "LMMResult"]):
             raise DataError(
                 "fitting a segment again needs the data, which a saved result does not hold"
             )
-        position = self._position(segment)
-        if position is None:
-            names = ", ".join(self.by)
-            raise KeyError(f"{segment!r} is no segment of {names!r}; see .segments")
+        position = self._known(segment)
+        if position in self._fits:
+            self._fits.move_to_end(position)
+            return self._fits[position]
         fit, before = self._fitter.fit(position), self._records.llf[position]
         if abs(fit.llf - before) > SAME_DATA * (1 + abs(before)):
             raise DataError(
                 f"the data of segment {segment!r} have changed since lmm_by: call "
                 "it again, or fit a copy of the data before you write into them"
             )
+        self._fits[position] = fit
+        if len(self._fits) > KEPT_FITS:
+            self._fits.popitem(last=False)
         return fit
+
+    # -- predictions -----------------------------------------------------------------------------
+
+    def predict(
+        self,
+        newdata: Any,
+        level: str = "population",
+        new_levels: NewLevels = "population",
+        *,
+        unknown_segments: str = "error",
+    ) -> Array | pd.Series[float]:
+        """Predict new rows, each by the fit of its segment.
+
+        Transforms such as ``scale(x)`` are as the segment learnt them. No segment is fitted again,
+        and no data are needed: it works after `lmmfast.load` too.
+
+        Parameters
+        ----------
+        newdata : table
+            With the columns of `by` and those of the formula.
+        level : {"population", "conditional"}
+            Without or with the predicted random effects.
+        new_levels : {"population", "missing", "error"}
+            What to do with groups that the fit of the segment did not have; see
+            `LMMResult.predict`.
+        unknown_segments : {"error", "missing"}
+            What to do with rows of segments that were not in the data or have no fit: refuse them,
+            or give NaN.
+
+        Returns
+        -------
+        ndarray or Series (n,)
+            A Series for pandas frames. NaN in rows with a missing value, of `by` too.
+
+        Raises
+        ------
+        DataError
+            Unknown segments or groups that are refused, unknown columns or levels of factors, or a
+            result that was saved before predictions were kept.
+
+        Examples
+        --------
+        >>> import lmmfast as lf
+        >>> d = lf.datasets.sleepstudy().assign(half=lambda d: d["Subject"].cat.codes % 2)
+        >>> fits = lf.lmm_by("Reaction ~ scale(Days) + (1 | Subject)", d, by="half")
+        >>> fits.predict({"half": [0, 1], "Days": [5, 5]}).round(1).tolist()
+        [295.1, 312.4]
+        """
+        from lmmfast.batch.by_predict import Fits, predict
+
+        fits = Fits(self.segments, self.by, self._models(), self._records.failed)
+        return predict(fits, newdata, level, new_levels, unknown_segments)
+
+    def scorer(
+        self, segment: Any, level: str = "conditional", new_levels: NewLevels = "population"
+    ) -> Scorer:
+        """Return what predicts rows of one segment over and over; see `LMMResult.scorer`.
+
+        Parameters
+        ----------
+        segment : label
+        level, new_levels
+            As in `predict`.
+
+        Returns
+        -------
+        Scorer
+
+        Raises
+        ------
+        KeyError
+            There is no such segment, or it has no fit.
+        """
+        from lmmfast.batch.by_models import without_effects
+        from lmmfast.batch.by_predict import LEVELS
+        from lmmfast.prediction.new_rows import NEW_LEVELS
+        from lmmfast.prediction.scorer import Scorer
+
+        check_choice("level", level, LEVELS)
+        check_choice("new_levels", new_levels, NEW_LEVELS)
+        position = self._known(segment)
+        found = self._models().one(position)
+        if found is None:
+            raise KeyError(f"segment {segment!r} has no fit: {self._records.failed.get(position)}")
+        return Scorer(
+            found if level == "conditional" else without_effects(found), level, new_levels
+        )
+
+    def _models(self) -> SegmentModels:
+        models = self._records.models
+        if not models.shared and not models.alone and len(self._records.failed) < len(self):
+            raise DataError(
+                "this result was saved by a version of lmmfast that kept nothing to predict with: "
+                "fit the segments anew"
+            )
+        return models
+
+    def _known(self, segment: Any) -> int:
+        position = self._position(segment)
+        if position is None:
+            names = ", ".join(self.by)
+            raise KeyError(f"{segment!r} is no segment of {names!r}; see .segments")
+        return position
 
     def _position(self, segment: object) -> int | None:
         from pandas.errors import InvalidIndexError
@@ -231,7 +348,7 @@ class LMMByResult(Mapping[Any, "LMMResult"]):
 
     def __getstate__(self) -> dict[str, Any]:
         """Pickle without data."""
-        return with_version({**self.__dict__, "_fitter": None})
+        return with_version({**self.__dict__, "_fitter": None, "_fits": OrderedDict()})
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(checked(state))

@@ -7,9 +7,9 @@ grow with their number (cpp/include/lmmfast/fit/many_responses.hpp).
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -38,6 +38,7 @@ from lmmfast.grouping.clusters import Clusters, gather
 from lmmfast.literals import Identifiable, RankDeficient
 from lmmfast.packing.basis import SAMPLE_ROWS, Basis
 from lmmfast.packing.compress import aligned_zeros
+from lmmfast.progress import Reporter
 from lmmfast.search.optimum import compiled_terms, is_compiled, limit_reason
 
 # Numbers of a chunk of responses: few enough for a cache, many enough to pay for the call.
@@ -65,6 +66,7 @@ def fit_many(
     identifiable: Identifiable = "raise",
     n_jobs: int | None = None,
     max_iter: int = 200,
+    progress: Callable[[dict[str, Any]], None] | bool = False,
 ) -> ManyFits:
     """Fit one linear mixed model to each of many responses that share their design.
 
@@ -84,6 +86,8 @@ def fit_many(
         Default: those of a table, or y0, y1, ….
     max_iter : int
         Most evaluations of the likelihood for each response.
+    progress
+        See `lmmfast.lmm`; the stage is "responses".
 
     Returns
     -------
@@ -107,7 +111,12 @@ def fit_many(
     array([-871.8141,  149.2406])
     """
     options = Options(
-        reml, rank_deficient, n_jobs=n_jobs, max_iter=max_iter, identifiable=identifiable
+        reml,
+        rank_deficient,
+        n_jobs=n_jobs,
+        max_iter=max_iter,
+        identifiable=identifiable,
+        reporter=Reporter(progress),
     )
     responses = open_responses(Y, y_names)
     design = ArrayDesign(
@@ -232,9 +241,17 @@ class SharedDesign:
         blocks = responses.blocks(at_once)
         small = self.design.n_obs * FEWEST_AT_ONCE <= CHUNK_NUMBERS
         if threads == 1 or not small or responses.n_in_memory < threads * at_once:
-            return [self.fit(block, offset, threads) for block in blocks]
+            return self._counted(self.fit(block, offset, threads) for block in blocks)
         with ThreadPoolExecutor(threads) as pool:
-            return list(pool.map(lambda block: self.fit(block, offset, 1), blocks))
+            return self._counted(pool.map(lambda block: self.fit(block, offset, 1), blocks))
+
+    def _counted(self, parts: Iterable[ManyFits]) -> list[ManyFits]:
+        found = []
+        with self.options.reporter.stage("responses", "responses") as stage:
+            for part in parts:
+                found.append(part)
+                stage.advance(len(part.llf))
+        return found
 
     def fit(self, Y: Array, offset: Array | None, threads: int) -> ManyFits:
         """Fit a block of responses (n, k)."""
@@ -283,7 +300,8 @@ class SharedDesign:
         """Fit those responses (n, k) of which the core cannot tell the variances apart."""
         for j in np.flatnonzero(fits.status == NO_FIT[3]):
             try:
-                fit = fit_design(self.design.with_response(Y[:, j]), self.options)
+                silent = replace(self.options, reporter=Reporter(log=False))
+                fit = fit_design(self.design.with_response(Y[:, j]), silent)
             except (NotIdentifiableError, ConvergenceError):
                 continue
             found = fit._estimates

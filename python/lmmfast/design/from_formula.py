@@ -31,6 +31,7 @@ from lmmfast.data.subset import select_rows
 from lmmfast.data.tables import Table, check_same_index, open_table, row_index, suggest
 from lmmfast.design.design import check_names, check_size, find_empty_effects
 from lmmfast.errors import DataError, FormulaError
+from lmmfast.formula.by_segment import Affine, learn_by_segment, with_rows
 from lmmfast.formula.factors import LEARNED, ROWWISE, WHOLE, FactorUse, analyse_factor
 from lmmfast.formula.materialise import build_specs, learn_state, parse_terms, restrict
 from lmmfast.formula.parse import ParsedFormula, expand_dot, has_dot, parse_formula
@@ -121,7 +122,10 @@ class FormulaDesign:
         self._excludes = missing == "exclude"
         _check_response(terms["y"][0], self._frame)
         #: Whether each row's columns depend on that row alone, and on the levels of factor columns.
-        self.rowwise = all(_scope_in(use, self._frame) == ROWWISE for use in uses.values())
+        scopes = {expr: _scope_in(use, self._frame) for expr, use in uses.items()}
+        self.rowwise = all(scope == ROWWISE for scope in scopes.values())
+        #: Expressions that are not so.
+        self.learning = tuple(expr for expr, scope in scopes.items() if scope != ROWWISE)
         parts = _build_parts(terms, uses, self._frame, parsed.context, everything)
         if len(parts["y"].names) != 1:
             raise DataError(f"the response {parsed.response!r} must be one column of numbers")
@@ -200,6 +204,24 @@ class FormulaDesign:
         """Return the same design with another response (n_obs,) for the rows used."""
         new = copy.copy(self)
         new._response = y
+        return new
+
+    def learnt_by(self, starts: NDArray[np.int64]) -> dict[str, Affine] | None:
+        """Learn what transforms learn from each segment of the rows; None where they cannot.
+
+        Parameters
+        ----------
+        starts : ndarray (S + 1,)
+            First row of each segment among the rows used.
+        """
+        if self.rowwise:
+            return {}
+        return learn_by_segment(self.spec, self.learning, self._frame.view(slice(None)), starts)
+
+    def with_segments(self, states: dict[str, Affine], segments: NDArray[np.intp]) -> FormulaDesign:
+        """Return the same design with states by segment; `segments` are those of all rows."""
+        new = copy.copy(self)
+        new.spec = with_rows(self.spec, states, segments)
         return new
 
     @property

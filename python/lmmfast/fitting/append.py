@@ -29,10 +29,10 @@ from lmmfast.errors import DataError, UnsupportedModelError
 from lmmfast.fitting.options import Options
 from lmmfast.fitting.pipeline import fit_prepared
 from lmmfast.fitting.prepare import prepared
-from lmmfast.grouping.clusters import gather
+from lmmfast.grouping.clusters import Clusters, gather
 from lmmfast.packing.basis import Basis, adds_up_to_one, take_sample
 from lmmfast.packing.compress import CompressedClusters
-from lmmfast.packing.grow import grow, join
+from lmmfast.packing.grow import Joined, Touched, grow, join
 from lmmfast.search.estimates import independent_columns
 
 if TYPE_CHECKING:
@@ -141,6 +141,7 @@ def append(
     offset: Any,
     missing: str | None,
     options: Options,
+    in_place: bool = False,
 ) -> LMMResult:
     """Fit the rows of a fit and new ones together; see `LMMResult.append`."""
     engine = fit._need(fit._engine, "appended rows")
@@ -158,15 +159,45 @@ def append(
     if not isinstance(engine, MomentsEngine):
         raise DataError(f"rows cannot be appended with engine={engine.name!r}{_ANEW}")
     design = _as_in_the_fit(fit, _design(fit, data, X, groups, Z, weights, offset, missing))
-    packed, threads = engine.clusters, n_threads(options.n_jobs)
+    packed = engine.clusters
     _check_constants(design, packed.basis)
     sample = take_sample(design)
     _check_distance(design, sample, packed.basis)
     part = gather(design.keys)
     joined = join(clusters, part)
-    total = grow(packed, design, part, joined, threads)
+    touched = Touched(packed.blocks, joined) if in_place and packed.blocks.flags.writeable else None
+    try:
+        new = _fit_grown(fit, before, design, packed, part, joined, sample, options, touched)
+    except BaseException:  # an interrupt too
+        if touched is not None:
+            touched.restore()
+        raise
+    if in_place:
+        give_away(fit)
+    return new
+
+
+def give_away(fit: LMMResult) -> None:
+    """Leave a fit without the clusters that another one goes on with."""
+    fit._design = fit._clusters = fit._engine = fit._fingerprints = None
+
+
+def _fit_grown(
+    fit: LMMResult,
+    before: Design,
+    design: Design,
+    packed: CompressedClusters,
+    part: Clusters,
+    joined: Joined,
+    sample: Batch,
+    options: Options,
+    touched: Touched | None,
+) -> LMMResult:
+    """Let the clusters grow and search."""
+    threads = n_threads(options.n_jobs)
+    total = grow(packed, design, part, joined, threads, touched)
     total = replace(total, basis=_suit_size(total.basis, sample))
-    _check_columns(before, packed, total)
+    check_columns(before, packed, total)
     everything = RowlessDesign(
         spec=before.spec,
         terms=before.terms,
@@ -313,7 +344,7 @@ def _suit_size(basis: Basis, sample: Batch) -> Basis:
     return replace(basis, y_size=max(basis.y_size, float(np.max(np.abs(y))) / basis.y_scale))
 
 
-def _check_columns(before: Design, packed: CompressedClusters, total: CompressedClusters) -> None:
+def check_columns(before: Design, packed: CompressedClusters, total: CompressedClusters) -> None:
     """Refuse where another basis would be chosen for X of all rows together."""
     basis = total.basis
     keep = independent_columns(total.gram[:-1, :-1], basis)

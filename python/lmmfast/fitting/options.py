@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,7 @@ from lmmfast.engines.choose import ENGINES
 from lmmfast.errors import (
     DataError,
 )
+from lmmfast.progress import Reporter, Stage
 
 #: More points to start from than anybody waits for.
 MOST_STARTS = 10_000
@@ -31,6 +32,7 @@ class Options:
     callback: Callable[[dict[str, Any]], None] | None = None
     n_starts: int | None = None
     identifiable: str = "raise"
+    reporter: Reporter = field(default_factory=Reporter)
 
     def __post_init__(self) -> None:
         if self.identifiable not in ("raise", "warn"):
@@ -56,16 +58,22 @@ class Options:
             raise DataError(f"verbose={self.verbose!r}: choose 0 or 1")
 
 
-def evaluation_callback(options: Options) -> Callable[[dict[str, Any]], None] | None:
+def evaluation_callback(
+    options: Options, stage: Stage | None = None
+) -> Callable[[dict[str, Any]], None] | None:
     """Report each evaluation to the user as asked."""
-    if not options.verbose:
+    watched = stage is not None and options.reporter.listens
+    if not options.verbose and not watched:
         return options.callback
 
     def report(entry: dict[str, Any]) -> None:
-        print(
-            f"{entry['evaluation']:3d}  {entry['step']:<8s} llf {entry['llf']:.10g}"
-            f"  decrement {entry['decrement']:.3g}"
-        )
+        if options.verbose:
+            print(
+                f"{entry['evaluation']:3d}  {entry['step']:<8s} llf {entry['llf']:.10g}"
+                f"  decrement {entry['decrement']:.3g}"
+            )
+        if watched and stage is not None:
+            stage.advance(1)
         if options.callback is not None:
             options.callback(entry)
 

@@ -33,6 +33,7 @@ from lmmfast.fitting.start import given_start
 from lmmfast.grouping.clusters import Clusters, gather
 from lmmfast.grouping.implicit_nesting import warn_of_implicit_nesting
 from lmmfast.limits import check_fixed_effects
+from lmmfast.progress import Stage
 from lmmfast.result import LMMResult
 from lmmfast.search.at_the_ends import finished, second_look
 from lmmfast.search.estimates import make_problem
@@ -59,7 +60,9 @@ def fit_design(design: Design, options: Options) -> LMMResult:
         small = fit_small(design, clusters, covariance, options)
         if small is not None:
             return small
-        data = prepare(design, clusters, options)
+        with options.reporter.stage("pack", "rows", design.n_obs) as stage:
+            data = prepare(design, clusters, options)
+            stage.advance(design.n_obs)
         report_dropped(design, data.keep, options)
         return fit_prepared(design, clusters, covariance, data, options)
     except EmptyEffectsError as empty:
@@ -88,7 +91,9 @@ def fit_prepared(
 ) -> LMMResult:
     """Run the stages after packing."""
     problem = _problem(design, data, options)
-    optimum = _maximise(design, clusters, data, problem, covariance, options)
+    with options.reporter.stage("search", "evaluations") as stage:
+        optimum = _maximise(design, clusters, data, problem, covariance, options, stage)
+        stage.done = len(optimum.trace)
     return judged(
         design,
         clusters,
@@ -108,10 +113,15 @@ def _fit_residual(
     """Run the stages of a model whose residuals have a structure."""
     from lmmfast.fitting.residual import ResidualFit
 
-    fit = ResidualFit(design, clusters, random, options)
+    with options.reporter.stage("pack", "rows", design.n_obs) as packing:
+        fit = ResidualFit(design, clusters, random, options)
+        packing.advance(design.n_obs)
     report_dropped(design, fit.keep, options)
     _announce(fit.engine)
-    optimum = fit.maximise(evaluation_callback(options), natural_names(design.terms))
+    with options.reporter.stage("search", "evaluations") as stage:
+        callback = evaluation_callback(options, stage)
+        optimum = fit.maximise(callback, natural_names(design.terms))
+        stage.done = len(optimum.trace)
     engine = engine_at(fit.engine, fit.covariance, optimum.phi)
     result = judged(
         design,
@@ -138,10 +148,15 @@ def _fit_levels(design: Design, options: Options) -> LMMResult:
     check_levels(design, levels)
     warn_of_implicit_nesting(levels, stacklevel=5)
     plain = design.residual is None or design.residual.is_independent
-    fit: Any = (LevelsFit if plain else NestedResidualFit)(design, levels, covariance, options)
+    with options.reporter.stage("pack", "rows", design.n_obs) as packing:
+        fit: Any = (LevelsFit if plain else NestedResidualFit)(design, levels, covariance, options)
+        packing.advance(design.n_obs)
     report_dropped(design, fit.keep, options)
     _announce(fit.engine)
-    optimum = fit.maximise(evaluation_callback(options), natural_names(design.terms))
+    with options.reporter.stage("search", "evaluations") as stage:
+        callback = evaluation_callback(options, stage)
+        optimum = fit.maximise(callback, natural_names(design.terms))
+        stage.done = len(optimum.trace)
     engine = engine_at(fit.engine, fit.covariance, optimum.phi)
     result = judged(
         design,
@@ -182,10 +197,11 @@ def _maximise(
     problem: Problem,
     covariance: BlockCovariance,
     options: Options,
+    stage: Stage,
 ) -> Optimum:
     """Search by the compiled loop where nobody watches, else by the one in Python."""
     start = None if options.start is None else given_start(covariance, data.basis, options.start)
-    callback = evaluation_callback(options)
+    callback = evaluation_callback(options, stage)
     if callback is None and options.n_starts is None:
         optimum = compiled_maximise(problem, covariance, data.engine, options.max_iter, start)
         if optimum is not None:

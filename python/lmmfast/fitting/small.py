@@ -39,6 +39,7 @@ def is_small(design: Design, covariance: BlockCovariance, options: Options) -> b
         and options.n_starts is None
         and options.callback is None
         and not options.verbose
+        and not options.reporter.listens
         and is_compiled(covariance)
     )
 
@@ -60,19 +61,22 @@ def fit_small(
     rows = design.batch(slice(None))
     max_evaluations = min(int(options.max_iter), MOST_EVALUATIONS)
     assert rows.y is not None
-    found = core.fit_rows(
-        rows.X,
-        rows.Z,
-        rows.y,
-        rows.weights,
-        rows.offset,
-        clusters.ptr,
-        clusters.order,
-        compiled_terms(covariance),
-        design.unit,
-        bool(options.reml),
-        max_evaluations,
-    )
+    with options.reporter.stage("search", "evaluations") as stage:
+        found = core.fit_rows(
+            rows.X,
+            rows.Z,
+            rows.y,
+            rows.weights,
+            rows.offset,
+            clusters.ptr,
+            clusters.order,
+            compiled_terms(covariance),
+            design.unit,
+            bool(options.reml),
+            max_evaluations,
+        )
+        if found["status"] == "fitted":
+            stage.done = len(found["optimum"]["trace"][0])
     if found["status"] != "fitted":
         return None
     basis = Basis(**found["basis"])

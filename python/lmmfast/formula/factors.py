@@ -27,6 +27,8 @@ _ROWWISE_CALLS = frozenset(
 ) | frozenset(FUNCTIONS)
 # Their state (knots, means, levels) is learnt from all rows, then applied to any rows.
 _LEARNING_CALLS = frozenset("bs cr cs cc poly center scale standardize C".split())
+# Those of them that subtract a number and divide by another.
+_AFFINE_CALLS = frozenset("center scale standardize".split())
 _ROWWISE_NUMPY = frozenset("where clip nan_to_num round".split())
 _TRANSPARENT = (
     ast.BinOp,
@@ -118,6 +120,35 @@ def calls_unknown(expr: str, known: Collection[str]) -> bool:
     """
     code, _ = _without_backticks(expr)
     return _scope(ast.parse(code, mode="eval").body, frozenset(known)) == WHOLE
+
+
+def is_affine(expr: str, context: Collection[str]) -> bool:
+    """Tell whether what an expression learns are means and deviations of row-by-row values alone.
+
+    Parameters
+    ----------
+    expr : str
+        As formulaic has it.
+    context : collection of str
+        Names of the user's, which hide formulaic's.
+    """
+    code, _ = _without_backticks(expr)
+    tree = ast.parse(code, mode="eval").body
+    if _scope(tree, _AFFINE_CALLS) != ROWWISE or not _AFFINE_CALLS.isdisjoint(context):
+        return False
+    calls = [node for node in ast.walk(tree) if _called(node) in _AFFINE_CALLS]
+    return all(_learns_from_rows(call) for call in calls if isinstance(call, ast.Call))
+
+
+def _learns_from_rows(call: ast.Call) -> bool:
+    """Whether the only things that a call of ``scale`` or ``center`` learns are its own numbers."""
+    others: list[tuple[str | None, ast.expr]] = [(None, value) for value in call.args[1:]]
+    others += [(keyword.arg, keyword.value) for keyword in call.keywords]
+    switches = all(
+        isinstance(value, ast.Constant) and (isinstance(value.value, bool) or name == "ddof")
+        for name, value in others
+    )
+    return bool(call.args) and switches and _scope(call.args[0]) == ROWWISE
 
 
 def _without_backticks(expr: str) -> tuple[str, dict[str, str]]:

@@ -166,6 +166,35 @@ def learn_state(
     return learnt.transform_state, learnt.encoder_state
 
 
+def evaluate_expressions(
+    states: Mapping[str, dict[str, Any]], frame: Any, context: Mapping[str, Any]
+) -> dict[str, NDArray[np.float64]]:
+    """Evaluate calls with states of their own on some rows; NaN where there is no value.
+
+    Parameters
+    ----------
+    states : mapping
+        Calls of numbers, such as ``scale(x)``, and their states.
+    """
+    from formulaic.formula import SimpleFormula
+    from formulaic.model_spec import ModelSpec
+    from formulaic.parser.types import Factor, Term
+
+    found = {}
+    for expr, state in states.items():
+        formula = SimpleFormula([Term([Factor(expr, eval_method="python")])])
+        spec = ModelSpec(
+            formula=formula,
+            ensure_full_rank=False,
+            na_action="ignore",
+            output="pandas",
+            transform_state={expr: state},
+        )
+        made = _materialize(spec, frame, context)
+        found[expr] = made.iloc[:, 0].to_numpy(dtype=np.float64)
+    return found
+
+
 def build_specs(
     parts: Mapping[str, list[Term]],
     sample: Any,

@@ -168,7 +168,7 @@ class FormulaSpec:
         if not parts:
             return {}
         frame = view.to_pandas(sorted(frozenset().union(*(p.evaluated for p in parts.values()))))
-        models = {name: part.model for name, part in parts.items()}
+        models = self.models(parts, view)
         try:
             return evaluate(models, frame, self.formula.context, new_data=new_data)
         except MissingAfterEvaluationError as error:
@@ -186,6 +186,10 @@ class FormulaSpec:
                 "(counting from 0): leave these rows out, or fit with extrapolation='clip' or "
                 "another choice of formulaic's within the expression"
             ) from None
+
+    def models(self, parts: dict[str, Part], view: RowView) -> dict[str, Any]:
+        """Return formulaic's specifications of some parts, as they are for some rows."""
+        return {name: part.model for name, part in parts.items()}
 
     def assemble(
         self, name: str, view: RowView, evaluated: list[NDArray[np.float64]]

@@ -56,6 +56,9 @@ def cluster_sums(fit: LMMResult, cluster: Any = None) -> ClusterSums:
     UnsupportedModelError
         Crossed grouping factors and no ``cluster``.
     """
+    saved: ClusterSums | None = fit.__dict__.get("_own_cluster_sums")
+    if cluster is None and saved is not None:  # with packed clusters, without rows
+        return saved
     codes = cluster_codes(fit, cluster)
     m, p = int(codes.max()) + 1, len(fit.x_names)
     root = np.asarray(np.linalg.cholesky(fit._estimates.cov_beta), dtype=np.float64)

@@ -128,7 +128,7 @@ def compress_once(
         count = len(ptr) - 1
         block = first // core.lanes
         out = blocks[block : block - (-count // core.lanes)]
-        part = _compress_batch(batch, ptr, order, basis, out, n_threads)
+        part = compress_batch(batch, ptr, order, basis, out, n_threads)
         if not np.isfinite(part.gram).all() or not part.min_weight > 0:
             check_finite(design)
             raise DataError("sums of squares overflow: a column is scaled extremely; rescale it")
@@ -159,7 +159,7 @@ def common(a: list[int], b: list[int]) -> list[int]:
     return a if a == b else []
 
 
-def _compress_batch(
+def compress_batch(
     batch: Batch,
     ptr: NDArray[np.int64],
     order: NDArray[np.int64] | None,
@@ -167,6 +167,7 @@ def _compress_batch(
     out: Array,
     n_threads: int,
 ) -> BatchSums:
+    """Compress the rows of a batch into the blocks ``out``, which are zero before."""
     weights = batch.weights
     if weights is not None and basis.weight_scale != 1.0:
         weights = weights / basis.weight_scale

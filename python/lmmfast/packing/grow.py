@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lmmfast._dispatch import core
+from lmmfast.arrays import Array
 from lmmfast.design.design import Design, check_finite
 from lmmfast.errors import DataError
 from lmmfast.grouping.clusters import Clusters
@@ -25,6 +26,9 @@ from lmmfast.packing.compress import (
     common,
     compress_once,
 )
+
+# Of blocks that grow in place a part of this size is room for more.
+SPARE = 8
 
 Indices = NDArray[np.intp]
 Keys = NDArray[Any]
@@ -147,17 +151,46 @@ def _merge_names(
     return keys, np.insert(old_names, at, new_names)
 
 
+class Touched:
+    """Blocks that growing in place writes to, as they were before.
+
+    Parameters
+    ----------
+    blocks : ndarray (n_blocks, n_fields, 8)
+    joined : Joined
+    """
+
+    def __init__(self, blocks: Array, joined: Joined) -> None:
+        last = joined.m_old // core.lanes
+        self._which = np.unique(np.append(joined.position // core.lanes, last))
+        self._which = self._which[self._which < len(blocks)]
+        self._blocks, self._before = blocks, blocks[self._which].copy()
+
+    def restore(self) -> None:
+        """Write them back; what lies behind them becomes zero again."""
+        self._blocks[self._which] = self._before
+        behind = _with_room(self._blocks)
+        behind[len(self._blocks) :] = 0.0
+
+
 def grow(
-    packed: CompressedClusters, design: Design, part: Clusters, joined: Joined, n_threads: int
+    packed: CompressedClusters,
+    design: Design,
+    part: Clusters,
+    joined: Joined,
+    n_threads: int,
+    touched: Touched | None = None,
 ) -> CompressedClusters:
     """Compressed clusters of a fit and of new rows together.
 
     Parameters
     ----------
     packed : CompressedClusters
-        Of the fit; stays as it is.
+        Of the fit; stays as it is, unless its blocks grow in place.
     design, part
         New rows and their clusters.
+    touched : Touched, optional
+        Grow in place: what is written to can be restored by it.
 
     Raises
     ------
@@ -165,12 +198,38 @@ def grow(
         If a number is not finite; names column and row.
     """
     for _ in range(3):
-        total = _grow_once(packed, design, part, joined, n_threads)
+        total = _grow_once(packed, design, part, joined, n_threads, touched is not None)
         better = better_basis(total.gram, total.basis)
         if better is None:
             break
+        if touched is not None:
+            touched.restore()
+            touched = None
         packed = move(packed, better)
     return total
+
+
+def _with_room(blocks: Array) -> Array:
+    """Blocks and the room behind them, which an earlier growth in place has left; it is zero."""
+    base = blocks.base
+    if not (isinstance(base, np.ndarray) and base.ndim == 1 and base.dtype == blocks.dtype):
+        return blocks
+    start = (blocks.ctypes.data - base.ctypes.data) // blocks.itemsize
+    each = int(np.prod(blocks.shape[1:]))
+    capacity = (base.size - start) // each
+    return base[start : start + capacity * each].reshape(capacity, *blocks.shape[1:])
+
+
+def _enlarged(blocks: Array, n_blocks: int, in_place: bool) -> Array:
+    """Blocks followed by zeros, where they lie if they may be written to and there is room."""
+    if in_place and blocks.flags.writeable:
+        room = _with_room(blocks)
+        if n_blocks <= len(room):
+            return room[:n_blocks]
+    spare = n_blocks // SPARE if in_place else 0
+    larger = aligned_zeros((n_blocks + spare, *blocks.shape[1:]))[:n_blocks]
+    larger[: len(blocks)] = blocks
+    return larger
 
 
 def move(packed: CompressedClusters, basis: Basis) -> CompressedClusters:
@@ -188,12 +247,16 @@ def move(packed: CompressedClusters, basis: Basis) -> CompressedClusters:
 
 
 def _grow_once(
-    packed: CompressedClusters, design: Design, part: Clusters, joined: Joined, n_threads: int
+    packed: CompressedClusters,
+    design: Design,
+    part: Clusters,
+    joined: Joined,
+    n_threads: int,
+    in_place: bool,
 ) -> CompressedClusters:
     m_old, m = joined.m_old, joined.clusters.m
     n_blocks = -(-m // core.lanes)
-    blocks = aligned_zeros((n_blocks, *packed.blocks.shape[1:]))
-    blocks[: len(packed.blocks)] = packed.blocks
+    blocks = _enlarged(packed.blocks, n_blocks, in_place)
     total = replace(
         packed,
         blocks=blocks,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections import OrderedDict
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,6 +12,7 @@ import numpy as np
 from lmmfast.batch.by_fit import NamedColumns, Records
 from lmmfast.batch.by_result import LMMByResult
 from lmmfast.batch.many_result import ManyFits
+from lmmfast.persist.by_models import models_from_document, models_to_document
 from lmmfast.persist.labels import (
     index_from_plain,
     index_to_plain,
@@ -56,12 +58,15 @@ def by_to_document(result: LMMByResult) -> dict[str, Any]:
         "failed": to_plain(records.failed, "messages"),
         "warnings": to_plain(records.warnings, "messages"),
         "status": labels_to_plain(records.status, "the statuses"),
+        "models": models_to_document(records.models),
         **{name: getattr(records, name) for name in _NUMBERS},
         **{name: [list(c) for c in getattr(records, name).columns.items()] for name in _NAMED},
     }
 
 
-def by_from_document(document: Mapping[str, Any]) -> LMMByResult:
+def by_from_document(
+    document: Mapping[str, Any], context: Mapping[str, Any], trust: bool
+) -> LMMByResult:
     """Undo `by_to_document`; no segment can be fitted again."""
     segments = index_from_plain(document["segments"])
     records = Records(
@@ -71,6 +76,7 @@ def by_from_document(document: Mapping[str, Any]) -> LMMByResult:
         factor_groups=dict(document["factor_groups"]),
         failed=from_plain(document["failed"]),
         warnings=from_plain(document["warnings"]),
+        models=models_from_document(document.get("models"), context, trust),
     )
     for name in _NUMBERS:
         setattr(records, name, document[name])
@@ -83,5 +89,5 @@ def by_from_document(document: Mapping[str, Any]) -> LMMByResult:
     result.segments, result.by = segments, list(document["by"])
     result.formula, result.method = document["formula"], document["method"]
     result.n_dropped, result.missing_counts = records.n_dropped, records.missing_counts
-    result._records, result._fitter = records, None
+    result._records, result._fitter, result._fits = records, None, OrderedDict()
     return result

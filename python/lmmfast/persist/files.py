@@ -15,11 +15,15 @@ FORMAT = 1
 Path = str | os.PathLike[str]
 
 
-def save(fit: Any, path: Path, effects: bool = True) -> None:
+def save(fit: Any, path: Path, effects: bool = True, clusters: bool = False) -> None:
     """Save a fit; see `LMMResult.save`."""
     import lmmfast
 
     kind, document = _document(fit, effects)
+    if clusters:
+        from lmmfast.persist.clusters import clusters_to_document
+
+        document["packed"] = clusters_to_document(fit)
     document = {"lmmfast": lmmfast.__version__, "kind": kind, **document}
     write_archive(path, document, FORMAT)
 
@@ -54,6 +58,7 @@ def load(
     -------
     LMMResult, ManyFits or LMMByResult
         What was saved, with the same bits, but without rows: what takes these is a DataError.
+        With packed clusters, if they were saved, rows can be appended.
 
     Raises
     ------
@@ -126,7 +131,13 @@ def _read_fit(document: Mapping[str, Any], context: Mapping[str, Any], trust: bo
     from lmmfast.persist.fits import fit_from_document
     from lmmfast.persist.results import result_of
 
-    return result_of(fit_from_document(document, context, trust))
+    fit = result_of(fit_from_document(document, context, trust))
+    packed = document.get("packed")
+    if packed is not None:
+        from lmmfast.persist.clusters import give_clusters
+
+        give_clusters(fit, packed)
+    return fit
 
 
 def _read_many(document: Mapping[str, Any], context: Mapping[str, Any], trust: bool) -> Any:
@@ -138,7 +149,7 @@ def _read_many(document: Mapping[str, Any], context: Mapping[str, Any], trust: b
 def _read_by(document: Mapping[str, Any], context: Mapping[str, Any], trust: bool) -> Any:
     from lmmfast.persist.batches import by_from_document
 
-    return by_from_document(document)
+    return by_from_document(document, context, trust)
 
 
 _READERS: dict[str, Callable[[Mapping[str, Any], Mapping[str, Any], bool], Any]] = {

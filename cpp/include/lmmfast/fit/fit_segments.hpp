@@ -5,6 +5,7 @@
 #pragma once
 
 #include "lmmfast/fit/fit_rows.hpp"
+#include "lmmfast/fit/fitted_effects.hpp"
 
 namespace lmmfast {
 
@@ -38,6 +39,7 @@ struct SegmentFits {
     double* multiplier;  // NaN in the interior
     std::int64_t* evaluations;
     std::int64_t* ranks;  // (S, n_terms): rank of D of each term
+    double* effects;      // (n_clusters, q): predictions of the random effects, rows as the clusters
 };
 
 namespace detail {
@@ -82,7 +84,9 @@ void fit_segments(const FitInput& input, const Segment* segments, Index n_segmen
             one.data.n_clusters = segments[s].end - segments[s].first;
             const FitOutcome fit = fit_rows(one, space, evaluate, none);
             out.status[s] = fit.status;
-            if (fit.status == FitStatus::fitted) detail::write_segment(fit, sizes, s, out);
+            if (fit.status != FitStatus::fitted) continue;
+            detail::write_segment(fit, sizes, s, out);
+            predict_effects(fit, out.effects + segments[s].first * sizes.q, 1, none);
         }
     });
 }
