@@ -15,7 +15,8 @@ import pytest
 from lmmfast.cli import main
 
 ROOT = Path(__file__).parents[2]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+DOCS = ROOT / "docs"
+PAGES = [ROOT / "README.md", *sorted(DOCS.rglob("*.md"))]
 # Libraries that pages use, and that have no wheels for some platforms.
 EXTRAS = {"production.md": ("sklearn", "onnx", "onnxruntime")}
 _FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -75,7 +76,7 @@ def without_rounding(text: str) -> str:
     return re.sub(r"Newton decrement \S+, \d+\s+evaluations?", "Newton decrement …", text)
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_examples(page):
     """One namespace a page. A ``text`` block is the output of the ``python`` block before it."""
     for library in EXTRAS.get(page.name, ()):
@@ -109,7 +110,7 @@ def test_readme_begins_with_the_two_commands():
     ]
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_links_lead_somewhere(page):
     for match in _LINK.finditer(page.read_text(encoding="utf-8")):
         target = (page.parent / match.group(1)).resolve() if match.group(1) else page
@@ -147,3 +148,19 @@ def test_the_table_of_structures_lists_each_of_them():
     first = page[page.index("| lmmfast | covariance") :].split("\n\n")[0]
     named = {row.split("(")[0].removeprefix("| `") for row in first.splitlines()[2:]}
     assert set(kinds.__all__) <= named | {"CustomCorrelation"}
+
+
+def test_the_reference_has_every_public_name():
+    import lmmfast
+
+    pages = (DOCS / "reference").glob("*.md")
+    text = "".join(page.read_text(encoding="utf-8") for page in pages)
+    shown = {name.rpartition(".")[2] for name in re.findall(r"^::: (\S+)$", text, re.MULTILINE)}
+    assert set(lmmfast.__all__) <= shown
+
+
+def test_the_site_has_every_page():
+    """And no other: the navigation of mkdocs.yml, without a parser of YAML."""
+    text = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
+    listed = re.findall(r": (\S+\.md)$", text[text.index("\nnav:") :], re.MULTILINE)
+    assert sorted(listed) == sorted(page.relative_to(DOCS).as_posix() for page in PAGES[1:])
