@@ -12,7 +12,7 @@ _CODE = re.compile(r"`[^`\n]+`")
 
 
 def on_page_markdown(markdown: str, *, page: Any, **_: Any) -> str:
-    """Unlink what lies outside docs/, which the site does not hold; pipes in the code of tables are pipes."""
+    """Unlink what lies outside docs/; in the code of tables take the backslash from pipes."""
     depth = len(PurePosixPath(page.file.src_uri).parts) - 1
 
     def unlinked(match: re.Match[str]) -> str:

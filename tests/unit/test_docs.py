@@ -101,6 +101,34 @@ def test_examples(page):
     assert not printed, f"{page.name}: the last example prints what the page does not show"
 
 
+def calls_in_tables(page: Path) -> list[str]:
+    """The code in the columns headed ``lmmfast`` of the tables of a page."""
+    found, column = [], None
+    for line in page.read_text(encoding="utf-8").splitlines():
+        cells = [cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]]
+        if not cells:
+            column = None
+        elif column is None:
+            column = cells.index("lmmfast") if "lmmfast" in cells else -1
+        elif column >= 0:
+            found += re.findall(r"`([^`]+)`", cells[column].replace("\\|", "|"))
+    return found
+
+
+@pytest.mark.parametrize("page", sorted((DOCS / "coming_from").glob("*.md")), ids=lambda p: p.stem)
+def test_calls_in_tables_run(page):
+    """After the examples of the page, in their namespace."""
+    namespace: dict = {"__name__": "__main__"}
+    for block in blocks(page):
+        if block.kind == "python":
+            run_python(block, page, namespace)
+    calls = calls_in_tables(page)
+    assert len(calls) >= 5
+    for call in calls:
+        with contextlib.redirect_stdout(io.StringIO()):
+            exec(compile(call, f"{page.name}: {call}", "exec"), namespace)
+
+
 def test_readme_begins_with_the_two_commands():
     """The checks of a fresh clone read them from there."""
     first = next(block for block in blocks(PAGES[0]) if block.kind == "bash")
