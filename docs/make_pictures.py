@@ -12,7 +12,7 @@ import re
 from pathlib import Path
 
 DOCS = Path(__file__).parent
-PAGES = ("tutorial_residuals.md", "tutorial_levels.md", "diagnostics.md")
+PAGES = ("index.md", "tutorial_residuals.md", "tutorial_levels.md", "diagnostics.md")
 _BLOCK = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 

@@ -15,7 +15,8 @@ import pytest
 from lmmfast.cli import main
 
 ROOT = Path(__file__).parents[2]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+DOCS = ROOT / "docs"
+PAGES = [ROOT / "README.md", *sorted(DOCS.rglob("*.md"))]
 # Libraries that pages use, and that have no wheels for some platforms.
 EXTRAS = {"production.md": ("pyarrow", "sklearn", "onnx", "onnxruntime")}
 _FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -75,7 +76,7 @@ def without_rounding(text: str) -> str:
     return re.sub(r"Newton decrement \S+, \d+\s+evaluations?", "Newton decrement …", text)
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_examples(page):
     """One namespace a page. A ``text`` block is the output of the ``python`` block before it."""
     for library in EXTRAS.get(page.name, ()):
@@ -100,6 +101,34 @@ def test_examples(page):
     assert not printed, f"{page.name}: the last example prints what the page does not show"
 
 
+def calls_in_tables(page: Path) -> list[str]:
+    """The code in the columns headed ``lmmfast`` of the tables of a page."""
+    found, column = [], None
+    for line in page.read_text(encoding="utf-8").splitlines():
+        cells = [cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]]
+        if not cells:
+            column = None
+        elif column is None:
+            column = cells.index("lmmfast") if "lmmfast" in cells else -1
+        elif column >= 0:
+            found += re.findall(r"`([^`]+)`", cells[column].replace("\\|", "|"))
+    return found
+
+
+@pytest.mark.parametrize("page", sorted((DOCS / "coming_from").glob("*.md")), ids=lambda p: p.stem)
+def test_calls_in_tables_run(page):
+    """After the examples of the page, in their namespace."""
+    namespace: dict = {"__name__": "__main__"}
+    for block in blocks(page):
+        if block.kind == "python":
+            run_python(block, page, namespace)
+    calls = calls_in_tables(page)
+    assert len(calls) >= 5
+    for call in calls:
+        with contextlib.redirect_stdout(io.StringIO()):
+            exec(compile(call, f"{page.name}: {call}", "exec"), namespace)
+
+
 def test_readme_begins_with_the_two_commands():
     """The checks of a fresh clone read them from there."""
     first = next(block for block in blocks(PAGES[0]) if block.kind == "bash")
@@ -109,7 +138,7 @@ def test_readme_begins_with_the_two_commands():
     ]
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_links_lead_somewhere(page):
     for match in _LINK.finditer(page.read_text(encoding="utf-8")):
         target = (page.parent / match.group(1)).resolve() if match.group(1) else page
@@ -147,3 +176,19 @@ def test_the_table_of_structures_lists_each_of_them():
     first = page[page.index("| lmmfast | covariance") :].split("\n\n")[0]
     named = {row.split("(")[0].removeprefix("| `") for row in first.splitlines()[2:]}
     assert set(kinds.__all__) <= named | {"CustomCorrelation"}
+
+
+def test_the_reference_has_every_public_name():
+    import lmmfast
+
+    pages = (DOCS / "reference").glob("*.md")
+    text = "".join(page.read_text(encoding="utf-8") for page in pages)
+    shown = {name.rpartition(".")[2] for name in re.findall(r"^::: (\S+)$", text, re.MULTILINE)}
+    assert set(lmmfast.__all__) <= shown
+
+
+def test_the_site_has_every_page():
+    """And no other: the navigation of mkdocs.yml, without a parser of YAML."""
+    text = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
+    listed = re.findall(r": (\S+\.md)$", text[text.index("\nnav:") :], re.MULTILINE)
+    assert sorted(listed) == sorted(page.relative_to(DOCS).as_posix() for page in PAGES[1:])

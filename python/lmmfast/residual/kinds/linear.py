@@ -24,7 +24,7 @@ class SpatialLinear(SpatialStructure):
 
     Parameters
     ----------
-    coord : str or array (n,)
+    *coords : str or array (n,)
         A coordinate, or a time as a number.
     nugget : bool
         Uncorrelated variance on top.
