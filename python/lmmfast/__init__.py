@@ -182,8 +182,8 @@ __all__ = [
     "lmm_by",
     "load",
     "power",
-    "simulate",
     "scan",
+    "simulate",
 ]
 
 
