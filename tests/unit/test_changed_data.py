@@ -186,6 +186,9 @@ def test_segments(data):
     d = {**arrays(data), "part": np.repeat([0, 1], 30)}
     fits = lf.lmm_by("y ~ x + (1 | g)", d, by="part")
     assert fits[1].llf == pytest.approx(fits.llf[1], rel=1e-10)
-    d["y"][40] += 3
+    kept = fits[1]
+    d["y"][[10, 40]] += 3
     with pytest.raises(DataError, match="have changed since"):
-        _ = fits[1]
+        _ = fits[0]
+    with pytest.raises(DataError, match="changed"):
+        kept.resid()
